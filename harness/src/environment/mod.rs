@@ -1,0 +1,113 @@
+//! Environments make a deployment real: they give endpoints, apply changes, and yield the servers' logs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::model::claim::Subject;
+use crate::model::connect::Password;
+use crate::model::endpoint::Address;
+use crate::model::observation::LogLine;
+use crate::model::outcome::SkipReason;
+use crate::model::report::Component;
+use crate::model::server::{ServerConfig, ServerKey};
+
+/// The environment failed: nothing is known about the server's behaviour.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvironmentError {
+    /// A server did not come up.
+    #[error("{server} did not start: {reason}; its log: {log}", log = log.display())]
+    Start {
+        /// Which.
+        server: String,
+        /// What was tried and found.
+        reason: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// A configuration could not be applied.
+    #[error("{server} did not take its configuration: {reason}; its log: {log}", log = log.display())]
+    Configure {
+        /// Which.
+        server: String,
+        /// What was tried and found.
+        reason: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// A server ended or hung while it was in use.
+    #[error("{server} is no longer usable: {reason}; its log: {log}", log = log.display())]
+    Lost {
+        /// Which.
+        server: String,
+        /// What was found.
+        reason: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// Something around the servers.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The log lines that a case waits for.
+pub type LogCondition<'a> = &'a (dyn Fn(&[LogLine]) -> bool + Send + Sync);
+
+/// A running server with a configuration applied.
+#[async_trait]
+pub trait Server: Send + Sync {
+    /// Where its TCP port is.
+    fn address(&self) -> SocketAddr;
+
+    /// Its IPv6 address, where it listens on one.
+    fn address_v6(&self) -> Option<SocketAddr>;
+
+    /// Its unix socket, where it has one.
+    fn unix_socket(&self) -> Option<Address>;
+
+    /// The password of the application's user, made for this run.
+    fn password(&self) -> Password;
+
+    /// The log lines of the connections from these addresses, in order: returns as soon as `enough` holds for them, and at `limit` at the latest.
+    async fn log_lines(&self, peers: &[SocketAddr], enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine>;
+
+    /// Brings the server to this configuration by reload and returns when new connections see it. Nothing else may use the server meanwhile.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] if it did not take it.
+    async fn apply(&self, config: &ServerConfig) -> Result<(), EnvironmentError>;
+
+    /// A file as this server has it, by the name CloudNativePG gives it (`client-ca.crt`, `server.crt`, ...).
+    fn file(&self, name: &str) -> Option<PathBuf>;
+
+    /// Its log, for evidence.
+    fn log_path(&self) -> PathBuf;
+}
+
+/// Where servers come from.
+#[async_trait]
+pub trait Environment: Send + Sync {
+    /// `local`, ...
+    fn name(&self) -> &'static str;
+
+    /// The subjects that are real here: only they can confirm or refute claims about themselves.
+    fn real_subjects(&self) -> &'static [Subject];
+
+    /// What it found, for doctor and report.
+    fn components(&self) -> Vec<Component>;
+
+    /// Why it can't give such a server; `None` if it can.
+    fn unable(&self, key: ServerKey) -> Option<SkipReason>;
+
+    /// The server of that key: started at the first call, the same one afterwards.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] if it did not come up; the same error at later calls.
+    async fn server(&self, key: ServerKey) -> Result<Arc<dyn Server>, EnvironmentError>;
+
+    /// Stops everything.
+    async fn close(&self);
+}

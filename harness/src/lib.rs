@@ -1,0 +1,14 @@
+//! An end-to-end conformance harness for mutual TLS between an application and its PostgreSQL and Redis.
+//!
+//! Imports go down only:
+//! `model` <- {`load`, `os`} <- {`pki`, `deployment`, `wire`} <- {`environment`, `driver`} <- `check` <- `run` <- `report` <- `cli`.
+//! `environment` and `driver` never see each other: they share [`model::endpoint::Endpoint`].
+
+pub mod deployment;
+pub mod driver;
+pub mod environment;
+pub mod load;
+pub mod model;
+pub mod os;
+pub mod pki;
+pub mod wire;

@@ -1,0 +1,5 @@
+//! Reading files: YAML with source positions, and errors that name file, line and column.
+
+pub mod yaml;
+
+pub use yaml::{LoadError, Place};

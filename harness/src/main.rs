@@ -1,0 +1,3 @@
+//! The command `mtls-conformance`.
+
+fn main() {}

@@ -1,0 +1,75 @@
+//! A claim: one statement of a document that a run can confirm or refute.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The program whose behaviour a claim is about.
+///
+/// An emulated subject can't confirm a claim about itself: a claim about cert-manager needs cert-manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// The PostgreSQL server.
+    Postgres,
+    /// libpq, the PostgreSQL client library.
+    Libpq,
+    /// The Redis server.
+    Redis,
+    /// The `openssl` command.
+    Openssl,
+    /// Client programs: psycopg2, redis-py and the like.
+    Clients,
+    /// The deployment's own configuration (`nautobot_config.py`, values, Secrets).
+    Config,
+    /// cert-manager.
+    CertManager,
+    /// The CloudNativePG operator.
+    Cnpg,
+    /// Helm.
+    Helm,
+    /// Nautobot.
+    Nautobot,
+    /// A TLS-passthrough gateway.
+    Gateway,
+}
+
+/// Why no scenario of the set can exercise a claim yet: what has to be real for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Awaits {
+    /// What would have to run: an environment or a program, in a few words.
+    pub needs: String,
+    /// Why nothing smaller shows it.
+    pub reason: String,
+}
+
+/// One documented statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Dotted name, such as `postgres.cn-is-user`.
+    pub id: String,
+    /// What the document says, in our words.
+    pub statement: String,
+    /// The document's file name.
+    pub document: String,
+    /// The heading it stands under.
+    pub section: String,
+    /// The programs it is about.
+    pub subject: Vec<Subject>,
+    /// Set where no scenario names the claim, with what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Awaits>,
+}
+
+/// What a run says about a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every case that names it passed, and at least one did.
+    Confirmed,
+    /// At least one case showed something else than the document says.
+    Refuted,
+    /// No case with a real subject ran to a verdict.
+    NotExercised,
+}

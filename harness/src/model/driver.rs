@@ -1,0 +1,42 @@
+//! What is known of a client before it is used.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::server::Service;
+
+/// Clients that fail with the same kind of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// tokio-postgres over rustls.
+    Rustls,
+    /// libpq itself, or psycopg2 over it: `text:` is asserted for these.
+    Libpq,
+    /// redis-rs over rustls.
+    RedisRs,
+    /// redis-py over Python's `ssl`.
+    RedisPy,
+    /// Any other program behind the exec protocol.
+    Other,
+}
+
+/// A client and its versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DriverInfo {
+    /// Name in scenarios: `rustls`, `libpq-17`, `psycopg2-2.9.12`, ...
+    pub name: String,
+    /// What it connects to.
+    pub service: Service,
+    /// How its texts read.
+    pub family: Family,
+    /// libpq's version as `PQlibVersion` gives it (170006 is 17.6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub libpq: Option<u32>,
+    /// Every version worth reporting, such as `psycopg2 2.9.12, libpq 17.9, OpenSSL 3.5.6`.
+    pub version: String,
+    /// The TLS library's version text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_library: Option<String>,
+}

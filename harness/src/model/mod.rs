@@ -1,0 +1,16 @@
+//! The nouns of the harness: data without I/O.
+
+pub mod claim;
+pub mod connect;
+pub mod credential;
+pub mod driver;
+pub mod endpoint;
+pub mod observation;
+pub mod outcome;
+pub mod refusal;
+pub mod report;
+pub mod scenario;
+pub mod server;
+pub mod text;
+pub mod when;
+pub mod wire;

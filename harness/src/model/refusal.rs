@@ -1,0 +1,242 @@
+//! The named classes of refused connections.
+//!
+//! Texts vary with the OpenSSL behind a client more than with PostgreSQL; the class is the stable thing.
+//! Expectations name a class, plus the documented text where a document gives one.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How far a connection had come when it was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Before any connection.
+    Options,
+    /// TCP or unix socket connect.
+    Connect,
+    /// Waiting for the answer to SSLRequest.
+    SslRequest,
+    /// During the TLS handshake as the client sees it.
+    Handshake,
+    /// After the client finished its handshake: TLS 1.3 reports a refused client certificate here.
+    PostHandshake,
+    /// Startup and authentication.
+    Authentication,
+    /// Queries.
+    Query,
+}
+
+/// A TLS alert sent by the server (RFC 8446 section 6, RFC 5246 section 7.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Alert {
+    /// 0.
+    CloseNotify,
+    /// 10.
+    UnexpectedMessage,
+    /// 40.
+    HandshakeFailure,
+    /// 42.
+    BadCertificate,
+    /// 43.
+    UnsupportedCertificate,
+    /// 44.
+    CertificateRevoked,
+    /// 45.
+    CertificateExpired,
+    /// 46.
+    CertificateUnknown,
+    /// 47.
+    IllegalParameter,
+    /// 48.
+    UnknownCa,
+    /// 49.
+    AccessDenied,
+    /// 50.
+    DecodeError,
+    /// 51.
+    DecryptError,
+    /// 70.
+    ProtocolVersion,
+    /// 71.
+    InsufficientSecurity,
+    /// 80.
+    InternalError,
+    /// 112.
+    UnrecognizedName,
+    /// 116.
+    CertificateRequired,
+    /// 120.
+    NoApplicationProtocol,
+    /// Any other number.
+    Other,
+}
+
+impl Alert {
+    /// The alert of that number on the wire.
+    #[must_use]
+    pub fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::CloseNotify,
+            10 => Self::UnexpectedMessage,
+            40 => Self::HandshakeFailure,
+            42 => Self::BadCertificate,
+            43 => Self::UnsupportedCertificate,
+            44 => Self::CertificateRevoked,
+            45 => Self::CertificateExpired,
+            46 => Self::CertificateUnknown,
+            47 => Self::IllegalParameter,
+            48 => Self::UnknownCa,
+            49 => Self::AccessDenied,
+            50 => Self::DecodeError,
+            51 => Self::DecryptError,
+            70 => Self::ProtocolVersion,
+            71 => Self::InsufficientSecurity,
+            80 => Self::InternalError,
+            112 => Self::UnrecognizedName,
+            116 => Self::CertificateRequired,
+            120 => Self::NoApplicationProtocol,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Why the client refused the server's certificate.
+///
+/// OpenSSL behind libpq says only `certificate verify failed`: such a refusal is [`VerifyFailure::Certificate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum VerifyFailure {
+    /// The chain did not verify, and the client's text does not say why.
+    Certificate,
+    /// No trusted root, or a signature that does not fit it.
+    UnknownCa,
+    /// Past its end.
+    Expired,
+    /// Before its start.
+    NotYetValid,
+    /// The certificate is for other names.
+    HostName,
+    /// Key usage or extended key usage.
+    Purpose,
+    /// Revoked.
+    Revoked,
+    /// Malformed for this client, such as a CN-only certificate for webpki.
+    BadEncoding,
+}
+
+/// How the server refused at authentication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthRefusal {
+    /// `no pg_hba.conf entry for ...` (28000).
+    NoHbaEntry,
+    /// `pg_hba.conf rejects connection for ...` (28000).
+    HbaReject,
+    /// `connection requires a valid client certificate` (28000).
+    ClientCertificateRequired,
+    /// `certificate authentication failed for user ...` (28000).
+    CertificateUser,
+    /// `client certificates can only be checked if a root certificate store is available` (F0000).
+    NoRootStore,
+    /// `password authentication failed for user ...` (28P01).
+    Password,
+    /// The client has no password to send (`fe_sendauth: no password supplied`).
+    NoPassword,
+    /// `Peer authentication failed for user ...` (28000).
+    Peer,
+    /// `role ... does not exist` (28000).
+    NoRole,
+    /// `database ... does not exist` (3D000).
+    NoDatabase,
+    /// Redis `NOAUTH Authentication required`.
+    RedisNoAuth,
+    /// Redis `WRONGPASS invalid username-password pair`.
+    RedisWrongPassword,
+    /// A FATAL of another kind: the observation's SQLSTATE and text tell.
+    Other,
+}
+
+/// An option that the client refused before any connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptionRefusal {
+    /// `weak sslmode "..." may not be used with sslnegotiation=direct`.
+    WeakSslmodeDirect,
+    /// The library has no option of that name, such as `sslnegotiation` before 17.
+    UnknownOption,
+    /// The value is not allowed.
+    InvalidValue,
+}
+
+/// A credential or trust file that the client could not use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileRefusal {
+    /// `sslrootcert` names no file and the mode verifies.
+    RootMissing,
+    /// `sslrootcert` can't be read as certificates.
+    RootUnusable,
+    /// The certificate is there, the key file is not.
+    KeyMissing,
+    /// The key file is open to group or others.
+    KeyPermissions,
+    /// The key belongs to another certificate.
+    KeyMismatch,
+    /// The key can't be read or parsed.
+    KeyUnusable,
+    /// The certificate file can't be read or parsed.
+    CertificateUnusable,
+    /// The client insists on a certificate file that is missing.
+    CertificateMissing,
+}
+
+/// TLS could not be agreed on, and no alert tells why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsRefusal {
+    /// The server answered `N` to SSLRequest and the mode needs TLS.
+    NotOffered,
+    /// No common protocol version, found by the client.
+    ProtocolVersion,
+    /// The server agreed on no ALPN protocol in direct negotiation.
+    NoAlpn,
+    /// Bytes that are not TLS.
+    NotTls,
+}
+
+/// The class of a refused connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The server sent a TLS alert.
+    Alert(Alert),
+    /// The client refused the server's certificate.
+    Verify(VerifyFailure),
+    /// The server refused at authentication.
+    Auth(AuthRefusal),
+    /// The client refused an option before connecting.
+    Option(OptionRefusal),
+    /// The client could not use a file.
+    File(FileRefusal),
+    /// TLS could not be agreed on.
+    Tls(TlsRefusal),
+    /// The peer closed or reset the connection without a word.
+    Closed(Stage),
+    /// Nothing came within the time limit.
+    TimedOut(Stage),
+    /// A failure that no class covers yet: the observation's text tells. Never valid in an expectation.
+    #[schemars(skip)]
+    Unclassified(Stage),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = serde_json::to_value(self).map_err(|_| std::fmt::Error)?;
+        let pair = value.as_object().and_then(|map| map.iter().next());
+        match pair {
+            Some((class, kind)) => write!(f, "{class}: {}", kind.as_str().unwrap_or("?")),
+            None => Err(std::fmt::Error),
+        }
+    }
+}

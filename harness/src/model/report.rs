@@ -1,0 +1,242 @@
+//! The report: the fold of a run's events, versioned.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::claim::{Subject, Verdict};
+use super::driver::DriverInfo;
+use super::observation::{Observation, Phases};
+use super::outcome::{Outcome, OutcomeKind};
+
+/// The report format's version: raised when a reader of the old one could go wrong.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// A program or library that the run used or looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Component {
+    /// `postgres-17`, `redis`, `openssl`, ...
+    pub name: String,
+    /// What it says of itself; absent where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The TLS library it uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_library: Option<String>,
+    /// Where it comes from: `distribution`, `toolchain`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// What its absence costs, and what brings it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+}
+
+/// Where a run took place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentRecord {
+    /// `local`, ...
+    pub name: String,
+    /// The harness's own version.
+    pub harness: String,
+    /// Operating system and architecture.
+    pub platform: String,
+    /// Processors that it may use.
+    pub cpus: usize,
+    /// The subjects that are real in this environment.
+    pub real_subjects: Vec<Subject>,
+    /// Servers and tools, found and missing.
+    pub components: Vec<Component>,
+    /// Drivers found.
+    pub drivers: Vec<DriverInfo>,
+}
+
+/// One step of a case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepRecord {
+    /// What was expected, as in the scenario file, `${axis}` replaced.
+    pub expected: serde_json::Value,
+    /// What each witness saw; absent where the step did not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observation>,
+    /// What a command printed, for steps that run one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+}
+
+/// One case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CaseRecord {
+    /// `<scenario>:<axis>=<value>,...`.
+    pub id: String,
+    /// The scenario's id.
+    pub scenario: String,
+    /// Axis to value, `deployment` and `postgres` included.
+    pub values: IndexMap<String, String>,
+    /// `documented` or `cnpg`.
+    pub deployment: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Claims that it bears on.
+    pub claims: Vec<String>,
+    /// Its steps.
+    pub steps: Vec<StepRecord>,
+    /// Phases of its last session, where one was established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phases: Option<Phases>,
+    /// Connections made, positive controls included.
+    pub connections: u32,
+    /// The case that served as its positive control, or the control's own connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
+    /// Wall time in milliseconds.
+    pub duration_ms: f64,
+    /// Where logs and files of a failed case stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
+    /// The command that repeats just this case.
+    pub repro: String,
+}
+
+/// A claim's verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimRecord {
+    /// The claim's id.
+    pub id: String,
+    /// What the document says.
+    pub statement: String,
+    /// Document and section.
+    pub source: String,
+    /// The verdict of this run.
+    pub verdict: Verdict,
+    /// Why: what was observed instead, or why nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The verdict by deployment, where cases ran on several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_deployment: BTreeMap<String, Verdict>,
+    /// Its subjects that were not real here, so that the verdict does not speak of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subjects_not_real: Vec<Subject>,
+    /// Number of cases by outcome.
+    pub outcomes: BTreeMap<OutcomeKind, usize>,
+    /// Ids of the cases that bear on it.
+    pub cases: Vec<String>,
+}
+
+/// Latencies of one phase over one group of sessions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LatencyRecord {
+    /// The driver.
+    pub driver: String,
+    /// `sslmode` (or Redis' `tls`), `unset` included.
+    pub mode: String,
+    /// `postgres`, `direct` or `none` (plaintext).
+    pub negotiation: String,
+    /// `connect`, `tcp`, `sslrequest`, `tls`, `auth`, `query`.
+    pub phase: String,
+    /// Number of sessions.
+    pub count: u64,
+    /// Milliseconds.
+    pub p50_ms: f64,
+    /// Milliseconds.
+    pub p95_ms: f64,
+    /// Milliseconds.
+    pub p99_ms: f64,
+    /// Milliseconds.
+    pub max_ms: f64,
+    /// HdrHistogram V2, base64, of nanoseconds.
+    pub histogram: String,
+}
+
+/// One driver beside the reference in one situation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DivergenceRecord {
+    /// Scenario and the axis values that are not the driver's.
+    pub situation: String,
+    /// `sslmode`, where the situation has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Driver to what it observed, in short: `tls session`, `plaintext session`, `alert: unknown-ca`.
+    pub observed: BTreeMap<String, String>,
+    /// Drivers that behave differently from the reference.
+    pub divergent: Vec<String>,
+}
+
+/// A run's numbers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Totals {
+    /// All cases.
+    pub cases: usize,
+    /// Cases by outcome; outcomes with no case are there with 0.
+    pub outcomes: BTreeMap<OutcomeKind, usize>,
+    /// Claims by verdict.
+    pub claims: BTreeMap<String, usize>,
+    /// Connections made, controls included.
+    pub connections: u64,
+    /// Cases that needed a restart or a wait: counted apart from the speed.
+    pub slow_cases: Vec<String>,
+    /// Wall time of the run in seconds, start-up of servers included.
+    pub wall_seconds: f64,
+    /// Peak resident memory of the harness process in bytes.
+    pub peak_memory_bytes: u64,
+}
+
+/// Everything but the cases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// What was asked for.
+    pub command: Vec<String>,
+    /// Where.
+    pub environment: EnvironmentRecord,
+    /// In numbers.
+    pub totals: Totals,
+    /// Problems of the run that belong to no case: stale deviations and the like.
+    pub problems: Vec<String>,
+    /// Every claim.
+    pub claims: Vec<ClaimRecord>,
+    /// Situations in which drivers differ from the reference.
+    pub divergence: Vec<DivergenceRecord>,
+    /// Latencies.
+    pub latency: Vec<LatencyRecord>,
+}
+
+/// The canonical report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// What was asked for.
+    pub command: Vec<String>,
+    /// Where.
+    pub environment: EnvironmentRecord,
+    /// In numbers.
+    pub totals: Totals,
+    /// Problems of the run that belong to no case.
+    pub problems: Vec<String>,
+    /// Every claim.
+    pub claims: Vec<ClaimRecord>,
+    /// Situations in which drivers differ from the reference.
+    pub divergence: Vec<DivergenceRecord>,
+    /// Latencies.
+    pub latency: Vec<LatencyRecord>,
+    /// Every case, by id.
+    pub cases: Vec<CaseRecord>,
+}

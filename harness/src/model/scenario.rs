@@ -1,0 +1,299 @@
+//! A scenario file: which claims, which deployment, a matrix, steps, expectations.
+//!
+//! Strings marked [`Text`] may hold `${axis}`; they are replaced by the case's value before they get their type.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_saphyr::Spanned;
+
+use super::connect::TlsVersion;
+use super::credential::Credentials;
+use super::refusal::{Refusal, Stage};
+use super::text::{OneOrMany, Scalar, Text, Texts};
+use super::when::When;
+use super::wire::WireEvent;
+
+/// The values of an axis: a list, or names with the text that `${axis}` stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Axis {
+    /// Values that stand for themselves. On the axis `driver`, globs over the known drivers.
+    Values(Vec<Scalar>),
+    /// Short names for longer texts, in the file's order.
+    Named(IndexMap<String, Scalar>),
+}
+
+impl<'de> Deserialize<'de> for Axis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AxisVisitor;
+        impl<'de> Visitor<'de> for AxisVisitor {
+            type Value = Axis;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of values, or a map of names to texts")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Axis, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Axis::Values)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Axis, A::Error> {
+                IndexMap::deserialize(MapAccessDeserializer::new(map)).map(Axis::Named)
+            }
+        }
+        deserializer.deserialize_any(AxisVisitor)
+    }
+}
+
+/// A scenario file.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// `<subject>/<behaviour>`: the file's path below `scenarios/` without `.yaml`.
+    pub id: Text,
+    /// One line.
+    pub title: String,
+    /// What a reader should know: why, and where the rule comes from.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Claims that every expectation bears on, unless it names its own.
+    #[serde(default)]
+    pub claims: Vec<Text>,
+    /// `documented`, `cnpg`, or both.
+    pub deployment: OneOrMany,
+    /// PostgreSQL major versions; absent: every version the harness knows. Not for Redis scenarios.
+    #[serde(default)]
+    pub postgres: Option<Vec<u16>>,
+    /// Axis name to values; the cases are their product, first axis slowest, with `deployment` and `postgres` before them.
+    #[serde(default)]
+    pub matrix: IndexMap<String, Axis>,
+    /// Cells that are left out.
+    #[serde(default)]
+    pub exclude: Vec<When>,
+    /// What differs from the deployment's own configuration.
+    #[serde(default)]
+    pub server: ServerPatch,
+    /// Credentials of this scenario only, beside those of `credentials.yaml`.
+    #[serde(default)]
+    pub credentials: Credentials,
+    /// The positive control of every refused case: the first row whose `when` holds; its `connect` fields replace the step's.
+    #[serde(default)]
+    pub control: Vec<Control>,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+}
+
+/// See [`super::server::ServerConfig`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerPatch {
+    /// The user's pg_hba lines, in place of the Cluster's. A text with several lines is several lines.
+    #[serde(default)]
+    pub pg_hba: Option<Vec<Text>>,
+    /// Settings of postgresql.conf or redis.conf by name.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Text>,
+    /// The identity that the server presents.
+    #[serde(default)]
+    pub certificate: Option<Text>,
+    /// The trust in `ssl_ca_file`; `none` empties it.
+    #[serde(default)]
+    pub client_ca: Option<Text>,
+    /// The revocation list in `ssl_crl_file`.
+    #[serde(default)]
+    pub crl: Option<Text>,
+}
+
+/// A positive control.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Control {
+    /// Which cases it is for.
+    #[serde(default)]
+    pub when: When,
+    /// Fields of the connection that differ from the refused one.
+    pub connect: Connect,
+}
+
+/// One step: exactly one of the actions, and what is expected of it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Connect to the server.
+    #[serde(default)]
+    pub connect: Option<Connect>,
+    /// Run `openssl`.
+    #[serde(default)]
+    pub openssl: Option<Openssl>,
+    /// The first row whose `when` holds is the expectation.
+    #[schemars(with = "Vec<Expect>")]
+    pub expect: Vec<Spanned<Expect>>,
+}
+
+/// A connection. Fields left out: the deployment's own client (identity `app`, trust `mtls-ca`, user and database `app`).
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Connect {
+    /// The driver.
+    #[serde(default)]
+    pub driver: Option<Text>,
+    /// PostgreSQL: an sslmode or `unset`.
+    #[serde(default)]
+    pub sslmode: Option<Text>,
+    /// PostgreSQL: `postgres`, `direct` or `unset`.
+    #[serde(default)]
+    pub sslnegotiation: Option<Text>,
+    /// Redis: `off`, `no-verify`, `verify-ca` or `verify-full` (the default).
+    #[serde(default)]
+    pub tls: Option<Text>,
+    /// An identity by name, or `none`.
+    #[serde(default)]
+    pub identity: Option<Text>,
+    /// A trust by name, or `none`.
+    #[serde(default)]
+    pub trust: Option<Text>,
+    /// The host name asked for: SNI and host name verification. Default: the server certificate's common name.
+    #[serde(default)]
+    pub host: Option<Text>,
+    /// Database user.
+    #[serde(default)]
+    pub user: Option<Text>,
+    /// Database.
+    #[serde(default)]
+    pub database: Option<Text>,
+    /// `right`, `wrong` or `none` (PostgreSQL's default; Redis' is `right`).
+    #[serde(default)]
+    pub password: Option<Text>,
+    /// The address that the server sees: one of 127.0.0.0/8, or `::1`.
+    #[serde(default)]
+    pub source: Option<Text>,
+    /// `tcp` (default) or `unix` (no relay then).
+    #[serde(default)]
+    pub transport: Option<Text>,
+    /// Lowest TLS version of the client.
+    #[serde(default)]
+    pub min_tls: Option<Text>,
+    /// Highest TLS version of the client.
+    #[serde(default)]
+    pub max_tls: Option<Text>,
+    /// ALPN protocols in place of `postgresql`, comma-separated; `none` offers none; `rustls` only.
+    #[serde(default)]
+    pub alpn: Option<Text>,
+}
+
+/// A run of the `openssl` command.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Openssl {
+    /// Its arguments. `${identity:NAME/FILE}` and `${trust:NAME}` stand for the paths of credential files, `${server:client-ca.crt}`
+    /// for a file as the server has it.
+    pub args: Vec<Text>,
+}
+
+/// What must be seen: a session, a refusal or a command's output, by each witness.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// Which cases the row is for; absent: all.
+    #[serde(default)]
+    pub when: When,
+    /// A session, checked at the server.
+    #[serde(default)]
+    pub session: Option<SessionExpect>,
+    /// A refusal of this class. A list: any of these, where clients word one thing in several classes.
+    #[serde(default)]
+    pub refused: Option<RefusedExpect>,
+    /// How far the client must have come, asserted for drivers that can tell.
+    #[serde(default)]
+    pub stage: Option<Stage>,
+    /// The documented text, contained in the message of libpq and of clients over it.
+    #[serde(default)]
+    pub text: Option<Text>,
+    /// Texts that the server's log lines of this connection must hold.
+    #[serde(default)]
+    pub server_log: Option<Texts>,
+    /// The wire's events in order.
+    #[serde(default)]
+    pub wire: Option<Vec<WireEvent>>,
+    /// `openssl`: lines that its output must hold.
+    #[serde(default)]
+    pub output: Option<Texts>,
+    /// `openssl`: its exit status; 0 if absent.
+    #[serde(default)]
+    pub status: Option<i32>,
+    /// The claims that this row bears on, in place of the scenario's.
+    #[serde(default)]
+    pub claims: Option<Vec<Text>>,
+}
+
+/// One refusal class or several.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RefusedExpect {
+    /// Exactly this.
+    One(Refusal),
+    /// Any of these.
+    AnyOf(Vec<Refusal>),
+}
+
+impl RefusedExpect {
+    /// The classes that satisfy it.
+    #[must_use]
+    pub fn classes(&self) -> &[Refusal] {
+        match self {
+            Self::One(refusal) => std::slice::from_ref(refusal),
+            Self::AnyOf(refusals) => refusals,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RefusedExpect {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RefusedVisitor;
+        impl<'de> Visitor<'de> for RefusedVisitor {
+            type Value = RefusedExpect;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a refusal such as `{alert: unknown-ca}`, or a list of them")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<RefusedExpect, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(RefusedExpect::AnyOf)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RefusedExpect, A::Error> {
+                Refusal::deserialize(MapAccessDeserializer::new(map)).map(RefusedExpect::One)
+            }
+        }
+        deserializer.deserialize_any(RefusedVisitor)
+    }
+}
+
+/// What a session must look like; fields left out are not asserted, except `tls`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionExpect {
+    /// TLS or plaintext, by the client and by `pg_stat_ssl`.
+    pub tls: bool,
+    /// `current_user`.
+    #[serde(default)]
+    pub user: Option<Text>,
+    /// `pg_stat_ssl.client_dn`; `none`: the server saw no certificate.
+    #[serde(default)]
+    pub client_dn: Option<Text>,
+    /// Protocol version.
+    #[serde(default)]
+    pub version: Option<TlsVersion>,
+    /// ALPN; `none`: none was agreed on. Asserted for drivers that can tell.
+    #[serde(default)]
+    pub alpn: Option<Text>,
+    /// The identity whose certificate the server must have presented. Asserted for drivers that can tell.
+    #[serde(default)]
+    pub server_certificate: Option<Text>,
+}

@@ -1,0 +1,52 @@
+//! Conditions on a case's matrix values.
+
+use std::collections::BTreeMap;
+
+use super::text::OneOrMany;
+
+/// Axis name to the values it may have: a value, a glob (`libpq-*`), a negation (`"!rustls"`) or a comparison (`">=17"`).
+/// All axes must match; an axis matches if any of its alternatives does, a negation only if the value is not it.
+pub type When = BTreeMap<String, OneOrMany>;
+
+/// Whether one alternative matches an axis value.
+#[must_use]
+pub fn alternative_matches(pattern: &str, value: &str) -> bool {
+    if let Some(rest) = pattern.strip_prefix('!') {
+        return !alternative_matches(rest.trim(), value);
+    }
+    for (operator, holds) in [(">=", i64::ge as fn(&i64, &i64) -> bool), ("<=", i64::le), (">", i64::gt), ("<", i64::lt)] {
+        if let Some(bound) = pattern.strip_prefix(operator) {
+            return match (value.parse::<i64>(), bound.trim().parse::<i64>()) {
+                (Ok(value), Ok(bound)) => holds(&value, &bound),
+                _ => false,
+            };
+        }
+    }
+    pattern == value || (pattern.contains('*') && globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(value)))
+}
+
+/// Whether a condition holds for a case's values. A value that the case doesn't have never matches, except against a negation.
+#[must_use]
+pub fn holds(when: &When, value_of: &dyn Fn(&str) -> Option<String>) -> bool {
+    when.iter().all(|(axis, alternatives)| {
+        let value = value_of(axis).unwrap_or_default();
+        alternatives.texts().iter().any(|pattern| alternative_matches(pattern, &value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::alternative_matches;
+
+    #[test]
+    fn globs_negations_and_comparisons_match_as_documented() {
+        assert!(alternative_matches("libpq-*", "libpq-17"));
+        assert!(!alternative_matches("libpq-*", "rustls"));
+        assert!(alternative_matches("!rustls", "libpq-17"));
+        assert!(!alternative_matches("!rustls", "rustls"));
+        assert!(alternative_matches(">=17", "18"));
+        assert!(!alternative_matches(">=17", "15"));
+        assert!(!alternative_matches(">=17", ""));
+        assert!(alternative_matches("<17", "15"));
+    }
+}

@@ -1,0 +1,110 @@
+//! What the relay saw between client and server.
+
+use std::net::SocketAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::connect::TlsVersion;
+use super::refusal::Alert;
+
+/// One step of a connection as it is visible on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WireEvent {
+    /// A TCP connection was made.
+    Connect,
+    /// GSSENCRequest answered with `N`.
+    GssRefused,
+    /// SSLRequest answered with `S`.
+    SslAccepted,
+    /// SSLRequest answered with `N`.
+    SslRefused,
+    /// The client's first bytes were a TLS ClientHello.
+    DirectTls,
+    /// The server answered a ClientHello with a ServerHello.
+    ServerHello,
+    /// A TLS alert in the clear, from either side (TLS 1.3 encrypts those after ServerHello).
+    Alert,
+    /// In plaintext: AuthenticationOk, or Redis' first reply that is no error.
+    Authenticated,
+    /// In plaintext: ErrorResponse, or a Redis error.
+    AuthRefused,
+}
+
+/// Which side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// The client.
+    Client,
+    /// The server.
+    Server,
+}
+
+/// An alert seen in the clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WireAlert {
+    /// Who sent it.
+    pub from: Side,
+    /// Which one.
+    pub alert: Alert,
+}
+
+/// A ClientHello's fields that a gateway or server decides by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClientHello {
+    /// `server_name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// ALPN protocols, in order.
+    pub alpn: Vec<String>,
+    /// `supported_versions`, or the legacy version alone; in order, unknown ones left out.
+    pub versions: Vec<TlsVersion>,
+}
+
+/// One connection through the relay.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WireConnection {
+    /// The address the server saw; its port is `remote_port` in PostgreSQL's jsonlog. Absent if the server could not be reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<SocketAddr>,
+    /// What happened, in order.
+    pub events: Vec<WireEvent>,
+    /// The ClientHello, if one was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_hello: Option<ClientHello>,
+    /// The version that ServerHello chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_version: Option<TlsVersion>,
+    /// The ALPN protocol that a TLS 1.2 ServerHello chose (1.3 encrypts it).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpn: Option<String>,
+    /// Alerts in the clear, in order.
+    pub alerts: Vec<WireAlert>,
+    /// SQLSTATE of a plaintext ErrorResponse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<String>,
+    /// The side whose end of stream came first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_first: Option<Side>,
+    /// Bytes from client to server.
+    pub bytes_up: u64,
+    /// Bytes from server to client.
+    pub bytes_down: u64,
+}
+
+/// Everything the relay saw of one client call: several connections where the client reconnects.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WireTrace {
+    /// In order of arrival.
+    pub connections: Vec<WireConnection>,
+}
+
+impl WireTrace {
+    /// All events in order; each connection begins with [`WireEvent::Connect`].
+    #[must_use]
+    pub fn events(&self) -> Vec<WireEvent> {
+        self.connections.iter().flat_map(|connection| connection.events.iter().copied()).collect()
+    }
+}

@@ -1,0 +1,6 @@
+//! Processes, run directories and polling: everything that must be stopped or removed again goes through here.
+
+pub mod child;
+pub mod poll;
+pub mod rundir;
+pub mod user;

@@ -1,0 +1,37 @@
+//! The user that servers run as: PostgreSQL refuses to run as root.
+
+use nix::unistd::{Gid, Uid, User, geteuid};
+
+/// A user to run children as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunAs {
+    /// Its name, for messages.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+}
+
+impl RunAs {
+    /// The unprivileged user for servers: `None` when we are not root and servers run as ourselves;
+    /// otherwise the distribution's `postgres` user, or `nobody`.
+    #[must_use]
+    pub fn unprivileged() -> Option<Self> {
+        if !geteuid().is_root() {
+            return None;
+        }
+        for name in ["postgres", "nobody"] {
+            if let Ok(Some(user)) = User::from_name(name) {
+                return Some(Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() });
+            }
+        }
+        Some(Self { name: "65534".to_owned(), uid: 65534, gid: 65534 })
+    }
+
+    /// For `chown`.
+    #[must_use]
+    pub fn ids(&self) -> (Uid, Gid) {
+        (Uid::from_raw(self.uid), Gid::from_raw(self.gid))
+    }
+}
