@@ -3,4 +3,5 @@
 pub mod child;
 pub mod poll;
 pub mod rundir;
+pub mod toolchain;
 pub mod user;
