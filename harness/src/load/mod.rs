@@ -1,5 +1,10 @@
 //! Reading files: YAML with source positions, and errors that name file, line and column.
 
+pub mod expand;
+mod resolve;
+pub mod set;
 pub mod yaml;
 
+pub use expand::{Catalogue, expand};
+pub use set::ScenarioSet;
 pub use yaml::{LoadError, Place};

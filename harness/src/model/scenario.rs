@@ -15,6 +15,7 @@ use serde_saphyr::Spanned;
 use super::connect::TlsVersion;
 use super::credential::Credentials;
 use super::refusal::{Refusal, Stage};
+use super::server::Service;
 use super::text::{OneOrMany, Scalar, Text, Texts};
 use super::when::When;
 use super::wire::WireEvent;
@@ -65,6 +66,9 @@ pub struct Scenario {
     /// Claims that every expectation bears on, unless it names its own.
     #[serde(default)]
     pub claims: Vec<Text>,
+    /// The kind of server; absent: PostgreSQL.
+    #[serde(default = "postgres")]
+    pub service: Service,
     /// `documented`, `cnpg`, or both.
     pub deployment: OneOrMany,
     /// PostgreSQL major versions; absent: every version the harness knows. Not for Redis scenarios.
@@ -87,6 +91,10 @@ pub struct Scenario {
     pub control: Vec<Control>,
     /// What is done, in order.
     pub steps: Vec<Step>,
+}
+
+fn postgres() -> Service {
+    Service::Postgres
 }
 
 /// See [`super::server::ServerConfig`].
