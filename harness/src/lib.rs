@@ -4,6 +4,7 @@
 //! `model` <- {`load`, `os`} <- {`pki`, `deployment`, `wire`} <- {`environment`, `driver`} <- `check` <- `run` <- `report` <- `cli`.
 //! `environment` and `driver` never see each other: they share [`model::endpoint::Endpoint`].
 
+pub mod check;
 pub mod deployment;
 pub mod driver;
 pub mod environment;

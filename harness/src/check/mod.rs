@@ -1,0 +1,4 @@
+//! Judging what was observed: pure.
+
+pub mod agree;
+pub mod judge;
