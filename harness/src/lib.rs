@@ -12,4 +12,5 @@ pub mod load;
 pub mod model;
 pub mod os;
 pub mod pki;
+pub mod run;
 pub mod wire;
