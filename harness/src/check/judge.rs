@@ -11,7 +11,7 @@ use crate::model::refusal::Refusal;
 pub struct Context<'a> {
     /// Which step, from 0.
     pub step: usize,
-    /// The driver's family: `text` is asserted for clients that speak libpq's texts.
+    /// The driver's family: `text` is asserted for clients that give OpenSSL's and the server's texts: libpq, psycopg2, redis-py.
     pub family: Family,
     /// SHA-256 of an identity's certificate, lower-case hex.
     pub certificate_sha256: &'a dyn Fn(&str) -> Option<String>,
@@ -109,7 +109,7 @@ impl Judgement {
             self.add(Witness::Client, "stage", format!("{expected:?}"), format!("{stage:?}"));
         }
         if let Some(text) = &expectation.text
-            && context.family == Family::Libpq
+            && matches!(context.family, Family::Libpq | Family::RedisPy)
             && !refused.text.contains(text.as_str())
         {
             self.add(Witness::Client, "text", format!("a message with `{text}`"), refused.text.trim().to_owned());

@@ -220,7 +220,7 @@ pub struct Expect {
     /// How far the client must have come, asserted for drivers that can tell.
     #[serde(default)]
     pub stage: Option<Stage>,
-    /// The documented text, contained in the message of libpq and of clients over it.
+    /// The documented text, contained in the message of clients that speak OpenSSL's texts (libpq, psycopg2, redis-py).
     #[serde(default)]
     pub text: Option<Text>,
     /// Texts that the server's log lines of this connection must hold.

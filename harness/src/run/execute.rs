@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::control::{ControlResult, Controls};
 use super::material::Material;
 use crate::check::agree::{disagreements, log_has, log_witness};
-use crate::check::judge::{Context, judge, same_class};
+use crate::check::judge::{Context, describe, judge, same_class};
 use crate::driver::{Driver, DriverError};
 use crate::environment::Server;
 use crate::model::case::{Action, Case, ConnectPlan, Expectation, Expected, PasswordChoice, PlannedStep};
@@ -136,7 +136,10 @@ impl Workshop {
         for (index, step) in case.steps.iter().enumerate() {
             let result = match &step.action {
                 Action::Connect(plan) => self.connect_step(case, index, step, plan, server, controls, &mut record.connections).await?,
-                Action::Openssl(args) => self.openssl_step(index, step, args, server).await?,
+                Action::Openssl(args) => {
+                    let deviation = case.deviation.as_ref().map(|deviation| &deviation.observed);
+                    self.openssl_step(index, step, args, server, deviation).await?
+                }
             };
             record.steps[index] = result.record;
             record.phases = result.phases.or(record.phases);
@@ -287,7 +290,14 @@ impl Workshop {
         })
     }
 
-    async fn openssl_step(&self, index: usize, step: &PlannedStep, args: &[String], server: &dyn Server) -> Result<StepResult, Trouble> {
+    async fn openssl_step(
+        &self,
+        index: usize,
+        step: &PlannedStep,
+        args: &[String],
+        server: &dyn Server,
+        deviation: Option<&Expectation>,
+    ) -> Result<StepResult, Trouble> {
         let Some(openssl) = &self.openssl else {
             return Err(Trouble::Skip(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned())));
         };
@@ -298,23 +308,41 @@ impl Workshop {
             .map_err(|_| Trouble::Error(format!("`openssl {}` did not end within {:?}", args.join(" "), self.limits.connect)))?
             .map_err(|error| Trouble::Error(format!("could not run {}: {error}", openssl.display())))?;
         let output = format!("{}{}", String::from_utf8_lossy(&finished.stdout), String::from_utf8_lossy(&finished.stderr));
+        let status = finished.status.code();
+        let judged = |expectation: &Expectation| self.judge_output(index, expectation, status, &output, server).map_err(Trouble::Error);
+        let mismatches = judged(&step.expectation)?;
+        let deviation = deviation.map(judged).transpose()?;
+        let record = StepRecord { expected: expected_value(&step.expectation), observed: None, output: Some(output) };
+        Ok(StepResult { record, mismatches, deviation, phases: None, control: None })
+    }
+
+    fn judge_output(
+        &self,
+        step: usize,
+        expectation: &Expectation,
+        status: Option<i32>,
+        output: &str,
+        server: &dyn Server,
+    ) -> Result<Vec<Mismatch>, String> {
         let mut mismatches = Vec::new();
         let mut add = |what: &str, expected: String, observed: String| {
-            mismatches.push(Mismatch { step: index, witness: Witness::Command, what: what.to_owned(), expected, observed });
+            mismatches.push(Mismatch { step, witness: Witness::Command, what: what.to_owned(), expected, observed });
         };
-        if let Expected::Output { lines, status } = &step.expectation.expected {
-            if finished.status.code() != Some(*status) {
-                add("status", status.to_string(), finished.status.to_string());
-            }
-            for line in lines {
-                let line = self.with_paths(line, server).map_err(Trouble::Error)?;
-                if !output.contains(&line) {
-                    add("output", format!("a line with `{line}`"), output.trim().to_owned());
+        match &expectation.expected {
+            Expected::Output { lines, status: expected } => {
+                if status != Some(*expected) {
+                    add("status", expected.to_string(), status.map_or_else(|| "ended by a signal".to_owned(), |status| status.to_string()));
+                }
+                for line in lines {
+                    let line = self.with_paths(line, server)?;
+                    if !output.contains(&line) {
+                        add("output", format!("a line with `{line}`"), output.trim().to_owned());
+                    }
                 }
             }
+            other => add("outcome", describe(other), output.trim().to_owned()),
         }
-        let record = StepRecord { expected: expected_value(&step.expectation), observed: None, output: Some(output) };
-        Ok(StepResult { record, mismatches, deviation: None, phases: None, control: None })
+        Ok(mismatches)
     }
 
     /// `${identity:NAME/FILE}`, `${trust:NAME}` and `${server:FILE}` replaced by paths.
