@@ -153,7 +153,10 @@ mod tests {
                 .iter()
                 .map(|message| LogLine { severity: "LOG".into(), sqlstate: None, message: (*message).into(), detail: None, peer: None })
                 .collect(),
-            wire: Some(WireTrace { connections: vec![WireConnection { events: events.to_vec(), ..WireConnection::default() }] }),
+            wire: Some(WireTrace {
+                connections: vec![WireConnection { events: events.to_vec(), ..WireConnection::default() }],
+                ..WireTrace::default()
+            }),
         }
     }
 

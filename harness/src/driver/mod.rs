@@ -1,5 +1,7 @@
 //! Clients: each makes one connection as asked and tells what it saw.
 
+pub mod catalogue;
+
 use std::sync::Arc;
 use std::time::Duration;
 
