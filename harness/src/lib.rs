@@ -4,6 +4,7 @@
 //! `model` <- {`load`, `os`} <- {`pki`, `deployment`, `wire`} <- {`environment`, `driver`} <- `check` <- `run` <- `report` <- `cli`.
 //! `environment` and `driver` never see each other: they share [`model::endpoint::Endpoint`].
 
+pub mod check;
 pub mod deployment;
 pub mod driver;
 pub mod environment;
@@ -11,4 +12,6 @@ pub mod load;
 pub mod model;
 pub mod os;
 pub mod pki;
+pub mod report;
+pub mod run;
 pub mod wire;

@@ -1,0 +1,6 @@
+//! Judging what was observed: pure, no I/O.
+
+pub mod divergence;
+pub mod latency;
+pub mod ledger;
+pub mod short;
