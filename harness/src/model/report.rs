@@ -183,6 +183,8 @@ pub struct Totals {
     pub claims: BTreeMap<String, usize>,
     /// Connections made, controls included.
     pub connections: u64,
+    /// Situations that at least two drivers were in, the reference one of them.
+    pub compared_situations: usize,
     /// Cases that needed a restart or a wait: counted apart from the speed.
     pub slow_cases: Vec<String>,
     /// Wall time of the run in seconds, start-up of servers included.
