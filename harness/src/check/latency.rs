@@ -179,7 +179,11 @@ pub fn merge<'a>(records: impl IntoIterator<Item = &'a LatencyRecord>) -> Result
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => entry.insert(empty_histogram(&name)?),
         };
-        sum.add(decode(record)?).map_err(|error| LatencyError::Histogram { group: name, reason: error.to_string() })?;
+        // Recorded anew, not added: a sum would take over the bounds of what was decoded, and its text would then depend on how it came about.
+        for step in decode(record)?.iter_recorded() {
+            sum.record_n(step.value_iterated_to(), step.count_at_value())
+                .map_err(|error| LatencyError::Histogram { group: name.clone(), reason: error.to_string() })?;
+        }
     }
     groups.iter().map(|(group, histogram)| statistics(group, histogram)).collect()
 }
