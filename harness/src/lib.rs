@@ -12,5 +12,6 @@ pub mod load;
 pub mod model;
 pub mod os;
 pub mod pki;
+pub mod report;
 pub mod run;
 pub mod wire;

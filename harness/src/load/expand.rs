@@ -431,3 +431,24 @@ pub fn overdue(set: &ScenarioSet, today: jiff::civil::Date) -> Vec<String> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Our own scenarios, with every driver and version that the harness knows.
+    #[test]
+    fn our_own_scenario_set_loads_and_every_case_has_an_expectation() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        let set = ScenarioSet::load(&[directory]).unwrap_or_else(|errors| panic!("{}", lines(&errors)));
+        let drivers = crate::driver::catalogue::known();
+        let cases =
+            expand(&set, &Catalogue { drivers, postgres: vec![15, 16, 17, 18] }).unwrap_or_else(|errors| panic!("{}", lines(&errors)));
+        let ids: BTreeSet<&str> = cases.iter().map(|case| case.id.as_str()).collect();
+        assert_eq!(ids.len(), cases.len(), "case ids are unique");
+    }
+
+    fn lines(errors: &[LoadError]) -> String {
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+}

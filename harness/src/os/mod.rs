@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod poll;
+pub mod redact;
 pub mod rundir;
 pub mod toolchain;
 pub mod user;

@@ -13,11 +13,11 @@ use crate::check::judge::{Context, describe, judge, same_class};
 use crate::driver::{Driver, DriverError};
 use crate::environment::Server;
 use crate::model::case::{Action, Case, ConnectPlan, Expectation, Expected, PasswordChoice, PlannedStep};
-use crate::model::connect::{ConnectRequest, Password, PostgresRequest, RedisRequest};
+use crate::model::connect::{ConnectRequest, Password, PostgresRequest, RedisRequest, SslMode, SslNegotiation};
 use crate::model::endpoint::{Address, Endpoint};
 use crate::model::observation::{ClientOutcome, LogLine, Observation, Phases};
 use crate::model::outcome::{Mismatch, Outcome, SkipReason, Witness};
-use crate::model::report::{CaseRecord, StepRecord};
+use crate::model::report::{CaseRecord, ClientRecord, StepRecord};
 use crate::model::server::Service;
 use crate::wire::{Relay, RelayOptions};
 
@@ -73,7 +73,7 @@ struct StepResult {
     mismatches: Vec<Mismatch>,
     /// The same observation against the deviation's signature.
     deviation: Option<Vec<Mismatch>>,
-    phases: Option<Phases>,
+    session: Option<(ClientRecord, Phases)>,
     control: Option<String>,
 }
 
@@ -93,6 +93,7 @@ impl Workshop {
                 .iter()
                 .map(|step| StepRecord { expected: expected_value(&step.expectation), observed: None, output: None })
                 .collect(),
+            client: None,
             phases: None,
             connections: 0,
             control: None,
@@ -142,7 +143,9 @@ impl Workshop {
                 }
             };
             record.steps[index] = result.record;
-            record.phases = result.phases.or(record.phases);
+            if let Some((client, phases)) = result.session {
+                (record.client, record.phases) = (Some(client), Some(phases));
+            }
             record.control = result.control.or(record.control.take());
             // A step that passes may stand beside one that deviates; one that fails must show the deviation's signature.
             as_deviation &= result.mismatches.is_empty() || result.deviation.is_some_and(|mismatches| mismatches.is_empty());
@@ -189,9 +192,12 @@ impl Workshop {
         };
         let mismatches = judged(&step.expectation);
         let deviation = deviation.map(judged);
-        let phases = matches!(observation.client.outcome, ClientOutcome::Session(_)).then_some(observation.client.phases);
+        let session = match &observation.client.outcome {
+            ClientOutcome::Session(session) => Some((client_record(plan, service, session.tls), observation.client.phases)),
+            ClientOutcome::Refused(_) => None,
+        };
         let record = StepRecord { expected: expected_value(&step.expectation), observed: Some(observation), output: None };
-        Ok(StepResult { record, mismatches, deviation, phases, control })
+        Ok(StepResult { record, mismatches, deviation, session, control })
     }
 
     async fn control(&self, plan: &ConnectPlan, service: Service, server: &dyn Server) -> ControlResult {
@@ -247,6 +253,9 @@ impl Workshop {
             Some(relay) => Some(relay.finish(self.limits.wire).await),
             None => None,
         };
+        if let Some(error) = wire.as_ref().and_then(|wire| wire.error.as_ref()) {
+            return Err(Trouble::Error(format!("the relay failed: {error}")));
+        }
         let peers: Vec<_> = wire.iter().flat_map(|wire| &wire.connections).filter_map(|connection| connection.upstream).collect();
         let server_log = if peers.is_empty() {
             Vec::new()
@@ -313,7 +322,7 @@ impl Workshop {
         let mismatches = judged(&step.expectation)?;
         let deviation = deviation.map(judged).transpose()?;
         let record = StepRecord { expected: expected_value(&step.expectation), observed: None, output: Some(output) };
-        Ok(StepResult { record, mismatches, deviation, phases: None, control: None })
+        Ok(StepResult { record, mismatches, deviation, session: None, control: None })
     }
 
     fn judge_output(
@@ -417,6 +426,20 @@ async fn open_relay(plan: &ConnectPlan, service: Service, server: &dyn Server) -
     let listen = if v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
     let options = RelayOptions { upstream, source: plan.source, listen, service, faults: Vec::new() };
     Relay::open(options).await.map_err(|error| Trouble::Error(error.to_string()))
+}
+
+/// How the latencies of a session are grouped.
+fn client_record(plan: &ConnectPlan, service: Service, tls: bool) -> ClientRecord {
+    let mode = match service {
+        Service::Postgres => plan.sslmode.map_or("unset", SslMode::name).to_owned(),
+        Service::Redis => serde_json::to_value(plan.tls).ok().and_then(|mode| mode.as_str().map(str::to_owned)).unwrap_or_default(),
+    };
+    let negotiation = match (tls, service, plan.sslnegotiation) {
+        (false, ..) => "none",
+        (true, Service::Redis, _) | (true, _, Some(SslNegotiation::Direct)) => "direct",
+        (true, ..) => "postgres",
+    };
+    ClientRecord { driver: plan.driver.clone(), mode, negotiation: negotiation.to_owned() }
 }
 
 /// What the control did differently, for the record.

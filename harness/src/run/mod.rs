@@ -1,7 +1,8 @@
-//! Running cases: schedule, one case, events. Never imports a reporter.
+//! Running cases: schedule, one case, events, and their fold. Never imports a reporter.
 
-pub mod control;
+mod control;
 pub mod event;
 pub mod execute;
+pub mod fold;
 pub mod material;
 pub mod schedule;
