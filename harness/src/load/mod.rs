@@ -2,9 +2,11 @@
 
 pub mod expand;
 mod resolve;
+pub mod select;
 pub mod set;
 pub mod yaml;
 
 pub use expand::{Catalogue, expand};
+pub use select::Selection;
 pub use set::ScenarioSet;
 pub use yaml::{LoadError, Place};

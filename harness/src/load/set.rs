@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -42,6 +43,21 @@ pub struct ScenarioSet {
     pub deviations: Vec<LoadedDeviation>,
     /// Credentials by name, those of scenario files included.
     pub credentials: Credentials,
+}
+
+/// `claims.yaml`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimsFile {
+    #[schemars(with = "Vec<Claim>")]
+    claims: Vec<Spanned<Claim>>,
+}
+
+/// `deviations.yaml`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviationsFile {
+    deviations: Vec<Deviation>,
 }
 
 /// The files of a scenario directory that are no scenarios.
@@ -88,12 +104,7 @@ impl ScenarioSet {
     }
 
     fn load_claims(&mut self, file: &Path, places: &mut Vec<Place>) -> Result<(), LoadError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File {
-            claims: Vec<Spanned<Claim>>,
-        }
-        let Some(File { claims }) = read_if_there(file)? else { return Ok(()) };
+        let Some(ClaimsFile { claims }) = read_if_there(file)? else { return Ok(()) };
         for claim in claims {
             places.push(Place::at(file, (claim.referenced.line(), claim.referenced.column())));
             self.claims.push(claim.value);
@@ -102,12 +113,7 @@ impl ScenarioSet {
     }
 
     fn load_deviations(&mut self, file: &Path) -> Result<(), LoadError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File {
-            deviations: Vec<Deviation>,
-        }
-        let Some(File { deviations }) = read_if_there(file)? else { return Ok(()) };
+        let Some(DeviationsFile { deviations }) = read_if_there(file)? else { return Ok(()) };
         self.deviations.extend(deviations.into_iter().map(|deviation| LoadedDeviation { file: file.to_path_buf(), deviation }));
         Ok(())
     }
