@@ -10,7 +10,7 @@ use super::cluster::{Cluster, ClusterCertificates, InitDb, PostgresConfiguration
 use super::redis::Redis;
 use super::workload::{self, Workload};
 use super::{duration, fields, references};
-use crate::load::tree::{self, Document, Tree};
+use crate::load::tree::{self, Document, Node, Tree};
 use crate::load::yaml;
 use crate::load::{LoadError, Place};
 
@@ -254,6 +254,11 @@ impl Objects {
         }
         fields::check_certificate(&source.file, source.tree())?;
         let name = source.name()?;
+        let group = ["spec", "issuerRef", "group"];
+        if let Some(external) = source.text(&group).filter(|group| *group != "cert-manager.io") {
+            let message = format!("`{external}` is an external issuer's group, which the local environment does not interpret: cert-manager.io is");
+            return Err(source.error(&group, message));
+        }
         let spec = source.parse::<Object>()?.spec;
         check_values(&spec, &source)?;
         if let Some((_, first)) = self.certificates.iter().find(|(certificate, _)| certificate.name == name) {
@@ -289,14 +294,21 @@ impl Objects {
             return Err(source.error(&["metadata", "name"], message));
         }
         for (field, without) in [
-            ("serverTLSSecret", "CloudNativePG makes a server certificate of its own"),
-            ("serverCASecret", "CloudNativePG uses a CA of its own"),
-            ("clientCASecret", "CloudNativePG trusts only clients of a CA of its own (OU is the namespace, CN the cluster)"),
-            ("replicationTLSSecret", "CloudNativePG needs `ca.key` in the clientCASecret, which cert-manager does not write"),
+            ("serverTLSSecret", "CloudNativePG makes a server certificate of its own, which the local environment does not interpret"),
+            ("serverCASecret", "CloudNativePG uses a CA of its own, which the local environment does not interpret"),
+            ("clientCASecret", "CloudNativePG trusts only clients of a CA of its own, which the local environment does not interpret"),
+            ("replicationTLSSecret", "CloudNativePG looks for `ca.key` in the clientCASecret, which cert-manager does not write there"),
         ] {
             if source.text(&["spec", "certificates", field]).is_none() {
-                let message = format!("`certificates.{field}` is missing: without it {without}, which the local environment does not interpret");
+                let message = format!("`certificates.{field}` is missing: without it {without}");
                 return Err(source.error(&["spec", "certificates"], message));
+            }
+        }
+        for field in ["pg_hba", "pg_ident"] {
+            let path = ["spec", "postgresql", field];
+            let lines = source.tree().get(&path);
+            if lines.is_some_and(|lines| !matches!(lines.node, Node::Sequence(_)) || lines.items().iter().any(|line| line.text().is_none())) {
+                return Err(source.error(&path, format!("`{field}` must be a list with one line of the file an item")));
             }
         }
         let spec = source.parse::<Object>()?.spec;
@@ -312,7 +324,7 @@ impl Objects {
         Ok(())
     }
 
-    /// The names of Issuers, for messages.
+    /// The Issuer that a Certificate names.
     pub(super) fn issuer_for(&self, reference: &IssuerRef) -> Option<&Issuer> {
         let cluster = reference.kind == IssuerRefKind::ClusterIssuer;
         self.issuers.iter().map(|(issuer, _)| issuer).find(|issuer| issuer.name == reference.name && issuer.cluster == cluster)

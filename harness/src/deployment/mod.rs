@@ -14,6 +14,9 @@ pub mod redis_conf;
 mod references;
 mod workload;
 
+#[cfg(test)]
+mod tests;
+
 pub use manifests::{Manifests, ServiceDefaults};
 
 /// cert-manager's lifetime where a Certificate gives no `duration`: 90 days.

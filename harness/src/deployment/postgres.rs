@@ -75,7 +75,7 @@ host all all all scram-sha-256
 ";
 
 /// Settings of a small local server that starts fast, and of its log.
-const LOCAL: [(&str, &str); 26] = [
+const LOCAL: [(&str, &str); 27] = [
     ("logging_collector", "on"),
     ("log_destination", "jsonlog"),
     ("log_filename", "postgresql.log"),
@@ -96,12 +96,14 @@ const LOCAL: [(&str, &str); 26] = [
     ("fsync", "off"),
     ("full_page_writes", "off"),
     ("synchronous_commit", "off"),
-    ("wal_level", "minimal"),
-    ("max_wal_senders", "0"),
+    // CloudNativePG's lines for `replication` are of use only with a WAL sender.
+    ("wal_level", "replica"),
+    ("max_wal_senders", "4"),
     ("max_logical_replication_workers", "0"),
+    ("max_parallel_workers", "0"),
+    ("update_process_title", "off"),
     ("autovacuum", "off"),
     ("jit", "off"),
-    ("password_encryption", "scram-sha-256"),
 ];
 
 /// The Cluster's `parameters` that bear on connections; the others are for a machine of another size.
@@ -175,9 +177,7 @@ fn settings(
         }
     }
     for (name, value) in LOCAL {
-        if name != "password_encryption" || !manifests.cluster.as_ref().is_some_and(|cluster| cluster.postgresql.parameters.contains_key(name)) {
-            set(name, value.to_owned());
-        }
+        set(name, value.to_owned());
     }
     if major >= 17 {
         // Can only be set at start: it must stand in every version of the file.

@@ -3,7 +3,8 @@
 use super::certificate::{Certificate, Issuer, IssuerKind, IssuerRefKind};
 use super::manifests::{Objects, Source};
 use super::redis::Redis;
-use crate::load::LoadError;
+use super::workload;
+use crate::load::{LoadError, Place};
 
 /// Checks all of them.
 pub(super) fn check(objects: &Objects, redis: Option<&Redis>) -> Result<(), LoadError> {
@@ -25,12 +26,13 @@ pub(super) fn check(objects: &Objects, redis: Option<&Redis>) -> Result<(), Load
             ("clientCASecret", &certificates.client_ca),
             ("replicationTLSSecret", &certificates.replication_tls),
         ] {
-            check_secret(objects, secret, source, &["spec", "certificates", field])?;
+            find_secret(objects, secret, source.namespace().as_deref(), source.at(&["spec", "certificates", field]))?;
         }
     }
-    if let (Some(redis), Some(source)) = (redis, objects.config_maps.first()) {
+    if let Some(redis) = redis {
         for secret in [&redis.server_tls, &redis.client_ca] {
-            check_secret(objects, secret, source, &["metadata", "name"])?;
+            let place = workload::place_of_secret(objects, &redis.name, secret).unwrap_or_else(|| redis.place.clone());
+            find_secret(objects, secret, redis.namespace.as_deref(), place)?;
         }
     }
     Ok(())
@@ -39,7 +41,7 @@ pub(super) fn check(objects: &Objects, redis: Option<&Redis>) -> Result<(), Load
 fn check_secret_names(objects: &Objects) -> Result<(), LoadError> {
     for (index, (certificate, source)) in objects.certificates.iter().enumerate() {
         let secret = &certificate.spec.secret_name;
-        let earlier = objects.certificates[..index].iter().find(|(other, _)| other.spec.secret_name == *secret && same(&other.namespace, &certificate.namespace));
+        let earlier = objects.certificates[..index].iter().find(|(other, _)| other.spec.secret_name == *secret && same(other.namespace.as_deref(), certificate.namespace.as_deref()));
         if let Some((other, place)) = earlier {
             let path = ["spec", "secretName"];
             let message = format!("`{secret}` is already written by the Certificate `{}` at {}: every Certificate needs a Secret of its own", other.name, place.at(&path));
@@ -53,8 +55,8 @@ fn check_issuer(objects: &Objects, issuer: &Issuer, source: &Source) -> Result<(
     let IssuerKind::Ca { secret } = &issuer.kind else { return Ok(()) };
     let path = ["spec", "ca", "secretName"];
     // A ClusterIssuer's Secret lives in cert-manager's own namespace, whichever that is.
-    let namespace = if issuer.cluster { None } else { issuer.namespace.clone() };
-    let certificate = find_secret(objects, secret, &namespace, source, &path)?;
+    let namespace = if issuer.cluster { None } else { issuer.namespace.as_deref() };
+    let certificate = find_secret(objects, secret, namespace, source.at(&path))?;
     if certificate.spec.is_ca {
         Ok(())
     } else {
@@ -67,13 +69,11 @@ fn check_issuer_ref(objects: &Objects, certificate: &Certificate, source: &Sourc
     let path = ["spec", "issuerRef", "name"];
     let kind = if reference.kind == IssuerRefKind::Issuer { "Issuer" } else { "ClusterIssuer" };
     let Some(issuer) = objects.issuer_for(reference) else {
-        let known = objects.issuers.iter().map(|(issuer, _)| {
-            if issuer.cluster { format!("{} (ClusterIssuer)", issuer.name) } else { issuer.name.clone() }
-        });
+        let known = objects.issuers.iter().map(|(issuer, _)| format!("{} ({})", issuer.name, if issuer.cluster { "ClusterIssuer" } else { "Issuer" }));
         return Err(source.error(&path, format!("there is no {kind} `{}`: {}", reference.name, known_names(known))));
     };
-    if !issuer.cluster && !same(&issuer.namespace, &certificate.namespace) {
-        let message = format!("the Issuer `{}` is in the namespace {}, the Certificate in {}", issuer.name, shown(&issuer.namespace), shown(&certificate.namespace));
+    if !issuer.cluster && !same(issuer.namespace.as_deref(), certificate.namespace.as_deref()) {
+        let message = format!("the Issuer `{}` is in the namespace {}, the Certificate in {}", issuer.name, shown(issuer.namespace.as_deref()), shown(certificate.namespace.as_deref()));
         return Err(source.error(&path, message));
     }
     Ok(())
@@ -90,27 +90,17 @@ fn check_no_circle(objects: &Objects, certificate: &Certificate, source: &Source
     Err(source.error(&["spec", "issuerRef", "name"], message))
 }
 
-fn check_secret(objects: &Objects, secret: &str, source: &Source, path: &[&str]) -> Result<(), LoadError> {
-    find_secret(objects, secret, &source.namespace(), source, path).map(|_| ())
-}
-
-fn find_secret<'a>(
-    objects: &'a Objects,
-    secret: &str,
-    namespace: &Option<String>,
-    source: &Source,
-    path: &[&str],
-) -> Result<&'a Certificate, LoadError> {
+fn find_secret<'a>(objects: &'a Objects, secret: &str, namespace: Option<&str>, place: Place) -> Result<&'a Certificate, LoadError> {
     let named = || objects.certificates.iter().map(|(certificate, _)| certificate).filter(|certificate| certificate.spec.secret_name == secret);
-    if let Some(certificate) = named().find(|certificate| same(&certificate.namespace, namespace)) {
+    if let Some(certificate) = named().find(|certificate| same(certificate.namespace.as_deref(), namespace)) {
         return Ok(certificate);
     }
     if let Some(other) = named().next() {
-        let message = format!("the Secret `{secret}` is in the namespace {}, this object in {}", shown(&other.namespace), shown(namespace));
-        return Err(source.error(path, message));
+        let message = format!("the Secret `{secret}` is in the namespace {}, this object in {}", shown(other.namespace.as_deref()), shown(namespace));
+        return Err(LoadError::new(place, message));
     }
     let known = objects.certificates.iter().map(|(certificate, _)| certificate.spec.secret_name.clone());
-    Err(source.error(path, format!("no Certificate writes the Secret `{secret}`: {}", known_names(known))))
+    Err(LoadError::new(place, format!("no Certificate writes the Secret `{secret}`: {}", known_names(known))))
 }
 
 fn known_names(names: impl Iterator<Item = String>) -> String {
@@ -119,10 +109,10 @@ fn known_names(names: impl Iterator<Item = String>) -> String {
 }
 
 /// Whether two namespaces are one; an absent one is whatever the objects are applied to.
-fn same(one: &Option<String>, other: &Option<String>) -> bool {
+fn same(one: Option<&str>, other: Option<&str>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 
-fn shown(namespace: &Option<String>) -> String {
-    namespace.as_ref().map_or_else(|| "that it is applied to".to_owned(), |name| format!("`{name}`"))
+fn shown(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| "that it is applied to".to_owned(), |name| format!("`{name}`"))
 }

@@ -1,9 +1,9 @@
 //! Redis' workload, read for one purpose: which Secret is mounted where `redis.conf` expects its certificates.
 
-use super::manifests::Objects;
+use super::manifests::{Objects, Source};
 use super::redis::{Redis, directives};
-use crate::load::LoadError;
-use crate::load::tree::Tree;
+use crate::load::tree::{Position, Tree};
+use crate::load::{LoadError, Place};
 
 /// The volumes of a StatefulSet or Deployment as its containers see them.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +18,7 @@ pub(super) struct Workload {
 struct Mount {
     path: String,
     secret: String,
+    position: Position,
 }
 
 impl Workload {
@@ -31,8 +32,10 @@ impl Workload {
         for mount in containers.iter().flat_map(|container| container.get(&["volumeMounts"]).map(Tree::items).unwrap_or_default()) {
             let (Some(name), Some(path)) = (mount.text_at(&["name"]), mount.text_at(&["mountPath"])) else { continue };
             let volume = volumes.iter().find(|volume| volume.text_at(&["name"]) == Some(name));
-            if let Some(secret) = volume.and_then(|volume| volume.text_at(&["secret", "secretName"])) {
-                workload.secrets.push(Mount { path: path.trim_end_matches('/').to_owned(), secret: secret.to_owned() });
+            let Some(secret) = volume.and_then(|volume| volume.get(&["secret", "secretName"])) else { continue };
+            if let Some(name) = secret.text() {
+                let path = path.trim_end_matches('/').to_owned();
+                workload.secrets.push(Mount { path, secret: name.to_owned(), position: secret.position });
             }
         }
         workload
@@ -46,6 +49,18 @@ impl Workload {
             .max_by_key(|mount| mount.path.len())
             .map(|mount| mount.secret.as_str())
     }
+}
+
+/// The workload that mounts a ConfigMap.
+fn mounting<'a>(objects: &'a Objects, config_map: &str) -> Option<&'a (Workload, Source)> {
+    objects.workloads.iter().find(|(workload, _)| workload.config_maps.iter().any(|name| name == config_map))
+}
+
+/// Where the workload that mounts a ConfigMap names a Secret.
+pub(super) fn place_of_secret(objects: &Objects, config_map: &str, secret: &str) -> Option<Place> {
+    let (workload, source) = mounting(objects, config_map)?;
+    let mount = workload.secrets.iter().find(|mount| mount.secret == secret)?;
+    Some(Place::at(&source.file, mount.position))
 }
 
 /// The deployment's Redis: at most one ConfigMap with `redis.conf`, and the workload that mounts it.
@@ -63,7 +78,7 @@ pub(super) fn redis(objects: &Objects) -> Result<Option<Redis>, LoadError> {
     let name = tree.text_at(&["metadata", "name"]).unwrap_or_default().to_owned();
     let Some(text) = tree.text_at(&data) else { return Err(source.error(&data, "`redis.conf` is no text")) };
     let directives = directives(text);
-    let Some((workload, _)) = objects.workloads.iter().find(|(workload, _)| workload.config_maps.contains(&name)) else {
+    let Some((workload, _)) = mounting(objects, &name) else {
         let message = format!("no StatefulSet or Deployment mounts the ConfigMap `{name}`: where its certificates come from can't be told");
         return Err(source.error(&["metadata", "name"], message));
     };
@@ -77,7 +92,7 @@ pub(super) fn redis(objects: &Objects) -> Result<Option<Redis>, LoadError> {
     };
     let secret = |directive: &str| {
         let Some(file) = redis.value(directive) else {
-            return Err(source.error(&data, format!("`{directive}` is missing in redis.conf: Redis is tested with TLS")));
+            return Err(source.error(&data, format!("`{directive}` is missing in redis.conf: Redis is tested with TLS and client certificates")));
         };
         workload.secret_of(file.trim_matches('"')).map(str::to_owned).ok_or_else(|| {
             let mounts: Vec<_> = workload.secrets.iter().map(|mount| format!("`{}` at {}", mount.secret, mount.path)).collect();
