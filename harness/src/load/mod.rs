@@ -4,6 +4,7 @@ pub mod expand;
 mod resolve;
 pub mod select;
 pub mod set;
+pub mod tree;
 pub mod yaml;
 
 pub use expand::{Catalogue, expand};
