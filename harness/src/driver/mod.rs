@@ -1,6 +1,9 @@
 //! Clients: each makes one connection as asked and tells what it saw.
 
 pub mod catalogue;
+pub mod redis;
+pub mod rustls;
+pub mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
