@@ -1,5 +1,9 @@
 //! Clients: each makes one connection as asked and tells what it saw.
 
+pub mod classify;
+pub mod exec;
+pub mod libpq;
+
 use std::sync::Arc;
 use std::time::Duration;
 
