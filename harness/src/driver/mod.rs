@@ -4,6 +4,9 @@ pub mod catalogue;
 pub mod redis;
 pub mod rustls;
 pub mod tls;
+pub mod classify;
+pub mod exec;
+pub mod libpq;
 
 use std::sync::Arc;
 use std::time::Duration;
