@@ -22,5 +22,10 @@ mod tls;
 mod upstream;
 mod watch;
 
+#[cfg(test)]
+mod captures;
+#[cfg(test)]
+mod end_to_end;
+
 pub use fault::Fault;
 pub use relay::{Relay, RelayError, RelayOptions};
