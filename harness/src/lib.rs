@@ -5,9 +5,11 @@
 //! `environment` and `driver` never see each other: they share [`model::endpoint::Endpoint`].
 
 pub mod check;
+pub mod cli;
 pub mod deployment;
 pub mod driver;
 pub mod environment;
+pub mod exit;
 pub mod load;
 pub mod model;
 pub mod os;

@@ -44,15 +44,8 @@ pub(super) enum Command {
         directory: PathBuf,
     },
     /// Load a libpq and serve the driver protocol
-    #[command(name = "libpq-client", hide = true)]
-    LibpqClient {
-        /// The shared library
-        #[arg(long)]
-        library: PathBuf,
-        /// The driver's name
-        #[arg(long)]
-        name: String,
-    },
+    #[command(name = crate::driver::libpq::COMMAND, hide = true)]
+    LibpqClient(crate::driver::libpq::ChildArgs),
 }
 
 /// File formats with a schema.
@@ -238,10 +231,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn deployment(text: &str) -> Result<DeploymentKind, String> {
-    DeploymentKind::ALL
-        .into_iter()
-        .find(|kind| kind.name() == text)
-        .ok_or_else(|| "expected documented or cnpg".to_owned())
+    DeploymentKind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| "expected documented or cnpg".to_owned())
 }
 
 #[cfg(test)]

@@ -69,8 +69,8 @@ pub(super) fn claims(args: &ClaimsArgs) -> Result<Exit, CliError> {
             if let Some(object) = value.as_object_mut() {
                 object.remove("cases");
             }
-            let summary: Summary =
-                serde_json::from_value(value).map_err(|error| CliError::usage(format!("{} is no report of this version: {error}", file.display())))?;
+            let summary: Summary = serde_json::from_value(value)
+                .map_err(|error| CliError::usage(format!("{} is no report of this version: {error}", file.display())))?;
             Some(summary)
         }
     };

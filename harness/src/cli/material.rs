@@ -30,7 +30,11 @@ impl Material for Issued {
     }
 
     fn path(&self, reference: &str) -> Result<PathBuf, String> {
-        let unknown = || format!("`${{{reference}}}` names nothing: write identity:NAME/tls.crt, identity:NAME/tls.key, identity:NAME/ca.crt or trust:NAME");
+        let unknown = || {
+            format!(
+                "`${{{reference}}}` names nothing: write identity:NAME/tls.crt, identity:NAME/tls.key, identity:NAME/ca.crt or trust:NAME"
+            )
+        };
         match reference.split_once(':') {
             Some(("trust", name)) => self.pki.trust(name).map_err(|error| error.to_string()),
             Some(("identity", rest)) => {

@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
             crate::os::rundir::watch(&directory);
             Ok(Exit::Conformant)
         }
-        Command::LibpqClient { library, name } => return crate::driver::libpq::child_main(&library, &name),
+        Command::LibpqClient(args) => return crate::driver::libpq::child_main(&args),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -34,7 +34,8 @@ impl Selection {
             .filter(|case| self.postgres.is_empty() || case.key.version.is_none_or(|version| self.postgres.contains(&version)))
             .filter(|case| {
                 let driver = case.values.get("driver");
-                self.drivers.is_empty() || driver.is_none_or(|driver| self.drivers.iter().any(|pattern| alternative_matches(pattern, driver)))
+                self.drivers.is_empty()
+                    || driver.is_none_or(|driver| self.drivers.iter().any(|pattern| alternative_matches(pattern, driver)))
             })
             .filter(|case| self.deployment.is_none_or(|deployment| case.key.deployment == deployment))
             .collect();

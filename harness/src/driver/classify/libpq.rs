@@ -53,7 +53,9 @@ fn file(text: &str) -> Option<FileRefusal> {
         let rest = text.split_once(before).map(|(_, rest)| rest);
         rest.is_some_and(|rest| after.is_empty() || rest.contains(after))
     };
-    if quoted("root certificate file \"", "\" does not exist") || text.contains("could not get home directory to locate root certificate file") {
+    if quoted("root certificate file \"", "\" does not exist")
+        || text.contains("could not get home directory to locate root certificate file")
+    {
         Some(FileRefusal::RootMissing)
     } else if quoted("could not read root certificate file \"", "") {
         Some(FileRefusal::RootUnusable)

@@ -61,7 +61,10 @@ fn authentication(text: &str) -> Option<AuthRefusal> {
     // redis-py cuts the code (`NOAUTH`, `WRONGPASS`) off some messages and leaves it on others.
     if text.contains("invalid username-password pair") || text.contains("WRONGPASS") {
         Some(AuthRefusal::RedisWrongPassword)
-    } else if text.contains("NOAUTH") || text.contains("Authentication required") || text.contains("must be called with the client already authenticated") {
+    } else if text.contains("NOAUTH")
+        || text.contains("Authentication required")
+        || text.contains("must be called with the client already authenticated")
+    {
         Some(AuthRefusal::RedisNoAuth)
     } else if text.contains("called without any password configured") {
         Some(AuthRefusal::Other)
