@@ -5,4 +5,5 @@ pub mod poll;
 pub mod redact;
 pub mod rundir;
 pub mod toolchain;
+pub mod tree;
 pub mod user;
