@@ -208,8 +208,11 @@ impl Fields {
             if self.interpreted.contains(&key) || self.ignored.contains(&key) {
                 continue;
             }
-            let followed =
-                if self.interpreted.is_empty() { "it takes none".to_owned() } else { format!("it follows {}", self.interpreted.join(", ")) };
+            let followed = if self.interpreted.is_empty() {
+                "it takes none".to_owned()
+            } else {
+                format!("it follows {}", self.interpreted.join(", "))
+            };
             let message = if self.refused.contains(&key) {
                 format!("`{key}` of {} is not interpreted by the local environment: {followed}", self.of)
             } else {

@@ -111,7 +111,8 @@ impl Manifests {
             }
         }
         if objects.certificates.is_empty() && objects.cluster.is_none() && objects.config_maps.is_empty() {
-            let message = "holds no Certificate, no Cluster and no ConfigMap with redis.conf: nothing to deploy (*.yaml and *.yml are read)";
+            let message =
+                "holds no Certificate, no Cluster and no ConfigMap with redis.conf: nothing to deploy (*.yaml and *.yml are read)";
             return Err(LoadError::new(Place::file(directory), message));
         }
         let redis = workload::redis(&objects)?;
@@ -236,10 +237,15 @@ impl Objects {
         let kind = match (object.spec.self_signed, object.spec.ca) {
             (Some(SelfSigned {}), None) => IssuerKind::SelfSigned,
             (None, Some(ca)) => IssuerKind::Ca { secret: ca.secret_name },
-            _ => return Err(source.error(&["spec"], "an Issuer's spec holds exactly one of `selfSigned: {}` and `ca: {secretName: ...}` here")),
+            _ => {
+                return Err(
+                    source.error(&["spec"], "an Issuer's spec holds exactly one of `selfSigned: {}` and `ca: {secretName: ...}` here")
+                );
+            }
         };
         if let Some((_, first)) = self.issuers.iter().find(|(issuer, _)| issuer.name == name) {
-            return Err(source.error(&["metadata", "name"], format!("a second Issuer `{name}`: the first is at {}", first.at(&["metadata", "name"]))));
+            return Err(source
+                .error(&["metadata", "name"], format!("a second Issuer `{name}`: the first is at {}", first.at(&["metadata", "name"]))));
         }
         let cluster = source.text(&["kind"]) == Some("ClusterIssuer");
         let issuer = Issuer { name, namespace: source.namespace(), cluster, kind, place: source.at(&["metadata", "name"]) };
@@ -256,13 +262,17 @@ impl Objects {
         let name = source.name()?;
         let group = ["spec", "issuerRef", "group"];
         if let Some(external) = source.text(&group).filter(|group| *group != "cert-manager.io") {
-            let message = format!("`{external}` is an external issuer's group, which the local environment does not interpret: cert-manager.io is");
+            let message =
+                format!("`{external}` is an external issuer's group, which the local environment does not interpret: cert-manager.io is");
             return Err(source.error(&group, message));
         }
         let spec = source.parse::<Object>()?.spec;
         check_values(&spec, &source)?;
         if let Some((_, first)) = self.certificates.iter().find(|(certificate, _)| certificate.name == name) {
-            return Err(source.error(&["metadata", "name"], format!("a second Certificate `{name}`: the first is at {}", first.at(&["metadata", "name"]))));
+            return Err(source.error(
+                &["metadata", "name"],
+                format!("a second Certificate `{name}`: the first is at {}", first.at(&["metadata", "name"])),
+            ));
         }
         let certificate = Certificate { name, namespace: source.namespace(), spec, place: source.at(&["metadata", "name"]) };
         self.certificates.push((certificate, source));
@@ -290,7 +300,11 @@ impl Objects {
         fields::check_cluster(&source.file, source.tree())?;
         let name = source.name()?;
         if let Some((first, place)) = &self.cluster {
-            let message = format!("a second Cluster `{name}`: one is tested at a time, and `{}` is at {}", first.name, place.at(&["metadata", "name"]));
+            let message = format!(
+                "a second Cluster `{name}`: one is tested at a time, and `{}` is at {}",
+                first.name,
+                place.at(&["metadata", "name"])
+            );
             return Err(source.error(&["metadata", "name"], message));
         }
         for (field, without) in [
@@ -307,7 +321,8 @@ impl Objects {
         for field in ["pg_hba", "pg_ident"] {
             let path = ["spec", "postgresql", field];
             let lines = source.tree().get(&path);
-            if lines.is_some_and(|lines| !matches!(lines.node, Node::Sequence(_)) || lines.items().iter().any(|line| line.text().is_none())) {
+            if lines.is_some_and(|lines| !matches!(lines.node, Node::Sequence(_)) || lines.items().iter().any(|line| line.text().is_none()))
+            {
                 return Err(source.error(&path, format!("`{field}` must be a list with one line of the file an item")));
             }
         }
@@ -337,7 +352,12 @@ fn check_values(spec: &CertificateSpec, source: &Source) -> Result<(), LoadError
     let length = |field: &str, text: Option<&String>| {
         text.map(|text| duration::duration(text).map_err(|message| source.error(&["spec", field], message))).transpose()
     };
-    if spec.common_name.is_none() && spec.dns_names.is_empty() && spec.ip_addresses.is_empty() && spec.uris.is_empty() && spec.email_addresses.is_empty() {
+    if spec.common_name.is_none()
+        && spec.dns_names.is_empty()
+        && spec.ip_addresses.is_empty()
+        && spec.uris.is_empty()
+        && spec.email_addresses.is_empty()
+    {
         return at("", "at least one of commonName, dnsNames, ipAddresses, uris, emailAddresses must be set".to_owned());
     }
     if spec.common_name.as_ref().is_some_and(|name| name.chars().count() > 64) {

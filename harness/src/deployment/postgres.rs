@@ -131,7 +131,8 @@ pub fn render(
     let cluster = manifests.cluster.as_ref();
     let user_lines = config.pg_hba.as_ref().or(cluster.map(|cluster| &cluster.postgresql.pg_hba));
     let user_lines: String = user_lines.into_iter().flatten().flat_map(|line| [line.as_str(), "\n"]).collect();
-    let user_maps: String = cluster.into_iter().flat_map(|cluster| &cluster.postgresql.pg_ident).flat_map(|map| [map.as_str(), "\n"]).collect();
+    let user_maps: String =
+        cluster.into_iter().flat_map(|cluster| &cluster.postgresql.pg_ident).flat_map(|map| [map.as_str(), "\n"]).collect();
     let (pg_hba_conf, pg_ident_conf) = match deployment {
         DeploymentKind::Documented => (user_lines, user_maps),
         DeploymentKind::Cnpg => {

@@ -41,10 +41,16 @@ pub(super) fn check(objects: &Objects, redis: Option<&Redis>) -> Result<(), Load
 fn check_secret_names(objects: &Objects) -> Result<(), LoadError> {
     for (index, (certificate, source)) in objects.certificates.iter().enumerate() {
         let secret = &certificate.spec.secret_name;
-        let earlier = objects.certificates[..index].iter().find(|(other, _)| other.spec.secret_name == *secret && same(other.namespace.as_deref(), certificate.namespace.as_deref()));
+        let earlier = objects.certificates[..index]
+            .iter()
+            .find(|(other, _)| other.spec.secret_name == *secret && same(other.namespace.as_deref(), certificate.namespace.as_deref()));
         if let Some((other, place)) = earlier {
             let path = ["spec", "secretName"];
-            let message = format!("`{secret}` is already written by the Certificate `{}` at {}: every Certificate needs a Secret of its own", other.name, place.at(&path));
+            let message = format!(
+                "`{secret}` is already written by the Certificate `{}` at {}: every Certificate needs a Secret of its own",
+                other.name,
+                place.at(&path)
+            );
             return Err(source.error(&path, message));
         }
     }
@@ -69,11 +75,19 @@ fn check_issuer_ref(objects: &Objects, certificate: &Certificate, source: &Sourc
     let path = ["spec", "issuerRef", "name"];
     let kind = if reference.kind == IssuerRefKind::Issuer { "Issuer" } else { "ClusterIssuer" };
     let Some(issuer) = objects.issuer_for(reference) else {
-        let known = objects.issuers.iter().map(|(issuer, _)| format!("{} ({})", issuer.name, if issuer.cluster { "ClusterIssuer" } else { "Issuer" }));
+        let known = objects
+            .issuers
+            .iter()
+            .map(|(issuer, _)| format!("{} ({})", issuer.name, if issuer.cluster { "ClusterIssuer" } else { "Issuer" }));
         return Err(source.error(&path, format!("there is no {kind} `{}`: {}", reference.name, known_names(known))));
     };
     if !issuer.cluster && !same(issuer.namespace.as_deref(), certificate.namespace.as_deref()) {
-        let message = format!("the Issuer `{}` is in the namespace {}, the Certificate in {}", issuer.name, shown(issuer.namespace.as_deref()), shown(certificate.namespace.as_deref()));
+        let message = format!(
+            "the Issuer `{}` is in the namespace {}, the Certificate in {}",
+            issuer.name,
+            shown(issuer.namespace.as_deref()),
+            shown(certificate.namespace.as_deref())
+        );
         return Err(source.error(&path, message));
     }
     Ok(())
@@ -91,12 +105,14 @@ fn check_no_circle(objects: &Objects, certificate: &Certificate, source: &Source
 }
 
 fn find_secret<'a>(objects: &'a Objects, secret: &str, namespace: Option<&str>, place: Place) -> Result<&'a Certificate, LoadError> {
-    let named = || objects.certificates.iter().map(|(certificate, _)| certificate).filter(|certificate| certificate.spec.secret_name == secret);
+    let named =
+        || objects.certificates.iter().map(|(certificate, _)| certificate).filter(|certificate| certificate.spec.secret_name == secret);
     if let Some(certificate) = named().find(|certificate| same(certificate.namespace.as_deref(), namespace)) {
         return Ok(certificate);
     }
     if let Some(other) = named().next() {
-        let message = format!("the Secret `{secret}` is in the namespace {}, this object in {}", shown(other.namespace.as_deref()), shown(namespace));
+        let message =
+            format!("the Secret `{secret}` is in the namespace {}, this object in {}", shown(other.namespace.as_deref()), shown(namespace));
         return Err(LoadError::new(place, message));
     }
     let known = objects.certificates.iter().map(|(certificate, _)| certificate.spec.secret_name.clone());

@@ -80,7 +80,8 @@ fn the_shipped_manifests_hold_the_documented_resources() {
 #[test]
 fn the_secret_of_the_ca_has_the_label_that_cloudnativepg_looks_for() {
     let manifests = shipped();
-    let template = manifests.certificate("mtls-ca-cert").and_then(|certificate| certificate.spec.secret_template.clone()).expect("a template");
+    let template =
+        manifests.certificate("mtls-ca-cert").and_then(|certificate| certificate.spec.secret_template.clone()).expect("a template");
     assert_eq!(template.labels.get("cnpg.io/reload").map(String::as_str), Some("true"));
 }
 
@@ -147,7 +148,11 @@ fn a_scenarios_changes_replace_the_deployments() {
         crl: Some("revoked".to_owned()),
     };
     let files = postgres::render(&shipped(), DeploymentKind::Cnpg, 17, &config, &places(), 7);
-    assert!(files.pg_hba_conf.contains("RULES\nhost all all 10.0.0.0/8 scram-sha-256\nhostssl all all all cert\n# DEFAULT"), "{}", files.pg_hba_conf);
+    assert!(
+        files.pg_hba_conf.contains("RULES\nhost all all 10.0.0.0/8 scram-sha-256\nhostssl all all all cert\n# DEFAULT"),
+        "{}",
+        files.pg_hba_conf
+    );
     assert!(!files.pg_hba_conf.contains("0.0.0.0/0"));
     let conf = &files.postgresql_conf;
     assert_eq!(setting(conf, "ssl_min_protocol_version"), Some("'TLSv1.2'"));

@@ -92,7 +92,9 @@ pub(super) fn redis(objects: &Objects) -> Result<Option<Redis>, LoadError> {
     };
     let secret = |directive: &str| {
         let Some(file) = redis.value(directive) else {
-            return Err(source.error(&data, format!("`{directive}` is missing in redis.conf: Redis is tested with TLS and client certificates")));
+            return Err(
+                source.error(&data, format!("`{directive}` is missing in redis.conf: Redis is tested with TLS and client certificates"))
+            );
         };
         workload.secret_of(file.trim_matches('"')).map(str::to_owned).ok_or_else(|| {
             let mounts: Vec<_> = workload.secrets.iter().map(|mount| format!("`{}` at {}", mount.secret, mount.path)).collect();

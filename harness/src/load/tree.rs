@@ -218,7 +218,8 @@ fn document(file: &Path, text: String) -> Result<Document, LoadError> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "# a comment\n---\nkind: A\nspec:\n  names:\n    - one\n    - two\n--- # more\n# only a comment\n---\nkind: B\nempty:\ncount: 3\n";
+    const TEXT: &str =
+        "# a comment\n---\nkind: A\nspec:\n  names:\n    - one\n    - two\n--- # more\n# only a comment\n---\nkind: B\nempty:\ncount: 3\n";
 
     #[test]
     fn every_document_keeps_the_places_of_the_file() {

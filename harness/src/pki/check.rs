@@ -29,7 +29,10 @@ pub fn check(manifests: &Manifests, credentials: &Credentials) -> Vec<Credential
 
 /// The octal mode of a key file.
 pub(super) fn key_mode(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| format!("`{text}` is no octal file mode, such as \"0600\""))
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777)
+        .ok_or_else(|| format!("`{text}` is no octal file mode, such as \"0600\""))
 }
 
 struct Check<'a> {

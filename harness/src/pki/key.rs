@@ -43,7 +43,8 @@ impl Key {
             }
         }
         .map_err(|error| PkiError::issue(what, error))?;
-        let pem = encode(pair.serialized_der(), spec).ok_or_else(|| PkiError::issue(what, "the key is not in the PKCS #8 form it should have"))?;
+        let pem = encode(pair.serialized_der(), spec)
+            .ok_or_else(|| PkiError::issue(what, "the key is not in the PKCS #8 form it should have"))?;
         Ok(Self { pair, pem })
     }
 

@@ -48,11 +48,16 @@ impl Material {
             Signer::Itself => (params.self_signed(&key.pair).map_err(failed)?, Vec::new(), None),
             Signer::Authority(authority) => {
                 // Go: only where the names differ and the issuer has a key identifier, which only CAs have.
-                params.use_authority_key_identifier_extension = authority.is_ca && authority.params.distinguished_name != params.distinguished_name;
+                params.use_authority_key_identifier_extension =
+                    authority.is_ca && authority.params.distinguished_name != params.distinguished_name;
                 let issuer = Issuer::from_params(&authority.params, &authority.key.pair);
                 let certificate = params.signed_by(&key.pair, &issuer).map_err(failed)?;
                 // cert-manager leaves the root out of tls.crt.
-                let above = if authority.is_self_signed() { Vec::new() } else { [std::slice::from_ref(&authority.der), &authority.intermediates].concat() };
+                let above = if authority.is_self_signed() {
+                    Vec::new()
+                } else {
+                    [std::slice::from_ref(&authority.der), &authority.intermediates].concat()
+                };
                 (certificate, above, Some(authority.root.clone()))
             }
         };
@@ -123,5 +128,5 @@ fn random_serial(what: &str) -> Result<u128, PkiError> {
         .fill(&mut bytes)
         .map_err(|_| PkiError::issue(what, "the system gave no random numbers for its serial number"))?;
     // Never 0, which is no serial number.
-    Ok(u128::from_be_bytes(bytes) | 1)
+    Ok(u128::from_be_bytes(bytes).max(1))
 }

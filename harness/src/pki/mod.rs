@@ -88,7 +88,8 @@ impl Pki {
             let what = format!("identity `{name}`");
             let material = self.identity_material(name)?;
             let other = identity.key_of.as_deref().map(|other| self.identity_material(other)).transpose()?;
-            let key_mode = identity.key_mode.as_deref().map_or(Ok(0o600), check::key_mode).map_err(|reason| PkiError::invalid(&what, reason))?;
+            let key_mode =
+                identity.key_mode.as_deref().map_or(Ok(0o600), check::key_mode).map_err(|reason| PkiError::invalid(&what, reason))?;
             let variant = FileVariant {
                 with_intermediates: !identity.leave_out_intermediates,
                 key_pem: other.as_ref().map(|other| other.key.pem.as_str()),
@@ -125,7 +126,11 @@ impl Pki {
                 Trust::Secret(secret) => Some(self.secret(secret)?.content(SecretFile::Ca).unwrap_or_default().to_owned()),
                 Trust::Authorities(names) => {
                     let what = format!("trust `{name}`");
-                    Some(names.iter().map(|authority| Ok(self.authority(&what, authority)?.certificate_pem(false))).collect::<Result<String, PkiError>>()?)
+                    Some(names.iter().map(|authority| Ok(self.authority(&what, authority)?.certificate_pem(false))).collect::<Result<
+                        String,
+                        PkiError,
+                    >>(
+                    )?)
                 }
                 Trust::Missing => None,
                 Trust::Garbage => Some(identity::GARBAGE.to_owned()),
@@ -145,7 +150,8 @@ impl Pki {
             let crl = crls.get(name).ok_or_else(|| PkiError::unknown("CRL", name, crls.keys().map(String::as_str)))?;
             let what = format!("CRL `{name}`");
             let authority = self.authority(&what, &crl.issuer)?;
-            let serials = crl.revoked.iter().map(|identity| Ok(self.identity_material(identity)?.serial)).collect::<Result<Vec<_>, PkiError>>()?;
+            let serials =
+                crl.revoked.iter().map(|identity| Ok(self.identity_material(identity)?.serial)).collect::<Result<Vec<_>, PkiError>>()?;
             self.write("crls", &format!("{name}.crl"), Some(&authority.revoke(&what, &serials, &crl.validity)?))
         })?;
         Ok(path.as_ref().clone())
@@ -214,7 +220,8 @@ impl Pki {
         match &issuer.kind {
             IssuerKind::SelfSigned => Ok(Signer::Itself),
             IssuerKind::Ca { secret } => {
-                let certificate = self.manifests.certificate_of_secret(secret).ok_or_else(|| check::unknown_secret(&self.manifests, secret))?;
+                let certificate =
+                    self.manifests.certificate_of_secret(secret).ok_or_else(|| check::unknown_secret(&self.manifests, secret))?;
                 self.certificate_material(certificate).map(Signer::Authority)
             }
         }

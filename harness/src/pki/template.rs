@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::string::{Ia5String, PrintableString};
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod,
+    KeyUsagePurpose, SanType,
 };
 
 use super::error::PkiError;
@@ -40,7 +40,8 @@ pub(super) fn params(what: &str, spec: &CertificateSpec, overrides: Overrides<'_
     params.subject_alt_names = subject_alt_names(what, spec)?;
     let (key_usages, extended) = usages(&spec.usages, spec.is_ca);
     params.key_usages = overrides.key_usage.map_or(key_usages, |usages| usages.iter().map(|usage| key_usage(*usage)).collect());
-    params.extended_key_usages = overrides.extended_key_usage.map_or(extended, |usages| usages.iter().map(|usage| extended_key_usage(*usage)).collect());
+    params.extended_key_usages =
+        overrides.extended_key_usage.map_or(extended, |usages| usages.iter().map(|usage| extended_key_usage(*usage)).collect());
     // Go writes a subject key identifier for CAs only; rcgen ties it to its own way of writing basicConstraints.
     params.key_identifier_method = KeyIdMethod::PreSpecified(key.identifier());
     if spec.is_ca {
@@ -61,7 +62,8 @@ pub(super) fn validity(what: &str, spec: &CertificateSpec, offsets: Option<&Vali
     if let Some(offsets) = offsets {
         return period(what, now, offsets);
     }
-    let lifetime = spec.duration.as_deref().map_or(Ok(DEFAULT_DURATION), duration::duration).map_err(|reason| PkiError::invalid(what, reason))?;
+    let lifetime =
+        spec.duration.as_deref().map_or(Ok(DEFAULT_DURATION), duration::duration).map_err(|reason| PkiError::invalid(what, reason))?;
     let end = now.checked_add(lifetime).ok_or_else(|| PkiError::invalid(what, "the duration is too long"))?;
     Ok((now, end))
 }
@@ -102,7 +104,12 @@ fn distinguished_name(what: &str, spec: &CertificateSpec) -> Result<Distinguishe
         match values.as_slice() {
             [] => {}
             [value] => name.push(kind, dn_value(value)),
-            _ => return Err(PkiError::invalid(what, format!("subject.{field} has several values: one is interpreted by the local environment"))),
+            _ => {
+                return Err(PkiError::invalid(
+                    what,
+                    format!("subject.{field} has several values: one is interpreted by the local environment"),
+                ));
+            }
         }
     }
     if let Some(common_name) = spec.common_name.as_ref().filter(|common_name| !common_name.is_empty()) {

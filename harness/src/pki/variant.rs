@@ -26,7 +26,11 @@ pub(super) fn identity_spec(manifests: &Manifests, name: &str, identity: &Identi
 pub(super) fn authority_spec(manifests: &Manifests, name: &str, authority: &Authority) -> Result<CertificateSpec, PkiError> {
     let what = format!("authority `{name}`");
     let spec = patched(&what, certificate(manifests, &authority.like)?, authority.patch.as_ref())?;
-    if spec.is_ca { Ok(spec) } else { Err(PkiError::invalid(what, format!("`{}` is no CA: `like` must name a Certificate with `isCA: true`", authority.like))) }
+    if spec.is_ca {
+        Ok(spec)
+    } else {
+        Err(PkiError::invalid(what, format!("`{}` is no CA: `like` must name a Certificate with `isCA: true`", authority.like)))
+    }
 }
 
 /// An authority of the credentials, or an Issuer of the manifests.
@@ -64,7 +68,8 @@ fn patched(what: &str, certificate: &Certificate, patch: Option<&Value>) -> Resu
     let Some(patch) = patch else { return Ok(certificate.spec.clone()) };
     let mut value = serde_json::to_value(&certificate.spec).map_err(|error| PkiError::issue(what, error))?;
     merge(&mut value, patch);
-    serde_json::from_value(value).map_err(|error| PkiError::invalid(what, format!("its patch on `{}` does not fit a Certificate's spec: {error}", certificate.name)))
+    serde_json::from_value(value)
+        .map_err(|error| PkiError::invalid(what, format!("its patch on `{}` does not fit a Certificate's spec: {error}", certificate.name)))
 }
 
 fn merge(target: &mut Value, patch: &Value) {

@@ -35,7 +35,10 @@ fn a_certificate_without_a_duration_lives_ninety_days() {
 
 #[test]
 fn subject_attributes_stand_in_the_order_of_go() {
-    let (_directory, pki) = with_certificates(&[("subject", "commonName: nautobot-cluster, subject: {organizationalUnits: [nautobot], countries: [US], serialNumber: '7'}")]);
+    let (_directory, pki) = with_certificates(&[(
+        "subject",
+        "commonName: nautobot-cluster, subject: {organizationalUnits: [nautobot], countries: [US], serialNumber: '7'}",
+    )]);
     let identity = pki.secret("subject").expect("issued");
     let subject = openssl(&["x509", "-noout", "-subject", "-in", &path(&identity, SecretFile::Certificate)]);
     assert_eq!(subject.trim(), "subject=C = US, OU = nautobot, CN = nautobot-cluster, serialNumber = 7");
@@ -74,7 +77,8 @@ fn an_intermediate_is_sent_or_left_out_and_the_root_is_ca_crt() {
     assert_eq!(sent.content(SecretFile::Ca), root.content(SecretFile::Certificate));
     let (ca, chain) = (path(&sent, SecretFile::Ca), path(&sent, SecretFile::Certificate));
     openssl(&["verify", "-CAfile", &ca, "-untrusted", &chain, &chain]);
-    let alone = Command::new("openssl").args(["verify", "-CAfile", &ca, &path(&missing, SecretFile::Certificate)]).output().expect("openssl runs");
+    let alone =
+        Command::new("openssl").args(["verify", "-CAfile", &ca, &path(&missing, SecretFile::Certificate)]).output().expect("openssl runs");
     assert!(!alone.status.success(), "without the intermediate it must not verify");
 }
 
