@@ -44,7 +44,7 @@ pub struct Certificate {
     pub place: Place,
 }
 
-/// `spec` of a Certificate. What is missing here is listed in [`super::fields`], so that its use gets an error of its own.
+/// `spec` of a Certificate. What is missing here is listed in `fields.rs`, so that its use gets an error of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CertificateSpec {

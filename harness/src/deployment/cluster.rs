@@ -41,7 +41,7 @@ pub struct ClusterCertificates {
     pub replication_tls: String,
 }
 
-/// `spec.postgresql`. Fields that are not here are ignored or refused by [`super::fields`].
+/// `spec.postgresql`. Fields that are not here are ignored or refused by `fields.rs`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct PostgresConfiguration {

@@ -128,5 +128,5 @@ fn random_serial(what: &str) -> Result<u128, PkiError> {
         .fill(&mut bytes)
         .map_err(|_| PkiError::issue(what, "the system gave no random numbers for its serial number"))?;
     // Never 0, which is no serial number.
-    Ok(u128::from_be_bytes(bytes) | 1)
+    Ok(u128::from_be_bytes(bytes).max(1))
 }
