@@ -5,15 +5,17 @@ use std::io::Write as _;
 
 use schemars::schema_for;
 
-use super::CliError;
 use super::args::{ClaimsArgs, ListArgs, PlacesArgs, SchemaKind, SelectArgs};
 use super::home::{cache_directory, scenario_set, toolchain_directory};
 use super::run::LAST_RUN;
+use super::{CliError, drivers};
 use crate::driver::catalogue;
 use crate::exit::Exit;
 use crate::load::{Catalogue, Selection, expand};
 use crate::model::case::Case;
+use crate::model::driver::DriverInfo;
 use crate::model::report::Summary;
+use crate::os::rundir::RunDir;
 use crate::os::toolchain::{POSTGRES_MAJORS, Toolchain};
 use crate::report;
 
@@ -76,7 +78,15 @@ pub(super) fn claims(args: &ClaimsArgs) -> Result<Exit, CliError> {
     };
     let mut out = std::io::stdout().lock();
     let shown: Vec<_> = set.claims.iter().filter(|claim| !args.uncovered || claim.awaits.is_some()).cloned().collect();
-    report::claims_table(&mut out, &shown, last.as_ref().map(|summary| summary.claims.as_slice()))?;
+    let width = width();
+    match &last {
+        Some(summary) => {
+            let verdicts: Vec<_> =
+                summary.claims.iter().filter(|record| shown.iter().any(|claim| claim.id == record.id)).cloned().collect();
+            report::claims_table::write_verdicts(&mut out, &verdicts, width)?;
+        }
+        None => report::claims_table::write_claims(&mut out, &shown, width)?,
+    }
     if let (None, false) = (&last, args.uncovered) {
         writeln!(std::io::stderr(), "no run has left verdicts yet: `mtls-conformance run` does")?;
     }
@@ -86,12 +96,37 @@ pub(super) fn claims(args: &ClaimsArgs) -> Result<Exit, CliError> {
 pub(super) fn doctor(args: &PlacesArgs) -> Result<Exit, CliError> {
     let directory = toolchain_directory(args);
     let toolchain = Toolchain::find(&directory);
+    let infos = driver_infos(&toolchain)?;
     let mut out = std::io::stdout().lock();
-    report::doctor_table(&mut out, &toolchain, &directory)?;
+    report::doctor::write(&mut out, &toolchain, &infos, &directory, width())?;
     if toolchain.postgres.is_empty() {
         return Err(CliError::environment("there is no PostgreSQL server at all: `make setup` brings four versions"));
     }
     Ok(Exit::Conformant)
+}
+
+/// The terminal's width, or a readable one.
+fn width() -> u16 {
+    comfy_table::Table::new().width().unwrap_or(140)
+}
+
+/// Starts every driver that is there, to hear its versions.
+fn driver_infos(toolchain: &Toolchain) -> Result<Vec<DriverInfo>, CliError> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let harness = std::env::current_exe()?;
+    let directory = RunDir::create(None).map_err(|error| CliError::environment(error.to_string()))?;
+    let names =
+        catalogue::known().into_iter().map(|info| info.name).filter(|name| drivers::missing(name, toolchain, &[]).is_none()).collect();
+    let mut infos: Vec<DriverInfo> = runtime.block_on(async {
+        let running = drivers::start(&names, toolchain, &[], &harness, directory.path()).await;
+        for driver in running.values() {
+            driver.close().await;
+        }
+        running.values().map(|driver| driver.info().clone()).collect()
+    });
+    infos.sort_by(|one, other| one.name.cmp(&other.name));
+    directory.close();
+    Ok(infos)
 }
 
 pub(super) fn schema(which: SchemaKind) -> Result<Exit, CliError> {

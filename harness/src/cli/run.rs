@@ -70,7 +70,8 @@ fn plan(args: &RunArgs, set: &ScenarioSet, toolchain: &Toolchain) -> Result<Vec<
     let catalogue = Catalogue { drivers: drivers::known(&args.exec_driver), postgres: POSTGRES_MAJORS.to_vec() };
     let mut cases = list::selection(&args.select).apply(expand(set, &catalogue)?).map_err(CliError::usage)?;
     for case in &mut cases {
-        case.skip = driver_names(case).find_map(|name| drivers::missing(name, toolchain, &args.exec_driver)).map(SkipReason::DriverMissing);
+        let missing = driver_names(case).find_map(|name| drivers::missing(name, toolchain, &args.exec_driver));
+        case.skip = missing.map(SkipReason::DriverMissing);
     }
     let cases: Vec<Arc<Case>> = cases.into_iter().map(Arc::new).collect();
     Ok(std::iter::repeat_n(cases, args.repeat.get()).flatten().collect())
@@ -100,7 +101,8 @@ async fn carry_out(
     let pki = Arc::new(Pki::new(manifests, set.credentials.clone(), directory.path().join("pki"), RunAs::unprivileged()));
     let problems = pki.check();
     if !problems.is_empty() {
-        return Err(CliError::usage(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")));
+        let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.path.join("."), problem.message)).collect();
+        return Err(CliError::usage(lines.join("\n")));
     }
     let EnvironmentName::Local = args.environment;
     let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
@@ -124,7 +126,7 @@ async fn carry_out(
     let (events, received) = mpsc::unbounded_channel();
     let begun = Event::RunStarted { environment: Box::new(record), planned: cases.len(), started_at: fold.started_at().to_owned() };
     let _ = events.send(begun);
-    for problem in overdue(set, jiff::Zoned::now().date()) {
+    for problem in overdue(set, today()?) {
         let _ = events.send(Event::Problem(problem));
     }
     let reporters = reporters(args, redactor)?;
@@ -167,6 +169,12 @@ fn exit_of(summary: &Summary, errors: &[String], interrupted: bool) -> Exit {
         Standing::Conformant if errors.is_empty() => Exit::Conformant,
         Standing::Conformant => Exit::Environment,
     }
+}
+
+/// The date in UTC.
+fn today() -> Result<jiff::civil::Date, CliError> {
+    let text = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    text.parse().map_err(|error| CliError::environment(format!("the clock gives no date: {error}")))
 }
 
 /// Turns true at the first Ctrl-C or SIGTERM; the second one ends the process at once (the watcher cleans up then).

@@ -201,8 +201,13 @@ mod tests {
         let directory = base.path().join("run");
         std::fs::create_dir_all(directory.join("data")).expect("makes");
         let script = "n=0; while [ $n -lt 40 ]; do n=$((n+1)); echo x > file$n; sleep 0.005; done";
-        let mut child =
-            Command::new("/bin/sh").arg("-c").arg(script).current_dir(directory.join("data")).stderr(Stdio::null()).spawn().expect("starts");
+        let mut child = Command::new("/bin/sh")
+            .arg("-c")
+            .arg(script)
+            .current_dir(directory.join("data"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
         let waiter = std::thread::spawn(move || child.wait().expect("waits"));
         watch_pipe(&directory, std::io::empty());
         assert!(!directory.exists());

@@ -4,6 +4,7 @@
 //! that memory does not grow with the cases. Both are [`crate::run::event::Reporter`]s.
 
 pub mod claims_table;
+pub mod doctor;
 mod failure;
 pub mod files;
 pub mod json;

@@ -64,10 +64,9 @@ async fn copy(build: &PostgresBuild, user: &RunAs, scratch: &Path) -> Result<Pat
     });
     match copied.await {
         Ok(Ok(())) => Ok(bin),
-        Ok(Err(reason)) => Err(Failure::new(
-            format!("user {} can't reach {}, and a copy failed: {reason}", user.name, build.bin.display()),
-            scratch,
-        )),
+        Ok(Err(reason)) => {
+            Err(Failure::new(format!("user {} can't reach {}, and a copy failed: {reason}", user.name, build.bin.display()), scratch))
+        }
         Err(error) => Err(Failure::new(error.to_string(), scratch)),
     }
 }

@@ -90,11 +90,7 @@ impl Place {
 
     /// A child of this server's user that works in its data directory.
     pub(super) fn child(&self, program: impl Into<PathBuf>, shared: &Shared) -> ChildSpec {
-        ChildSpec {
-            user: shared.options.user.clone(),
-            directory: Some(self.paths.data.clone()),
-            ..ChildSpec::new(program, &self.output)
-        }
+        ChildSpec { user: shared.options.user.clone(), directory: Some(self.paths.data.clone()), ..ChildSpec::new(program, &self.output) }
     }
 
     pub(super) fn address(&self) -> SocketAddr {

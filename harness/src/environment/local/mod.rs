@@ -6,6 +6,7 @@ mod configure;
 mod initdb;
 mod instance;
 mod log;
+mod manifest;
 mod port;
 mod postgres;
 mod redis;
@@ -14,6 +15,7 @@ mod reload;
 mod tests;
 
 pub use configure::{ConfigFile, Configurator, Paths};
+pub use manifest::ManifestConfigurator;
 pub use port::{PortSource, free_port, loopback};
 
 use std::collections::BTreeMap;
@@ -148,6 +150,12 @@ impl LocalEnvironment {
             .map_err(|error| EnvironmentError::Other(format!("could not make a password for this run from /dev/urandom: {error}")))?;
         let prepared = options.toolchain.postgres.iter().map(|build| (build.major, OnceCell::new())).collect();
         Ok(Self { shared: Arc::new(Shared { options, password, prepared }), slots: Mutex::default() })
+    }
+
+    /// What must appear in no report: the run's password.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        vec![self.shared.password.reveal().to_owned()]
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {

@@ -338,7 +338,8 @@ mod tests {
     fn memory_is_bounded() {
         let book = Book::default();
         for number in 0..3 * CONNECTIONS {
-            let address = SocketAddr::from(([127, 0, u8::try_from(number >> 12).expect("small"), 1], u16::try_from(number % 4096).expect("small")));
+            let address =
+                SocketAddr::from(([127, 0, u8::try_from(number >> 12).expect("small"), 1], u16::try_from(number % 4096).expect("small")));
             let place = Place { peer: address, session: number as u64, opens: true, ends: false };
             book.add([line("received", Some(place)), line("server", None)]);
         }

@@ -113,7 +113,10 @@ mod tests {
         assert!(record.connection.expect("a connection").ends);
         assert_eq!(record.line.sqlstate.as_deref(), Some("08P01"));
         let detail = record.line.detail.expect("a detail");
-        assert!(detail.contains("depth 0: self signed certificate.\nFailed certificate data (unverified): subject \"/CN=other\""), "{detail}");
+        assert!(
+            detail.contains("depth 0: self signed certificate.\nFailed certificate data (unverified): subject \"/CN=other\""),
+            "{detail}"
+        );
     }
 
     #[test]

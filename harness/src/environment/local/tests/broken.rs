@@ -202,7 +202,9 @@ async fn an_interrupted_cache_entry_is_made_anew() {
     fixture.environment.close().await;
     let entry = |extension: &str| {
         let entries = std::fs::read_dir(&cache).expect("a cache").flatten().map(|entry| entry.path());
-        entries.filter(|path| path.extension().is_some_and(|found| found == extension) == !extension.is_empty()).find(|path| !extension.is_empty() || path.is_dir())
+        entries
+            .filter(|path| path.extension().is_some_and(|found| found == extension) == !extension.is_empty())
+            .find(|path| !extension.is_empty() || path.is_dir())
     };
     let made = entry("").expect("an entry");
     // As if a process had been killed while it copied.
@@ -235,7 +237,10 @@ async fn environments_that_race_for_the_cache_share_its_entry() {
     let entries = std::fs::read_dir(cache.path().join("cache")).expect("a cache").count();
     assert_eq!(entries, 2, "one entry and its lock");
     let initdb_ran = |fixture: &Fixture| {
-        std::fs::read_dir(fixture.run.path()).expect("a directory").flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("initdb-"))
+        std::fs::read_dir(fixture.run.path())
+            .expect("a directory")
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("initdb-"))
     };
     assert!(initdb_ran(&first) != initdb_ran(&second), "exactly one of them ran initdb");
 }
@@ -274,7 +279,13 @@ async fn a_build_that_the_servers_user_cannot_reach_is_copied() {
         return;
     }
     let closed = run_directory();
-    let build = toolchain().postgres.iter().find(|build| build.bin.ends_with("native/bin")).or(toolchain().postgres.first()).cloned().expect("a build");
+    let build = toolchain()
+        .postgres
+        .iter()
+        .find(|build| build.bin.ends_with("native/bin"))
+        .or(toolchain().postgres.first())
+        .cloned()
+        .expect("a build");
     let root = closed.path().join("build");
     std::fs::create_dir(&root).expect("makes");
     if build.bin.ends_with("native/bin") {

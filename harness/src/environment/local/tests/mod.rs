@@ -145,7 +145,8 @@ pub(super) fn toolchain() -> Toolchain {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut toolchain = Toolchain::find(&repository.join(".toolchain"));
     let more = std::env::var("MTLS_CONFORMANCE_TEST_POSTGRES").unwrap_or_default();
-    let more = more.split(',').filter_map(|pair| pair.split_once('=')).map(|(major, bin)| (major.parse().expect("a version"), PathBuf::from(bin)));
+    let more =
+        more.split(',').filter_map(|pair| pair.split_once('=')).map(|(major, bin)| (major.parse().expect("a version"), PathBuf::from(bin)));
     let distribution = POSTGRES_MAJORS.iter().map(|major| (*major, PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"))));
     for (major, bin) in distribution.chain(more) {
         if bin.join("postgres").is_file() && toolchain.postgres.iter().all(|build| build.major != major) {
@@ -281,7 +282,10 @@ fn what_is_not_installed_is_named_with_what_brings_it() {
         options.toolchain.postgres.retain(|build| build.major != 18);
         options.toolchain.missing.retain(|missing| missing.name != "postgres-18");
         options.toolchain.redis = None;
-        options.toolchain.missing.push(crate::os::toolchain::Missing { name: "redis".to_owned(), cost: "no claim about Redis; `apt install redis-server`".to_owned() });
+        options.toolchain.missing.push(crate::os::toolchain::Missing {
+            name: "redis".to_owned(),
+            cost: "no claim about Redis; `apt install redis-server`".to_owned(),
+        });
     });
     let unable = fixture.environment.unable(postgres_key(18)).expect("it is missing");
     assert_eq!(unable, SkipReason::ServerMissing("PostgreSQL 18 is not installed: `make setup` brings it".to_owned()));

@@ -19,7 +19,8 @@ async fn it_wants_certificate_and_password_and_its_log_tells_of_refusals() {
         assert!(lines.iter().all(|line| line.peer == Some(local)), "{lines:?}");
         let (local, answer) = ping_redis(address, None, &server.password()).await;
         assert!(answer.expect_err("refused").contains("CertificateRequired"));
-        let lines = server.log_lines(&[local], &|lines| lines.iter().any(|line| line.contains("did not return a certificate")), LIMIT).await;
+        let lines =
+            server.log_lines(&[local], &|lines| lines.iter().any(|line| line.contains("did not return a certificate")), LIMIT).await;
         assert_eq!(lines.len(), 2, "{lines:?}");
     }
     fixture.environment.close().await;
