@@ -1,6 +1,22 @@
 //! What is installed: server builds, client libraries, Python environments, tools. Finds; never installs.
+//!
+//! Ours are below one folder, which `harness/toolchain/setup.sh` fills: `node_modules/postgresql-<major>-linux-<arch>/native` and
+//! `python/<set>`. The distribution's are looked for where Debian puts them and on `PATH`; where both have a major version, the
+//! distribution's is taken, since that is the one that people run.
+
+mod libpq;
+mod missing;
+mod openssl;
+mod places;
+mod postgres;
+mod program;
+mod python;
+mod reach;
 
 use std::path::{Path, PathBuf};
+
+pub use places::Places;
+pub use reach::ReachError;
 
 /// A PostgreSQL server build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,9 +25,9 @@ pub struct PostgresBuild {
     pub major: u16,
     /// What `postgres --version` says, such as `17.10`.
     pub version: String,
-    /// The directory of `postgres` and `initdb`.
+    /// The directory of `postgres` and `initdb`. Server and libraries find each other from there.
     pub bin: PathBuf,
-    /// `distribution` or `toolchain`.
+    /// `distribution` or `toolchain`; the distribution's wins where both have the major version.
     pub origin: &'static str,
     /// The OpenSSL it uses, such as `OpenSSL 1.1.1w`, where that can be told.
     pub openssl: Option<String>,
@@ -89,11 +105,77 @@ pub const POSTGRES_DRIVERS: [&str; 8] = [
     "psycopg2-2.9.12",
 ];
 
+/// The Redis client for Python, which has its home in the newest of the Python environments.
+pub const REDIS_PYTHON_DRIVER: &str = "redis-py";
+
+/// The environment variable that names the folder of our toolchain.
+pub const DIRECTORY_VARIABLE: &str = "MTLS_CONFORMANCE_TOOLCHAIN";
+
 impl Toolchain {
     /// Looks below `directory` (ours, `.toolchain` of the repository) and at the distribution's places.
     #[must_use]
     pub fn find(directory: &Path) -> Self {
-        let _ = directory;
-        Self::default()
+        Self::find_in(&Places::of_this_machine(directory))
+    }
+
+    /// Looks at `places` only.
+    #[must_use]
+    pub fn find_in(places: &Places) -> Self {
+        // Most of the time goes to programs that tell their version: ask them all at once.
+        let mut found = std::thread::scope(|scope| {
+            let postgres = scope.spawn(|| postgres::find(places));
+            let redis = scope.spawn(|| program::redis_server(places));
+            let openssl = scope.spawn(|| program::openssl(places));
+            let pgbench = scope.spawn(|| program::pgbench(places));
+            // A thread that panicked found nothing; what it looked for is then listed as missing.
+            Self {
+                postgres: postgres.join().unwrap_or_default(),
+                libpq: libpq::find(places),
+                python: python::find(places),
+                redis: redis.join().unwrap_or_default(),
+                openssl: openssl.join().unwrap_or_default(),
+                pgbench: pgbench.join().unwrap_or_default(),
+                missing: Vec::new(),
+            }
+        });
+        found.missing = missing::list(&found);
+        found
+    }
+
+    /// The folder of our toolchain: `$MTLS_CONFORMANCE_TOOLCHAIN`; else the first `.toolchain` in the working directory or a folder
+    /// above it; else the first above the executable; else `.toolchain` of the working directory, which need not exist.
+    #[must_use]
+    pub fn default_directory() -> PathBuf {
+        let variable = std::env::var_os(DIRECTORY_VARIABLE).map(PathBuf::from);
+        let executable = std::env::current_exe().ok();
+        let working = std::env::current_dir().ok();
+        places::toolchain_directory(variable, working.as_deref(), executable.as_deref())
+    }
+
+    /// The server build of a major version.
+    #[must_use]
+    pub fn postgres(&self, major: u16) -> Option<&PostgresBuild> {
+        self.postgres.iter().find(|build| build.major == major)
+    }
+
+    /// The libpq of a driver's name.
+    #[must_use]
+    pub fn libpq(&self, driver: &str) -> Option<&LibpqBuild> {
+        self.libpq.iter().find(|build| build.driver == driver)
+    }
+
+    /// The Python environment of a driver's name.
+    #[must_use]
+    pub fn python(&self, driver: &str) -> Option<&PythonBuild> {
+        self.python.iter().find(|build| build.driver == driver)
+    }
+
+    /// What a missing piece costs, by its name, which is also the driver's name where it is a driver.
+    #[must_use]
+    pub fn cost_of(&self, name: &str) -> Option<&str> {
+        self.missing.iter().find(|missing| missing.name == name).map(|missing| missing.cost.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;
