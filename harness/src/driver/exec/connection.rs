@@ -117,12 +117,7 @@ impl Connection {
     }
 
     /// Sends a request and waits for its answer; `None` if there was none within `limit` and `grace`, the reason if the program ended.
-    pub(super) async fn request(
-        &self,
-        request: &ConnectRequest,
-        limit: Duration,
-        grace: Duration,
-    ) -> Result<Option<Outcome>, String> {
+    pub(super) async fn request(&self, request: &ConnectRequest, limit: Duration, grace: Duration) -> Result<Option<Outcome>, String> {
         let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
             return Err(self.end().unwrap_or_else(|| "it is ending".to_owned()));
         };
@@ -248,8 +243,8 @@ impl Shared {
         let mut table = self.table();
         let secrets: Vec<_> = table.in_flight.values().filter_map(|request| request.secret.clone()).collect();
         let line = redacted(line, &secrets);
-        let answer: Answer =
-            serde_json::from_str(&line).map_err(|error| format!("it wrote a line that is no answer: {error}; the line: {}", shown(&line)))?;
+        let answer: Answer = serde_json::from_str(&line)
+            .map_err(|error| format!("it wrote a line that is no answer: {error}; the line: {}", shown(&line)))?;
         let Some(request) = table.in_flight.remove(&answer.id) else {
             return Err(format!("it answered request {}, which is not in flight", answer.id));
         };

@@ -99,14 +99,12 @@ impl Driver for ExecDriver {
         let family = self.info.family;
         match outcome {
             Outcome::Observation(observation) => Ok(observation),
-            Outcome::Refused(failure) => Ok(ClientObservation {
-                phases: failure.phases,
-                outcome: ClientOutcome::Refused(classify::refused(family, &failure)),
-            }),
-            Outcome::TimedOut(failure) => Ok(ClientObservation {
-                phases: failure.phases,
-                outcome: ClientOutcome::Refused(classify::timed_out(&failure)),
-            }),
+            Outcome::Refused(failure) => {
+                Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(classify::refused(family, &failure)) })
+            }
+            Outcome::TimedOut(failure) => {
+                Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(classify::timed_out(&failure)) })
+            }
             Outcome::Unable(reason) => Err(DriverError::Unable { driver: driver(), reason }),
             Outcome::Error(reason) => Err(self.broken(reason)),
         }

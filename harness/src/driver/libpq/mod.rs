@@ -17,8 +17,8 @@ use crate::model::connect::ConnectRequest;
 use crate::model::driver::{DriverInfo, Family};
 use crate::model::server::Service;
 
-pub use library::LibraryError;
 use library::Libpq;
+pub use library::LibraryError;
 
 /// The hidden subcommand that the child runs as.
 pub const COMMAND: &str = "libpq-client";
