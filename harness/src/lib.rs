@@ -4,11 +4,16 @@
 //! `model` <- {`load`, `os`} <- {`pki`, `deployment`, `wire`} <- {`environment`, `driver`} <- `check` <- `run` <- `report` <- `cli`.
 //! `environment` and `driver` never see each other: they share [`model::endpoint::Endpoint`].
 
+pub mod check;
+pub mod cli;
 pub mod deployment;
 pub mod driver;
 pub mod environment;
+pub mod exit;
 pub mod load;
 pub mod model;
 pub mod os;
 pub mod pki;
+pub mod report;
+pub mod run;
 pub mod wire;

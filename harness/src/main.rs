@@ -1,3 +1,7 @@
 //! The command `mtls-conformance`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mtls_conformance::cli::main()
+}

@@ -1,1 +1,23 @@
-//! deployment
+//! The deployment as Kubernetes objects: their types, and the configuration of PostgreSQL and Redis that follows from them.
+//!
+//! Only what decides how clients connect is read; see the tables in `fields.rs` for what is followed, ignored and refused. Objects of unrelated kinds
+//! (Namespace, Service, ...) may stand beside them.
+
+pub mod certificate;
+pub mod cluster;
+pub mod duration;
+mod fields;
+mod manifests;
+pub mod postgres;
+pub mod redis;
+pub mod redis_conf;
+mod references;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+pub use manifests::{Manifests, ServiceDefaults};
+
+/// cert-manager's lifetime where a Certificate gives no `duration`: 90 days.
+pub const DEFAULT_DURATION: std::time::Duration = std::time::Duration::from_secs(90 * 24 * 3600);

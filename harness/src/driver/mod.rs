@@ -1,5 +1,13 @@
 //! Clients: each makes one connection as asked and tells what it saw.
 
+pub mod catalogue;
+pub mod classify;
+pub mod exec;
+pub mod libpq;
+pub mod redis;
+pub mod rustls;
+pub mod tls;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,8 +1,10 @@
 //! The nouns of the harness: data without I/O.
 
+pub mod case;
 pub mod claim;
 pub mod connect;
 pub mod credential;
+pub mod deviation;
 pub mod driver;
 pub mod endpoint;
 pub mod observation;

@@ -68,6 +68,18 @@ pub struct StepRecord {
     pub output: Option<String>,
 }
 
+/// The client of a case's session, as latencies are grouped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientRecord {
+    /// The driver.
+    pub driver: String,
+    /// `sslmode` (or Redis' `tls`), `unset` included.
+    pub mode: String,
+    /// `postgres`, `direct` or `none` (plaintext).
+    pub negotiation: String,
+}
+
 /// One case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -86,6 +98,9 @@ pub struct CaseRecord {
     pub claims: Vec<String>,
     /// Its steps.
     pub steps: Vec<StepRecord>,
+    /// The client of its last session, where one was established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientRecord>,
     /// Phases of its last session, where one was established.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phases: Option<Phases>,
@@ -183,6 +198,8 @@ pub struct Totals {
     pub claims: BTreeMap<String, usize>,
     /// Connections made, controls included.
     pub connections: u64,
+    /// Situations that at least two drivers were in, the reference one of them.
+    pub compared_situations: usize,
     /// Cases that needed a restart or a wait: counted apart from the speed.
     pub slow_cases: Vec<String>,
     /// Wall time of the run in seconds, start-up of servers included.

@@ -15,6 +15,7 @@ use serde_saphyr::Spanned;
 use super::connect::TlsVersion;
 use super::credential::Credentials;
 use super::refusal::{Refusal, Stage};
+use super::server::Service;
 use super::text::{OneOrMany, Scalar, Text, Texts};
 use super::when::When;
 use super::wire::WireEvent;
@@ -65,6 +66,9 @@ pub struct Scenario {
     /// Claims that every expectation bears on, unless it names its own.
     #[serde(default)]
     pub claims: Vec<Text>,
+    /// The kind of server; absent: PostgreSQL.
+    #[serde(default = "postgres")]
+    pub service: Service,
     /// `documented`, `cnpg`, or both.
     pub deployment: OneOrMany,
     /// PostgreSQL major versions; absent: every version the harness knows. Not for Redis scenarios.
@@ -87,6 +91,10 @@ pub struct Scenario {
     pub control: Vec<Control>,
     /// What is done, in order.
     pub steps: Vec<Step>,
+}
+
+fn postgres() -> Service {
+    Service::Postgres
 }
 
 /// See [`super::server::ServerConfig`].
@@ -212,7 +220,7 @@ pub struct Expect {
     /// How far the client must have come, asserted for drivers that can tell.
     #[serde(default)]
     pub stage: Option<Stage>,
-    /// The documented text, contained in the message of libpq and of clients over it.
+    /// The documented text, contained in the message of clients that speak OpenSSL's texts (libpq, psycopg2, redis-py).
     #[serde(default)]
     pub text: Option<Text>,
     /// Texts that the server's log lines of this connection must hold.

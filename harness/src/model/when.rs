@@ -22,7 +22,18 @@ pub fn alternative_matches(pattern: &str, value: &str) -> bool {
             };
         }
     }
-    pattern == value || (pattern.contains('*') && globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(value)))
+    match pattern.split_once('*') {
+        None => pattern == value,
+        Some((head, rest)) => value.strip_prefix(head).is_some_and(|value| star_matches(rest, value)),
+    }
+}
+
+/// The rest of a pattern after a `*`, which takes any number of characters. Values are short names: no glob library is needed for them.
+fn star_matches(rest: &str, value: &str) -> bool {
+    match rest.split_once('*') {
+        None => value.ends_with(rest),
+        Some((literal, rest)) => value.match_indices(literal).any(|(at, _)| star_matches(rest, &value[at + literal.len()..])),
+    }
 }
 
 /// Whether a condition holds for a case's values. A value that the case doesn't have never matches, except against a negation.
@@ -42,6 +53,8 @@ mod tests {
     fn globs_negations_and_comparisons_match_as_documented() {
         assert!(alternative_matches("libpq-*", "libpq-17"));
         assert!(!alternative_matches("libpq-*", "rustls"));
+        assert!(alternative_matches("*-2.9.*", "psycopg2-2.9.12"));
+        assert!(!alternative_matches("*-2.9.1", "psycopg2-2.9.12"));
         assert!(alternative_matches("!rustls", "libpq-17"));
         assert!(!alternative_matches("!rustls", "rustls"));
         assert!(alternative_matches(">=17", "18"));

@@ -69,6 +69,9 @@ pub struct WireConnection {
     /// The address the server saw; its port is `remote_port` in PostgreSQL's jsonlog. Absent if the server could not be reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<SocketAddr>,
+    /// Why the server could not be reached, in the system's words; the client's connection was then reset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_error: Option<String>,
     /// What happened, in order.
     pub events: Vec<WireEvent>,
     /// The ClientHello, if one was seen.
@@ -85,7 +88,7 @@ pub struct WireConnection {
     /// SQLSTATE of a plaintext ErrorResponse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<String>,
-    /// The side whose end of stream came first.
+    /// The side whose end of stream or reset came first. Absent if the relay ended before both, or cut the connection itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_first: Option<Side>,
     /// Bytes from client to server.
@@ -99,6 +102,9 @@ pub struct WireConnection {
 pub struct WireTrace {
     /// In order of arrival.
     pub connections: Vec<WireConnection>,
+    /// The relay itself failed (no file descriptors or ports left, for example): what it saw is then no evidence, and the case is errored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 impl WireTrace {

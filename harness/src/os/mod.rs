@@ -2,6 +2,8 @@
 
 pub mod child;
 pub mod poll;
+pub mod redact;
 pub mod rundir;
 pub mod toolchain;
+pub mod tree;
 pub mod user;

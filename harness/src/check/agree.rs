@@ -1,0 +1,147 @@
+//! The three witnesses must agree with each other, whatever a scenario expects.
+
+use crate::model::observation::{ClientOutcome, LogLine, Observation, Session};
+use crate::model::outcome::{Mismatch, Witness};
+use crate::model::refusal::{AuthRefusal, Refusal, Stage, TlsRefusal};
+use crate::model::server::Service;
+use crate::model::wire::{WireConnection, WireEvent, WireTrace};
+
+/// What the server's log must say about a connection that ended like this; `None` where servers log nothing of their own.
+///
+/// PostgreSQL: `log_connections` and the messages of `auth.c`, `hba.c`, `be-secure-openssl.c`. Redis: `tls.c`, at `verbose`.
+#[must_use]
+pub fn log_witness(service: Service, outcome: &ClientOutcome) -> Option<&'static str> {
+    match (service, outcome) {
+        (Service::Postgres, ClientOutcome::Session(session)) if session.tls => Some("SSL enabled"),
+        (Service::Postgres, ClientOutcome::Session(_)) => Some("connection authorized: user="),
+        (Service::Postgres, ClientOutcome::Refused(refused)) => match refused.refusal {
+            Refusal::Auth(auth) => match auth {
+                AuthRefusal::NoHbaEntry => Some("no pg_hba.conf entry"),
+                AuthRefusal::HbaReject => Some("pg_hba.conf rejects connection"),
+                AuthRefusal::ClientCertificateRequired => Some("connection requires a valid client certificate"),
+                AuthRefusal::CertificateUser => Some("certificate authentication failed for user"),
+                AuthRefusal::NoRootStore => Some("client certificates can only be checked if a root certificate store is available"),
+                AuthRefusal::Password => Some("password authentication failed for user"),
+                AuthRefusal::Peer => Some("Peer authentication failed for user"),
+                AuthRefusal::NoRole | AuthRefusal::NoDatabase => Some("does not exist"),
+                // The client gave up by itself, or the class says nothing of the text.
+                AuthRefusal::NoPassword | AuthRefusal::RedisNoAuth | AuthRefusal::RedisWrongPassword | AuthRefusal::Other => None,
+            },
+            Refusal::Alert(_) | Refusal::Verify(_) => Some("could not accept SSL connection"),
+            _ => None,
+        },
+        (Service::Redis, ClientOutcome::Refused(refused)) if matches!(refused.refusal, Refusal::Alert(_) | Refusal::Verify(_)) => {
+            Some("Error accepting a client connection")
+        }
+        (Service::Redis, _) => None,
+    }
+}
+
+/// Whether the log lines hold the witness text.
+#[must_use]
+pub fn log_has(lines: &[LogLine], text: &str) -> bool {
+    lines.iter().any(|line| line.contains(text))
+}
+
+/// Every disagreement between the witnesses.
+#[must_use]
+pub fn disagreements(step: usize, service: Service, observation: &Observation) -> Vec<Mismatch> {
+    let mut found = Vec::new();
+    let mut add = |witness, what: &str, expected: String, observed: String| {
+        found.push(Mismatch { step, witness, what: what.to_owned(), expected, observed });
+    };
+    let outcome = &observation.client.outcome;
+    if let Some(text) = log_witness(service, outcome)
+        && !log_has(&observation.server_log, text)
+    {
+        add(Witness::ServerLog, "agreement", format!("a line with `{text}` for this connection"), log_in_short(&observation.server_log));
+    }
+    if let (Service::Postgres, ClientOutcome::Session(session)) = (service, outcome) {
+        match &session.server_view {
+            None => add(Witness::Server, "agreement", "a row of pg_stat_ssl".to_owned(), "none".to_owned()),
+            Some(view) if view.ssl != session.tls => {
+                add(
+                    Witness::Server,
+                    "agreement",
+                    format!("pg_stat_ssl.ssl = {}, as the client says", session.tls),
+                    format!("ssl = {}", view.ssl),
+                );
+            }
+            Some(_) => {}
+        }
+        if !session.tls
+            && log_has(&observation.server_log, "SSL enabled")
+            && observation.wire.as_ref().is_some_and(|wire| wire.connections.len() == 1)
+        {
+            add(Witness::ServerLog, "agreement", "a plaintext session".to_owned(), log_in_short(&observation.server_log));
+        }
+    }
+    if let Some(wire) = &observation.wire
+        && let Some((expected, observed)) = wire_disagreement(service, outcome, wire)
+    {
+        add(Witness::Wire, "agreement", expected, observed);
+    }
+    found
+}
+
+fn wire_disagreement(service: Service, outcome: &ClientOutcome, wire: &WireTrace) -> Option<(String, String)> {
+    let last = wire.connections.last();
+    let has = |event| last.is_some_and(|connection: &WireConnection| connection.events.contains(&event));
+    let seen = || in_short(&wire.events());
+    match outcome {
+        ClientOutcome::Session(session) => session_on_wire(session, &has).map(|expected| (expected, seen())),
+        ClientOutcome::Refused(refused) => match refused.refusal {
+            Refusal::Option(_) if !wire.connections.is_empty() => Some(("no connection at all".to_owned(), seen())),
+            Refusal::Tls(TlsRefusal::NotOffered) if !has(WireEvent::SslRefused) => Some(("SSLRequest answered with N".to_owned(), seen())),
+            Refusal::Auth(auth)
+                if service == Service::Postgres
+                    && auth != AuthRefusal::NoPassword
+                    && !has(WireEvent::ServerHello)
+                    && !has(WireEvent::AuthRefused) =>
+            {
+                Some(("an ErrorResponse in plaintext, or TLS".to_owned(), seen()))
+            }
+            Refusal::Alert(_) | Refusal::Verify(_) if last.is_none_or(|connection| connection.client_hello.is_none()) => {
+                Some(("a ClientHello".to_owned(), seen()))
+            }
+            Refusal::Closed(stage) | Refusal::TimedOut(stage) if stage != Stage::Options && wire.connections.is_empty() => {
+                Some(("a connection".to_owned(), seen()))
+            }
+            _ => None,
+        },
+    }
+}
+
+fn session_on_wire(session: &Session, has: &dyn Fn(WireEvent) -> bool) -> Option<String> {
+    if session.tls {
+        (!has(WireEvent::ServerHello)).then(|| "a TLS handshake".to_owned())
+    } else {
+        (has(WireEvent::ServerHello) || !has(WireEvent::Authenticated)).then(|| "AuthenticationOk in plaintext".to_owned())
+    }
+}
+
+/// Wire events as they stand in a scenario file.
+#[must_use]
+pub fn in_short(events: &[WireEvent]) -> String {
+    let names: Vec<String> = events
+        .iter()
+        .map(|event| serde_json::to_value(event).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default())
+        .collect();
+    format!("[{}]", names.join(", "))
+}
+
+/// The messages of log lines, joined.
+#[must_use]
+pub fn log_in_short(lines: &[LogLine]) -> String {
+    if lines.is_empty() {
+        return "no line for this connection".to_owned();
+    }
+    let messages: Vec<String> = lines
+        .iter()
+        .map(|line| match &line.detail {
+            Some(detail) => format!("{}: {} ({})", line.severity, line.message, detail.lines().next().unwrap_or_default()),
+            None => format!("{}: {}", line.severity, line.message),
+        })
+        .collect();
+    messages.join(" | ")
+}

@@ -1,0 +1,8 @@
+//! Judging what was observed: pure, no I/O.
+
+pub mod agree;
+pub mod divergence;
+pub mod judge;
+pub mod latency;
+pub mod ledger;
+pub mod short;

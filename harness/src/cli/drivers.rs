@@ -1,0 +1,132 @@
+//! Which drivers there are, and starting those that a run needs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::task::JoinSet;
+
+use super::args::ExecDriverArg;
+use crate::driver::exec::{ExecDriver, Program};
+use crate::driver::redis::RedisDriver;
+use crate::driver::rustls::{RustlsDriver, RustlsOptions};
+use crate::driver::{Driver, DriverError, catalogue};
+use crate::model::connect::ConnectRequest;
+use crate::model::driver::{DriverInfo, Family};
+use crate::model::observation::ClientObservation;
+use crate::model::server::Service;
+use crate::os::toolchain::Toolchain;
+
+/// The drivers by name, the user's own included, before any is started.
+pub(super) fn known(own: &[ExecDriverArg]) -> Vec<DriverInfo> {
+    let mut drivers = catalogue::known();
+    drivers.extend(own.iter().map(|own| DriverInfo {
+        name: own.name.clone(),
+        service: Service::Postgres,
+        family: Family::Other,
+        libpq: None,
+        version: String::new(),
+        tls_library: None,
+    }));
+    drivers
+}
+
+/// Why a known driver is not there; `None` if it is.
+pub(super) fn missing(name: &str, toolchain: &Toolchain, own: &[ExecDriverArg]) -> Option<String> {
+    let there = matches!(name, "rustls" | "redis-rs")
+        || toolchain.libpq.iter().any(|build| build.driver == name)
+        || toolchain.python.iter().any(|build| build.driver == name)
+        || own.iter().any(|own| own.name == name);
+    if there {
+        return None;
+    }
+    let cost = toolchain.missing.iter().find(|missing| missing.name == name).map(|missing| format!(": {}", missing.cost));
+    Some(format!("driver {name} is not installed{}", cost.unwrap_or_else(|| ": `make setup` brings it".to_owned())))
+}
+
+/// Starts the drivers of these names, at the same time. One that doesn't start is there all the same: its cases end as errors.
+pub(super) async fn start(
+    names: &BTreeSet<String>,
+    toolchain: &Toolchain,
+    own: &[ExecDriverArg],
+    harness: &Path,
+    directory: &Path,
+) -> HashMap<String, Arc<dyn Driver>> {
+    let mut drivers: HashMap<String, Arc<dyn Driver>> = HashMap::new();
+    let mut programs: BTreeMap<String, Result<Program, DriverError>> = BTreeMap::new();
+    for name in names {
+        match name.as_str() {
+            "rustls" => drop(drivers.insert(name.clone(), Arc::new(RustlsDriver::new(RustlsOptions::default())))),
+            "redis-rs" => drop(drivers.insert(name.clone(), Arc::new(RedisDriver::new()))),
+            _ => {
+                let program = if let Some(build) = toolchain.libpq.iter().find(|build| build.driver == *name) {
+                    Program::libpq(harness, build, directory)
+                } else if let Some(build) = toolchain.python.iter().find(|build| build.driver == *name) {
+                    Program::python(build, directory)
+                } else if let Some(own) = own.iter().find(|own| own.name == *name) {
+                    Program::new(&own.program, &[], name, directory)
+                } else {
+                    continue;
+                };
+                programs.insert(name.clone(), program);
+            }
+        }
+    }
+    let mut starting = JoinSet::new();
+    for (name, program) in programs {
+        starting.spawn(async move {
+            let started = match program {
+                Ok(program) => ExecDriver::start(program).await,
+                Err(error) => Err(error),
+            };
+            (name, started)
+        });
+    }
+    while let Some(joined) = starting.join_next().await {
+        // A panic while starting: its cases find no driver of that name and are errors.
+        let Ok((name, started)) = joined else { continue };
+        let driver: Arc<dyn Driver> = match started {
+            Ok(driver) => Arc::new(driver),
+            Err(error) => Arc::new(NotStarted::new(&name, &error)),
+        };
+        drivers.insert(name, driver);
+    }
+    drivers
+}
+
+/// A driver that could not be started: every call says why.
+struct NotStarted {
+    info: DriverInfo,
+    reason: String,
+}
+
+impl NotStarted {
+    fn new(name: &str, error: &DriverError) -> Self {
+        let info = catalogue::known().into_iter().find(|info| info.name == name).unwrap_or_else(|| DriverInfo {
+            name: name.to_owned(),
+            service: Service::Postgres,
+            family: Family::Other,
+            libpq: None,
+            version: String::new(),
+            tls_library: None,
+        });
+        let reason = match error {
+            DriverError::Start { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        };
+        Self { info, reason }
+    }
+}
+
+#[async_trait]
+impl Driver for NotStarted {
+    fn info(&self) -> &DriverInfo {
+        &self.info
+    }
+
+    async fn connect(&self, _: &ConnectRequest, _: Duration) -> Result<ClientObservation, DriverError> {
+        Err(DriverError::Start { driver: self.info.name.clone(), reason: self.reason.clone() })
+    }
+}

@@ -1,0 +1,225 @@
+//! Which fields of an object are followed, which don't bear on how clients connect, and which are known but can't be followed here.
+
+use std::path::Path;
+
+use crate::load::tree::Tree;
+use crate::load::{LoadError, Place};
+
+/// The fields of one level of an object.
+struct Fields {
+    /// What the object is called in messages.
+    of: &'static str,
+    /// Followed.
+    interpreted: &'static [&'static str],
+    /// Without bearing on how clients connect.
+    ignored: &'static [&'static str],
+    /// Fields of the real type that would change the result, and that only the real controller can follow.
+    refused: &'static [&'static str],
+}
+
+/// `spec` of a Certificate (cert-manager 1.21).
+const CERTIFICATE: Fields = Fields {
+    of: "a Certificate's spec",
+    interpreted: &[
+        "commonName",
+        "dnsNames",
+        "duration",
+        "emailAddresses",
+        "ipAddresses",
+        "isCA",
+        "issuerRef",
+        "privateKey",
+        "renewBefore",
+        "renewBeforePercentage",
+        "secretName",
+        "secretTemplate",
+        "subject",
+        "uris",
+        "usages",
+    ],
+    ignored: &["revisionHistoryLimit"],
+    refused: &[
+        "additionalOutputFormats",
+        "encodeUsagesInRequest",
+        "keystores",
+        "literalSubject",
+        "nameConstraints",
+        "otherNames",
+        "signatureAlgorithm",
+    ],
+};
+
+/// `spec` of an Issuer.
+const ISSUER: Fields =
+    Fields { of: "an Issuer's spec", interpreted: &["ca", "selfSigned"], ignored: &[], refused: &["acme", "vault", "venafi"] };
+
+/// `spec.ca` of an Issuer.
+const ISSUER_CA: Fields = Fields {
+    of: "an Issuer's spec.ca",
+    interpreted: &["secretName"],
+    ignored: &[],
+    refused: &["crlDistributionPoints", "issuingCertificateURLs", "ocspServers"],
+};
+
+/// `spec.selfSigned` of an Issuer.
+const ISSUER_SELF_SIGNED: Fields =
+    Fields { of: "an Issuer's spec.selfSigned", interpreted: &[], ignored: &[], refused: &["crlDistributionPoints"] };
+
+/// `spec` of a Cluster (CloudNativePG 1.30).
+const CLUSTER: Fields = Fields {
+    of: "a Cluster's spec",
+    interpreted: &["bootstrap", "certificates", "postgresql"],
+    ignored: &[
+        "affinity",
+        "backup",
+        "description",
+        "enablePDB",
+        "enableSuperuserAccess",
+        "env",
+        "envFrom",
+        "ephemeralVolumeSource",
+        "ephemeralVolumesSizeLimit",
+        "externalClusters",
+        "failoverDelay",
+        "imageCatalogRef",
+        "imageName",
+        "imagePullPolicy",
+        "imagePullSecrets",
+        "inheritedMetadata",
+        "instances",
+        "livenessProbeTimeout",
+        "logLevel",
+        "managed",
+        "maxSyncReplicas",
+        "minSyncReplicas",
+        "monitoring",
+        "nodeMaintenanceWindow",
+        "plugins",
+        "podSecurityContext",
+        "podSelectorRefs",
+        "postgresGID",
+        "postgresUID",
+        "primaryUpdateMethod",
+        "primaryUpdateStrategy",
+        "priorityClassName",
+        "probes",
+        "projectedVolumeTemplate",
+        "replicationSlots",
+        "resources",
+        "schedulerName",
+        "seccompProfile",
+        "securityContext",
+        "serviceAccountName",
+        "serviceAccountTemplate",
+        "smartShutdownTimeout",
+        "startDelay",
+        "stopDelay",
+        "storage",
+        "superuserSecret",
+        "switchoverDelay",
+        "tablespaces",
+        "topologySpreadConstraints",
+        "walStorage",
+    ],
+    refused: &["replica"],
+};
+
+/// `spec.certificates` of a Cluster.
+const CLUSTER_CERTIFICATES: Fields = Fields {
+    of: "a Cluster's spec.certificates",
+    interpreted: &["clientCASecret", "replicationTLSSecret", "serverCASecret", "serverTLSSecret"],
+    ignored: &[],
+    refused: &["serverAltDNSNames"],
+};
+
+/// `spec.postgresql` of a Cluster.
+const CLUSTER_POSTGRESQL: Fields = Fields {
+    of: "a Cluster's spec.postgresql",
+    interpreted: &["parameters", "pg_hba", "pg_ident"],
+    ignored: &[
+        "enableAlterSystem",
+        "extensions",
+        "promotionTimeout",
+        "shared_preload_libraries",
+        "syncReplicaElectionConstraint",
+        "synchronous",
+    ],
+    refused: &["ldap"],
+};
+
+/// `spec.bootstrap` of a Cluster.
+const CLUSTER_BOOTSTRAP: Fields =
+    Fields { of: "a Cluster's spec.bootstrap", interpreted: &["initdb"], ignored: &[], refused: &["pg_basebackup", "recovery"] };
+
+/// `spec.bootstrap.initdb` of a Cluster.
+const CLUSTER_INITDB: Fields = Fields {
+    of: "a Cluster's spec.bootstrap.initdb",
+    interpreted: &["database", "owner"],
+    ignored: &[
+        "builtinLocale",
+        "dataChecksums",
+        "encoding",
+        "icuLocale",
+        "icuRules",
+        "import",
+        "locale",
+        "localeCType",
+        "localeCollate",
+        "localeProvider",
+        "options",
+        "postInitApplicationSQL",
+        "postInitApplicationSQLRefs",
+        "postInitSQL",
+        "postInitSQLRefs",
+        "postInitTemplateSQL",
+        "postInitTemplateSQLRefs",
+        "secret",
+        "walSegmentSize",
+    ],
+    refused: &[],
+};
+
+/// Checks a Certificate's fields.
+pub(super) fn check_certificate(file: &Path, tree: &Tree) -> Result<(), LoadError> {
+    CERTIFICATE.check(file, tree, &["spec"])
+}
+
+/// Checks an Issuer's fields.
+pub(super) fn check_issuer(file: &Path, tree: &Tree) -> Result<(), LoadError> {
+    ISSUER.check(file, tree, &["spec"])?;
+    ISSUER_CA.check(file, tree, &["spec", "ca"])?;
+    ISSUER_SELF_SIGNED.check(file, tree, &["spec", "selfSigned"])
+}
+
+/// Checks a Cluster's fields.
+pub(super) fn check_cluster(file: &Path, tree: &Tree) -> Result<(), LoadError> {
+    CLUSTER.check(file, tree, &["spec"])?;
+    CLUSTER_CERTIFICATES.check(file, tree, &["spec", "certificates"])?;
+    CLUSTER_POSTGRESQL.check(file, tree, &["spec", "postgresql"])?;
+    CLUSTER_BOOTSTRAP.check(file, tree, &["spec", "bootstrap"])?;
+    CLUSTER_INITDB.check(file, tree, &["spec", "bootstrap", "initdb"])
+}
+
+impl Fields {
+    fn check(&self, file: &Path, tree: &Tree, path: &[&str]) -> Result<(), LoadError> {
+        let Some(level) = tree.get(path) else { return Ok(()) };
+        for entry in level.entries() {
+            let key = entry.key.as_str();
+            if self.interpreted.contains(&key) || self.ignored.contains(&key) {
+                continue;
+            }
+            let followed = if self.interpreted.is_empty() {
+                "it takes none".to_owned()
+            } else {
+                format!("it follows {}", self.interpreted.join(", "))
+            };
+            let message = if self.refused.contains(&key) {
+                format!("`{key}` of {} is not interpreted by the local environment: {followed}", self.of)
+            } else {
+                format!("`{key}` is no field of {} that the local environment knows: {followed}", self.of)
+            };
+            return Err(LoadError::new(Place::at(file, entry.position), message));
+        }
+        Ok(())
+    }
+}

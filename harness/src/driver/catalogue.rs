@@ -1,0 +1,36 @@
+//! Every driver that a full toolchain has, by name, installed or not.
+
+use crate::model::driver::{DriverInfo, Family};
+use crate::model::server::Service;
+
+/// A driver's name, family and libpq major version, known before it is started.
+const DRIVERS: [(&str, Service, Family, Option<u32>); 11] = [
+    ("rustls", Service::Postgres, Family::Rustls, None),
+    ("libpq-15", Service::Postgres, Family::Libpq, Some(15)),
+    ("libpq-16", Service::Postgres, Family::Libpq, Some(16)),
+    ("libpq-17", Service::Postgres, Family::Libpq, Some(17)),
+    ("libpq-18", Service::Postgres, Family::Libpq, Some(18)),
+    // The libpq inside the wheels that Nautobot ships: 2.9.10 bundles 16, 2.9.12 bundles 17.
+    ("libpq-psycopg2-2.9.10", Service::Postgres, Family::Libpq, Some(16)),
+    ("libpq-psycopg2-2.9.12", Service::Postgres, Family::Libpq, Some(17)),
+    ("psycopg2-2.9.10", Service::Postgres, Family::Libpq, Some(16)),
+    ("psycopg2-2.9.12", Service::Postgres, Family::Libpq, Some(17)),
+    ("redis-rs", Service::Redis, Family::RedisRs, None),
+    ("redis-py", Service::Redis, Family::RedisPy, None),
+];
+
+/// All of them; versions are those of the name (`libpq-17` is 170000) until the driver itself tells.
+#[must_use]
+pub fn known() -> Vec<DriverInfo> {
+    DRIVERS
+        .iter()
+        .map(|(name, service, family, libpq)| DriverInfo {
+            name: (*name).to_owned(),
+            service: *service,
+            family: *family,
+            libpq: libpq.map(|major| major * 10_000),
+            version: String::new(),
+            tls_library: None,
+        })
+        .collect()
+}

@@ -1,0 +1,79 @@
+//! From a client's own words to the named class of its failure.
+//!
+//! Only texts that were seen are known; any other is [`Refusal::Unclassified`], never a guess. The whole text always stays beside the class.
+
+pub mod libpq;
+mod openssl;
+pub mod redis_py;
+
+use crate::driver::exec::protocol::Failure;
+use crate::model::driver::Family;
+use crate::model::observation::Refused;
+use crate::model::refusal::{AuthRefusal, Refusal, Stage, TlsRefusal};
+
+/// The class of a failure that a client of this family told.
+#[must_use]
+pub fn refused(family: Family, failure: &Failure) -> Refused {
+    let class = match family {
+        Family::Libpq => libpq::class(failure),
+        Family::RedisPy => redis_py::class(failure),
+        // These classify their own failures.
+        Family::Rustls | Family::RedisRs | Family::Other => None,
+    };
+    let refusal = class.unwrap_or_else(|| Refusal::Unclassified(stage_of(failure)));
+    Refused { refusal, stage: refined(refusal, failure.stage), sqlstate: failure.sqlstate.clone(), text: failure.text.clone() }
+}
+
+/// A request whose time was over.
+#[must_use]
+pub fn timed_out(failure: &Failure) -> Refused {
+    let refusal = Refusal::TimedOut(stage_of(failure));
+    let text = if failure.text.is_empty() { "nothing came within the time limit".to_owned() } else { failure.text.clone() };
+    Refused { refusal, stage: failure.stage, sqlstate: None, text }
+}
+
+/// The stage that a class carries: the client's, or where it can't tell, the first in which a connection can fail.
+fn stage_of(failure: &Failure) -> Stage {
+    failure.stage.unwrap_or(Stage::Connect)
+}
+
+/// What a class tells of the stage goes before what the client could tell: after a TLS handshake it can't tell a refused client certificate
+/// from a refused startup packet until it has read the answer.
+fn refined(refusal: Refusal, stage: Option<Stage>) -> Option<Stage> {
+    match refusal {
+        Refusal::Option(_) => Some(Stage::Options),
+        Refusal::Auth(AuthRefusal::NoPassword) => Some(Stage::Authentication),
+        Refusal::Auth(_) if stage != Some(Stage::Query) => Some(Stage::Authentication),
+        Refusal::Tls(TlsRefusal::NotOffered) => Some(Stage::SslRequest),
+        Refusal::Closed(stage) | Refusal::TimedOut(stage) if stage == Stage::Connect => Some(stage),
+        _ => stage,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_that_classifies_for_itself_gets_no_guess() {
+        let failure = Failure { text: "tlsv1 alert unknown ca".to_owned(), stage: Some(Stage::Handshake), ..Failure::default() };
+        assert_eq!(refused(Family::Other, &failure).refusal, Refusal::Unclassified(Stage::Handshake));
+    }
+
+    #[test]
+    fn a_servers_fatal_moves_the_stage_from_post_handshake_to_authentication() {
+        let text = "connection to server at \"127.0.0.1\", port 5432 failed: FATAL:  connection requires a valid client certificate\n";
+        let failure = Failure { text: text.to_owned(), stage: Some(Stage::PostHandshake), ..Failure::default() };
+        let refused = refused(Family::Libpq, &failure);
+        assert_eq!(refused.refusal, Refusal::Auth(AuthRefusal::ClientCertificateRequired));
+        assert_eq!(refused.stage, Some(Stage::Authentication));
+        assert_eq!(refused.text, text);
+    }
+
+    #[test]
+    fn a_timeout_keeps_its_stage_and_says_something() {
+        let refused = timed_out(&Failure { stage: Some(Stage::SslRequest), ..Failure::default() });
+        assert_eq!(refused.refusal, Refusal::TimedOut(Stage::SslRequest));
+        assert!(!refused.text.is_empty());
+    }
+}

@@ -1,0 +1,119 @@
+//! Clients behind a pipe: any program that speaks the JSON lines of [`protocol`].
+//!
+//! One program serves several requests at once. When it ends unexpectedly, every request in flight becomes [`DriverError::Broken`]; the next
+//! request starts it anew, unless it had ended without a single answer: then it would only end again, and the error stays.
+
+mod connection;
+pub mod program;
+pub mod protocol;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use super::{Driver, DriverError, classify};
+use crate::model::connect::ConnectRequest;
+use crate::model::driver::DriverInfo;
+use crate::model::observation::{ClientObservation, ClientOutcome};
+
+use connection::Connection;
+pub use program::Program;
+use protocol::Outcome;
+
+/// What a program gets beyond the request's own limit, before it counts as hung. Its own answer `timed-out` must have time to arrive,
+/// also on a busy machine.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a program may take to end once its standard input is closed.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A client program, running.
+///
+/// Requests beyond the concurrency that the program announced wait for a slot; that wait does not count against a request's limit, and is
+/// itself bounded, since every request in flight ends at its own limit.
+pub struct ExecDriver {
+    program: Program,
+    info: DriverInfo,
+    state: Mutex<State>,
+}
+
+enum State {
+    Running(Arc<Connection>),
+    /// It ended, and starting it again is of no use.
+    Ended(String),
+    Closed,
+}
+
+impl ExecDriver {
+    /// Starts the program and waits for its greeting.
+    ///
+    /// # Errors
+    /// [`DriverError::Start`] if it can't be started, ends or stays silent before its greeting, or is not the driver that was expected.
+    pub async fn start(program: Program) -> Result<Self, DriverError> {
+        let (connection, info) = Connection::open(&program).await?;
+        Ok(Self { program, info, state: Mutex::new(State::Running(Arc::new(connection))) })
+    }
+
+    /// The running program, started again if it has ended since the last request.
+    async fn connection(&self) -> Result<Arc<Connection>, DriverError> {
+        let mut state = self.state.lock().await;
+        let reason = match &*state {
+            State::Running(connection) => match connection.end() {
+                None => return Ok(Arc::clone(connection)),
+                Some(reason) if connection.answers() == 0 => reason,
+                Some(_) => {
+                    let (connection, _) = Connection::open(&self.program).await?;
+                    let connection = Arc::new(connection);
+                    *state = State::Running(Arc::clone(&connection));
+                    return Ok(connection);
+                }
+            },
+            State::Ended(reason) => reason.clone(),
+            State::Closed => "it is closed already".to_owned(),
+        };
+        if !matches!(*state, State::Closed) {
+            *state = State::Ended(reason.clone());
+        }
+        Err(self.broken(reason))
+    }
+
+    fn broken(&self, reason: String) -> DriverError {
+        DriverError::Broken { driver: self.info.name.clone(), reason }
+    }
+}
+
+#[async_trait]
+impl Driver for ExecDriver {
+    fn info(&self) -> &DriverInfo {
+        &self.info
+    }
+
+    async fn connect(&self, request: &ConnectRequest, limit: Duration) -> Result<ClientObservation, DriverError> {
+        let driver = || self.info.name.clone();
+        let connection = self.connection().await?;
+        let Some(outcome) = connection.request(request, limit, GRACE).await.map_err(|reason| self.broken(reason))? else {
+            return Err(DriverError::Hang { driver: driver(), limit: limit + GRACE });
+        };
+        let family = self.info.family;
+        match outcome {
+            Outcome::Observation(observation) => Ok(observation),
+            Outcome::Refused(failure) => {
+                Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(classify::refused(family, &failure)) })
+            }
+            Outcome::TimedOut(failure) => {
+                Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(classify::timed_out(&failure)) })
+            }
+            Outcome::Unable(reason) => Err(DriverError::Unable { driver: driver(), reason }),
+            Outcome::Error(reason) => Err(self.broken(reason)),
+        }
+    }
+
+    async fn close(&self) {
+        let before = std::mem::replace(&mut *self.state.lock().await, State::Closed);
+        if let State::Running(connection) = before {
+            connection.close(FAREWELL).await;
+        }
+    }
+}

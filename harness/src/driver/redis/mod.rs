@@ -1,0 +1,224 @@
+//! The driver `redis-rs`: redis over tokio-rustls, on our own socket and TLS stream.
+//!
+//! `redis::Client` would reload the system's roots for every connection; `MultiplexedConnection` takes any stream. `AUTH` and `PING` are
+//! sent as commands of their own, so that each has its time and the server's error code.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError};
+use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
+use tokio::time::timeout_at;
+use tokio_rustls::TlsConnector;
+
+use super::tls::{
+    self, Ended, KxGroups, SharedNotes, Stream, TlsKit, TlsOffer, Trace, Transport, Unsupported, Verification, classify_io, classify_tls,
+    error_chain, locked, nanoseconds,
+};
+use super::{Driver, DriverError};
+use crate::model::connect::{ConnectRequest, RedisRequest, RedisTls};
+use crate::model::driver::{DriverInfo, Family};
+use crate::model::endpoint::Address;
+use crate::model::observation::{ClientObservation, Refused, Session};
+use crate::model::refusal::{AuthRefusal, OptionRefusal, Refusal, Stage};
+use crate::model::server::Service;
+
+/// The name in scenarios.
+pub const NAME: &str = "redis-rs";
+
+/// The driver. Cheap: it holds no connection and starts nothing.
+#[derive(Debug)]
+pub struct RedisDriver {
+    info: DriverInfo,
+    kit: TlsKit,
+}
+
+impl Default for RedisDriver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RedisDriver {
+    /// A driver named `redis-rs`.
+    #[must_use]
+    pub fn new() -> Self {
+        let tls_library = format!("{} with {}", locked("rustls"), locked("aws-lc-rs"));
+        Self {
+            info: DriverInfo {
+                name: NAME.to_owned(),
+                service: Service::Redis,
+                family: Family::RedisRs,
+                libpq: None,
+                version: format!("{}, {tls_library}", locked("redis")),
+                tls_library: Some(tls_library),
+            },
+            kit: TlsKit::new(KxGroups::ProviderDefault),
+        }
+    }
+
+    async fn run(&self, request: &RedisRequest, trace: &mut Trace) -> Result<Session, Ended> {
+        let connector = self.connector(request)?;
+        let Address::Tcp(address) = &request.endpoint.address else {
+            return Err(unable("it connects by TCP only").into());
+        };
+        trace.restart();
+        let begun = Instant::now();
+        let transport = tls::connect_tcp(NAME, *address).await?;
+        trace.phases.tcp_ns = Some(nanoseconds(begun.elapsed()));
+        let notes = tls::shared_notes();
+        let stream = match connector {
+            None => Stream::plain(transport, SharedNotes::clone(&notes)),
+            Some((connector, name)) => Stream::tls(handshake(&connector, name, transport, trace).await?, SharedNotes::clone(&notes)),
+        };
+        let session = stream.session();
+        converse(stream, request, &notes, trace).await?;
+        Ok(session)
+    }
+
+    /// Reads the files before connecting, as Redis clients do.
+    fn connector(&self, request: &RedisRequest) -> Result<Option<(TlsConnector, ServerName<'static>)>, Ended> {
+        let versions = tls::versions(request.min_tls, request.max_tls).map_err(|unsupported| match unsupported {
+            Unsupported::Version(_) => unable(unsupported.to_string()).into(),
+            Unsupported::Range(..) => {
+                Ended::from(refused(Refusal::Option(OptionRefusal::InvalidValue), Stage::Options, unsupported.to_string()))
+            }
+        })?;
+        let verify = match request.tls {
+            RedisTls::Off => return Ok(None),
+            RedisTls::NoVerify => None,
+            RedisTls::VerifyCa => Some(false),
+            RedisTls::VerifyFull => Some(true),
+        };
+        let unusable = |error: tls::FileError| Ended::from(refused(Refusal::File(error.refusal), Stage::Options, error.text));
+        let verification = match verify {
+            None => Verification::Nothing,
+            Some(check_name) => {
+                // A client that verifies and was given no file trusts the system's roots; none of those signs a private CA's servers.
+                let path = request.files.root.as_deref();
+                let roots = tls::read_roots(path, path.is_some()).map_err(unusable)?.unwrap_or_else(RootCertStore::empty);
+                if check_name { Verification::ChainAndName(roots) } else { Verification::Chain(roots) }
+            }
+        };
+        let credential = tls::require_client_credential(&request.files, self.kit.provider()).map_err(unusable)?;
+        let offer = TlsOffer { versions, verification, credential, alpn: Vec::new() };
+        let config = self.kit.client_config(offer).map_err(|error| {
+            Ended::from(refused(classify_tls(&error, Stage::Options), Stage::Options, format!("TLS configuration: {error}")))
+        })?;
+        let name = ServerName::try_from(request.endpoint.host.clone()).map_err(|error| {
+            let text = format!("host name {:?} can't be verified: {error}", request.endpoint.host);
+            Ended::from(refused(Refusal::Option(OptionRefusal::InvalidValue), Stage::Options, text))
+        })?;
+        Ok(Some((TlsConnector::from(config), name)))
+    }
+}
+
+async fn handshake(
+    connector: &TlsConnector,
+    name: ServerName<'static>,
+    transport: Transport,
+    trace: &mut Trace,
+) -> Result<tokio_rustls::client::TlsStream<Transport>, Ended> {
+    trace.stage = Stage::Handshake;
+    let begun = Instant::now();
+    let stream = connector.connect(name, transport).await.map_err(|error| {
+        let text = format!("TLS handshake: {}", error_chain(&error));
+        Ended::from(refused(classify_io(&error, Stage::Handshake), Stage::Handshake, text))
+    })?;
+    trace.phases.tls_ns = Some(nanoseconds(begun.elapsed()));
+    Ok(stream)
+}
+
+/// `AUTH` (if there is a password) and `PING`.
+async fn converse(stream: Stream, request: &RedisRequest, notes: &SharedNotes, trace: &mut Trace) -> Result<(), Ended> {
+    trace.stage = Stage::Authentication;
+    // RESP2 without a library name: setting up sends nothing, every packet is ours.
+    let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
+    // Time limits are the caller's.
+    let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+    let failed = |error: &RedisError, stage| Ended::from(failure(error, notes, stage));
+    let (mut connection, driver) =
+        MultiplexedConnection::new_with_config(&info, stream, config).await.map_err(|error| failed(&error, Stage::Authentication))?;
+    let commands = async {
+        if let Some(password) = &request.password {
+            let begun = Instant::now();
+            let mut auth = redis::cmd("AUTH");
+            auth.arg(password.reveal());
+            ask(&auth, &mut connection).await.map_err(|error| failed(&error, Stage::Authentication))?;
+            trace.phases.auth_ns = Some(nanoseconds(begun.elapsed()));
+            trace.ready();
+        }
+        let begun = Instant::now();
+        // Without a password this is the first thing the server judges.
+        let stage = trace.stage;
+        ask(&redis::cmd("PING"), &mut connection).await.map_err(|error| failed(&error, stage))?;
+        if request.password.is_some() {
+            trace.phases.query_ns = Some(nanoseconds(begun.elapsed()));
+        } else {
+            trace.ready();
+        }
+        drop(connection);
+        Ok(())
+    };
+    // The driver ends when its connection is dropped or the socket fails; a request that is then under way fails too.
+    let (result, ()) = tokio::join!(commands, driver);
+    result
+}
+
+async fn ask(command: &Cmd, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    command.query_async::<String>(connection).await.map(|_| ())
+}
+
+fn failure(error: &RedisError, notes: &SharedNotes, stage: Stage) -> Refused {
+    let notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = error_chain(error);
+    if let Some(error) = &notes.tls_error {
+        // A TLS 1.3 server judges our certificate after we finished: its alert is the first thing it says.
+        let stage = if notes.heard { stage } else { Stage::PostHandshake };
+        return refused(classify_tls(error, stage), stage, text);
+    }
+    let refusal = match (error.kind(), error.code()) {
+        (_, Some(code)) => Refusal::Auth(classify_code(code)),
+        (ErrorKind::Io, None) if error.is_timeout() => Refusal::TimedOut(stage),
+        (ErrorKind::Io, None) => Refusal::Closed(stage),
+        _ => Refusal::Unclassified(stage),
+    };
+    refused(refusal, stage, text)
+}
+
+/// The class of a Redis error code, the first word of an error reply.
+fn classify_code(code: &str) -> AuthRefusal {
+    match code {
+        "NOAUTH" => AuthRefusal::RedisNoAuth,
+        "WRONGPASS" => AuthRefusal::RedisWrongPassword,
+        _ => AuthRefusal::Other,
+    }
+}
+
+fn refused(refusal: Refusal, stage: Stage, text: String) -> Refused {
+    Refused { refusal, stage: Some(stage), sqlstate: None, text }
+}
+
+fn unable(reason: impl Into<String>) -> DriverError {
+    DriverError::Unable { driver: NAME.to_owned(), reason: reason.into() }
+}
+
+#[async_trait]
+impl Driver for RedisDriver {
+    fn info(&self) -> &DriverInfo {
+        &self.info
+    }
+
+    async fn connect(&self, request: &ConnectRequest, limit: Duration) -> Result<ClientObservation, DriverError> {
+        let ConnectRequest::Redis(request) = request else {
+            return Err(unable("it connects to Redis only; use rustls or libpq for PostgreSQL"));
+        };
+        let deadline = tokio::time::Instant::now() + limit;
+        let mut trace = Trace::start();
+        let result = timeout_at(deadline, self.run(request, &mut trace)).await.ok();
+        trace.observe(result, limit)
+    }
+}

@@ -1,0 +1,198 @@
+//! Texts of a scenario to typed values: `${axis}` replaced, names parsed, every error at the text's place.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use indexmap::IndexMap;
+
+use super::yaml::{LoadError, Place};
+use crate::model::case::{ConnectPlan, Expectation, Expected, PasswordChoice, SessionExpectation};
+use crate::model::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
+use crate::model::scenario::{Connect, Expect, SessionExpect};
+use crate::model::server::Service;
+use crate::model::text::{Text, Texts};
+
+/// Axis name to (value's short name, what `${axis}` stands for).
+pub(crate) type Cell = IndexMap<String, (String, String)>;
+
+/// Resolves the texts of one file for one cell of its matrix.
+pub(crate) struct Resolver<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) cell: &'a Cell,
+    pub(crate) service: Service,
+}
+
+impl Resolver<'_> {
+    pub(crate) fn error(&self, text: &Text, message: impl Into<String>) -> LoadError {
+        LoadError::new(Place::at(self.file, text.place()), message)
+    }
+
+    /// The text with `${axis}` replaced. `${a:b}` is left for the run (credential places).
+    pub(crate) fn text(&self, text: &Text) -> Result<String, LoadError> {
+        let raw = text.raw();
+        let mut out = String::with_capacity(raw.len());
+        let mut rest = raw.as_str();
+        while let Some(start) = rest.find("${") {
+            out.push_str(&rest[..start]);
+            let after = &rest[start + 2..];
+            let Some(end) = after.find('}') else {
+                return Err(self.error(text, format!("`${{` without `}}` in {raw:?}")));
+            };
+            let name = &after[..end];
+            if name.contains(':') {
+                out.push_str(&rest[start..start + 2 + end + 1]);
+            } else if let Some((_, value)) = self.cell.get(name) {
+                out.push_str(value);
+            } else {
+                let axes: Vec<&str> = self.cell.keys().map(String::as_str).collect();
+                return Err(self.error(text, format!("no axis `{name}` for `${{{name}}}`: the axes are {}", axes.join(", "))));
+            }
+            rest = &after[end + 1..];
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+
+    fn optional(&self, text: Option<&Text>) -> Result<Option<String>, LoadError> {
+        text.map(|text| self.text(text)).transpose()
+    }
+
+    pub(crate) fn texts(&self, texts: Option<&Texts>) -> Result<Vec<String>, LoadError> {
+        texts.map_or(Ok(Vec::new()), |texts| texts.0.iter().map(|text| self.text(text)).collect())
+    }
+
+    /// A text that names one of a fixed set of values.
+    fn named<T: Copy>(&self, text: Option<&Text>, allowed: &[(&str, T)], default: T) -> Result<T, LoadError> {
+        let Some(text) = text else { return Ok(default) };
+        let value = self.text(text)?;
+        allowed.iter().find(|(name, _)| *name == value).map(|(_, value)| *value).ok_or_else(|| {
+            let names: Vec<&str> = allowed.iter().map(|(name, _)| *name).collect();
+            self.error(text, format!("`{value}` is not one of {}", names.join(", ")))
+        })
+    }
+
+    fn tls_version(&self, text: Option<&Text>) -> Result<Option<TlsVersion>, LoadError> {
+        let versions = [TlsVersion::V1_0, TlsVersion::V1_1, TlsVersion::V1_2, TlsVersion::V1_3];
+        let mut allowed: Vec<(&str, Option<TlsVersion>)> = versions.iter().map(|version| (version.name(), Some(*version))).collect();
+        allowed.push(("unset", None));
+        self.named(text, &allowed, None)
+    }
+
+    /// The connection that `connect` asks for; fields of `over` come first where they are set (a control over its step).
+    pub(crate) fn connect(&self, connect: &Connect, over: Option<&Connect>) -> Result<ConnectPlan, LoadError> {
+        macro_rules! field {
+            ($name:ident) => {
+                over.and_then(|over| over.$name.as_ref()).or(connect.$name.as_ref())
+            };
+        }
+        let mut modes: Vec<(&str, Option<SslMode>)> = SslMode::ALL.iter().map(|mode| (mode.name(), Some(*mode))).collect();
+        modes.push(("unset", None));
+        let negotiations = [("postgres", Some(SslNegotiation::Postgres)), ("direct", Some(SslNegotiation::Direct)), ("unset", None)];
+        let tls = [
+            ("off", RedisTls::Off),
+            ("no-verify", RedisTls::NoVerify),
+            ("verify-ca", RedisTls::VerifyCa),
+            ("verify-full", RedisTls::VerifyFull),
+        ];
+        let passwords = [("right", PasswordChoice::Right), ("wrong", PasswordChoice::Wrong), ("none", PasswordChoice::None)];
+        let default_password = if self.service == Service::Redis { PasswordChoice::Right } else { PasswordChoice::None };
+        self.only_for(
+            Service::Postgres,
+            &[field!(sslmode), field!(sslnegotiation), field!(user), field!(database), field!(transport), field!(alpn)],
+        )?;
+        self.only_for(Service::Redis, &[field!(tls)])?;
+        let driver = match field!(driver) {
+            Some(text) => self.text(text)?,
+            None => self.cell.get("driver").map(|(name, _)| name.clone()).unwrap_or_default(),
+        };
+        let name_or_none = |text: Option<&Text>, default: &str| -> Result<Option<String>, LoadError> {
+            let name = self.optional(text)?.unwrap_or_else(|| default.to_owned());
+            Ok((name != "none").then_some(name))
+        };
+        let source = match field!(source) {
+            None => None,
+            Some(text) => Some(self.source(text)?),
+        };
+        Ok(ConnectPlan {
+            driver,
+            sslmode: self.named(field!(sslmode), &modes, None)?,
+            sslnegotiation: self.named(field!(sslnegotiation), &negotiations, None)?,
+            tls: self.named(field!(tls), &tls, RedisTls::VerifyFull)?,
+            identity: name_or_none(field!(identity), "app")?,
+            trust: name_or_none(field!(trust), "mtls-ca")?,
+            host: self.optional(field!(host))?,
+            user: self.optional(field!(user))?.unwrap_or_else(|| "app".to_owned()),
+            database: self.optional(field!(database))?.unwrap_or_else(|| "app".to_owned()),
+            password: self.named(field!(password), &passwords, default_password)?,
+            source,
+            unix: self.named(field!(transport), &[("tcp", false), ("unix", true)], false)?,
+            min_tls: self.tls_version(field!(min_tls))?,
+            max_tls: self.tls_version(field!(max_tls))?,
+            alpn: self.alpn(field!(alpn))?,
+        })
+    }
+
+    fn only_for(&self, service: Service, fields: &[Option<&Text>]) -> Result<(), LoadError> {
+        match fields.iter().flatten().next() {
+            Some(text) if self.service != service => {
+                let other = if service == Service::Postgres { "a PostgreSQL" } else { "a Redis" };
+                Err(self.error(text, format!("this field is only for {other} scenario (`service:`)")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn source(&self, text: &Text) -> Result<IpAddr, LoadError> {
+        let value = self.text(text)?;
+        let address: IpAddr = value.parse().map_err(|_| self.error(text, format!("`{value}` is no IP address")))?;
+        if address.is_loopback() { Ok(address) } else { Err(self.error(text, format!("{address} is not in 127.0.0.0/8 and not ::1"))) }
+    }
+
+    fn alpn(&self, text: Option<&Text>) -> Result<Option<Vec<String>>, LoadError> {
+        Ok(self.optional(text)?.and_then(|value| match value.as_str() {
+            "unset" => None,
+            "none" => Some(Vec::new()),
+            list => Some(list.split(',').map(|protocol| protocol.trim().to_owned()).collect()),
+        }))
+    }
+
+    /// One row of `expect`. `place` is the row's own.
+    pub(crate) fn expectation(&self, row: &Expect, place: (u64, u64)) -> Result<Expectation, LoadError> {
+        let at_row = |message: &str| LoadError::new(Place::at(self.file, place), message);
+        let expected = match (&row.session, &row.refused, &row.output) {
+            (Some(session), None, None) => Expected::Session(self.session(session)?),
+            (None, Some(refused), None) => Expected::Refused(refused.classes().to_vec()),
+            (None, None, Some(_)) | (None, None, None) if row.output.is_some() || row.status.is_some() => {
+                Expected::Output { lines: self.texts(row.output.as_ref())?, status: row.status.unwrap_or(0) }
+            }
+            _ => return Err(at_row("an expectation has exactly one of `session`, `refused` and `output`")),
+        };
+        if row.status.is_some() && !matches!(expected, Expected::Output { .. }) {
+            return Err(at_row("`status` goes with `output`"));
+        }
+        if (row.stage.is_some() || row.text.is_some()) && !matches!(expected, Expected::Refused(_)) {
+            return Err(at_row("`stage` and `text` go with `refused`"));
+        }
+        Ok(Expectation {
+            expected,
+            stage: row.stage,
+            text: self.optional(row.text.as_ref())?,
+            server_log: self.texts(row.server_log.as_ref())?,
+            wire: row.wire.clone(),
+        })
+    }
+
+    fn session(&self, session: &SessionExpect) -> Result<SessionExpectation, LoadError> {
+        let some_or_none = |text: Option<&Text>| -> Result<Option<Option<String>>, LoadError> {
+            Ok(self.optional(text)?.map(|value| (value != "none").then_some(value)))
+        };
+        Ok(SessionExpectation {
+            tls: session.tls,
+            user: self.optional(session.user.as_ref())?,
+            client_dn: some_or_none(session.client_dn.as_ref())?,
+            version: session.version,
+            alpn: some_or_none(session.alpn.as_ref())?,
+            server_certificate: self.optional(session.server_certificate.as_ref())?,
+        })
+    }
+}

@@ -1,0 +1,176 @@
+//! A case: one cell of a scenario's matrix, every text resolved to its type.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde::Serialize;
+
+use super::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
+use super::outcome::SkipReason;
+use super::refusal::{Refusal, Stage};
+use super::server::{ServerConfig, ServerKey};
+use super::wire::WireEvent;
+
+/// Which password a client offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PasswordChoice {
+    /// The user's.
+    Right,
+    /// Another.
+    Wrong,
+    /// None.
+    None,
+}
+
+/// One connection as a scenario asks for it: names instead of files.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ConnectPlan {
+    /// The driver's name.
+    pub driver: String,
+    /// PostgreSQL's `sslmode`.
+    pub sslmode: Option<SslMode>,
+    /// PostgreSQL's `sslnegotiation`.
+    pub sslnegotiation: Option<SslNegotiation>,
+    /// Redis' TLS.
+    pub tls: RedisTls,
+    /// The client's identity; `None`: no certificate and no key are named.
+    pub identity: Option<String>,
+    /// The client's trust; `None`: no root is named.
+    pub trust: Option<String>,
+    /// The host name asked for; `None`: the server certificate's common name.
+    pub host: Option<String>,
+    /// The user.
+    pub user: String,
+    /// The database.
+    pub database: String,
+    /// The password.
+    pub password: PasswordChoice,
+    /// The address that the server sees.
+    pub source: Option<IpAddr>,
+    /// Over the unix socket.
+    pub unix: bool,
+    /// Lowest TLS version.
+    pub min_tls: Option<TlsVersion>,
+    /// Highest TLS version.
+    pub max_tls: Option<TlsVersion>,
+    /// ALPN override.
+    pub alpn: Option<Vec<String>>,
+}
+
+/// What is asserted of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionExpectation {
+    /// TLS or plaintext.
+    pub tls: bool,
+    /// `current_user`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// `Some(None)`: the server saw no certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_dn: Option<Option<String>>,
+    /// Protocol version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<TlsVersion>,
+    /// `Some(None)`: no ALPN was agreed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpn: Option<Option<String>>,
+    /// The identity that the server must have presented.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_certificate: Option<String>,
+}
+
+/// What must be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expected {
+    /// A session.
+    Session(SessionExpectation),
+    /// A refusal of one of these classes.
+    Refused(Vec<Refusal>),
+    /// A command's output lines and exit status.
+    Output {
+        /// Lines that the output must hold.
+        lines: Vec<String>,
+        /// The exit status.
+        status: i32,
+    },
+}
+
+/// One row of `expect`, resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Expectation {
+    /// Session, refusal or output.
+    pub expected: Expected,
+    /// How far a refused client must have come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+    /// The documented text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Texts that the server's log must hold for this connection.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub server_log: Vec<String>,
+    /// The wire's events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire: Option<Vec<WireEvent>>,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Connects.
+    Connect(ConnectPlan),
+    /// Runs `openssl` with these arguments (credential places not yet replaced by paths).
+    Openssl(Vec<String>),
+}
+
+/// One step of a case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedStep {
+    /// What is done.
+    pub action: Action,
+    /// What must be seen.
+    pub expectation: Expectation,
+    /// The positive control, for steps that expect a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<ConnectPlan>,
+}
+
+/// A known deviation that applies to a case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AppliedDeviation {
+    /// Its id.
+    pub id: String,
+    /// What it says is seen instead.
+    pub observed: Expectation,
+    /// Claims that it refutes.
+    pub refutes: Vec<String>,
+    /// One line for the ledger.
+    pub summary: String,
+}
+
+/// One cell of a scenario's matrix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// `<scenario>:<axis>=<value>,...`.
+    pub id: String,
+    /// The scenario's id.
+    pub scenario: String,
+    /// Axis to value; `deployment` and `postgres` first.
+    pub values: IndexMap<String, String>,
+    /// The server process it needs.
+    pub key: ServerKey,
+    /// How that is configured.
+    pub config: Arc<ServerConfig>,
+    /// Its steps.
+    pub steps: Vec<PlannedStep>,
+    /// Claims that it bears on.
+    pub claims: Vec<String>,
+    /// The deviation that applies.
+    pub deviation: Option<Arc<AppliedDeviation>>,
+    /// Why it can't run here.
+    pub skip: Option<SkipReason>,
+}

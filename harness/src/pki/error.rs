@@ -1,0 +1,59 @@
+//! Why a credential could not be made.
+
+use std::path::PathBuf;
+
+/// A credential could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PkiError {
+    /// A name that nothing has.
+    #[error("there is no {kind} `{name}`: {known}")]
+    Unknown {
+        /// `identity`, `trust`, `CRL`, `Secret`, `Certificate`, `authority or Issuer`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// A variant that contradicts itself or the manifests.
+    #[error("{what}: {reason}")]
+    Invalid {
+        /// Which credential, such as `identity `expired``.
+        what: String,
+        /// What is wrong, and what is allowed.
+        reason: String,
+    },
+    /// The crypto library refused.
+    #[error("{what} could not be issued: {reason}")]
+    Issue {
+        /// Which credential.
+        what: String,
+        /// The library's reason.
+        reason: String,
+    },
+    /// A file could not be written.
+    #[error("{path} could not be written: {reason}; is the file system full or read-only?", path = path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// The operating system's reason.
+        reason: String,
+    },
+}
+
+impl PkiError {
+    /// An unknown name, with the known ones.
+    pub(super) fn unknown<'a>(kind: &'static str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<_> = known.into_iter().collect();
+        let known = if known.is_empty() { "none is known".to_owned() } else { format!("known are {}", known.join(", ")) };
+        Self::Unknown { kind, name: name.to_owned(), known }
+    }
+
+    pub(super) fn invalid(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { what: what.into(), reason: reason.into() }
+    }
+
+    pub(super) fn issue(what: &str, reason: impl std::fmt::Display) -> Self {
+        Self::Issue { what: what.to_owned(), reason: reason.to_string() }
+    }
+}

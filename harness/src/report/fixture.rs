@@ -1,0 +1,244 @@
+//! A small hand-built run with a case of every outcome, for the tests of reporters.
+
+use std::time::Duration;
+
+use crate::check::latency::Latencies;
+use crate::model::claim::{Subject, Verdict};
+use crate::model::connect::TlsVersion;
+use crate::model::driver::{DriverInfo, Family};
+use crate::model::observation::{ClientObservation, ClientOutcome, LogLine, Observation, Phases, Refused, ServerView, Session};
+use crate::model::outcome::{Mismatch, Outcome, OutcomeKind, SkipReason, Witness};
+use crate::model::refusal::{AuthRefusal, Refusal, Stage};
+use crate::model::report::{
+    CaseRecord, ClaimRecord, Component, DivergenceRecord, EnvironmentRecord, SCHEMA_VERSION, StepRecord, Summary, Totals,
+};
+use crate::model::server::Service;
+use crate::model::wire::{WireConnection, WireEvent, WireTrace};
+use crate::run::event::Event;
+
+pub(crate) const STARTED: &str = "2026-11-24T08:00:00Z";
+
+fn phases() -> Phases {
+    Phases { tcp_ns: Some(61_000), tls_ns: Some(752_000), connect_ns: Some(2_560_000), ..Phases::default() }
+}
+
+fn wire(events: &[WireEvent]) -> Option<WireTrace> {
+    Some(WireTrace { connections: vec![WireConnection { events: events.to_vec(), ..WireConnection::default() }] })
+}
+
+pub(crate) fn session(tls: bool) -> Observation {
+    let view = ServerView { ssl: tls, client_dn: tls.then(|| "CN=app".to_owned()), user: Some("app".to_owned()), ..ServerView::default() };
+    let session = Session {
+        tls,
+        version: tls.then_some(TlsVersion::V1_3),
+        cipher: None,
+        alpn: None,
+        server_certificate: None,
+        server_view: Some(view),
+    };
+    Observation {
+        client: ClientObservation { outcome: ClientOutcome::Session(session), phases: phases() },
+        server_log: vec![],
+        wire: wire(&[WireEvent::Connect, WireEvent::SslAccepted, WireEvent::ServerHello]),
+    }
+}
+
+pub(crate) fn refused() -> Observation {
+    let text = "connection to server at \"127.0.0.1\", port 5432 failed: FATAL:  connection requires a valid client certificate\n";
+    let refused = Refused {
+        refusal: Refusal::Auth(AuthRefusal::ClientCertificateRequired),
+        stage: Some(Stage::Authentication),
+        sqlstate: Some("28000".to_owned()),
+        text: text.to_owned(),
+    };
+    let log = LogLine {
+        severity: "FATAL".to_owned(),
+        sqlstate: Some("28000".to_owned()),
+        message: "connection requires a valid client certificate".to_owned(),
+        detail: None,
+        peer: None,
+    };
+    Observation {
+        client: ClientObservation { outcome: ClientOutcome::Refused(refused), phases: Phases::default() },
+        server_log: vec![log],
+        wire: wire(&[WireEvent::Connect, WireEvent::SslAccepted, WireEvent::ServerHello]),
+    }
+}
+
+fn case(scenario: &str, values: &[(&str, &str)], outcome: Outcome, observed: Option<Observation>) -> CaseRecord {
+    let text: Vec<String> = values.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+    let id = format!("{scenario}:{}", text.join(","));
+    CaseRecord {
+        repro: format!("mtls-conformance run '{id}'"),
+        id,
+        scenario: scenario.to_owned(),
+        values: values.iter().map(|(axis, value)| ((*axis).to_owned(), (*value).to_owned())).collect(),
+        deployment: "documented".to_owned(),
+        outcome,
+        claims: vec!["postgres.tls-and-cert-required".to_owned(), "config.require".to_owned()],
+        phases: observed.as_ref().map(|_| phases()),
+        steps: vec![StepRecord { expected: serde_json::json!({"session": {"tls": true}}), observed, output: None }],
+        connections: 2,
+        control: None,
+        duration_ms: 12.5,
+        evidence: None,
+    }
+}
+
+/// One case of every outcome, and two more that pass.
+pub(crate) fn cases() -> Vec<CaseRecord> {
+    let sslmode = |driver: &str, mode: &str, outcome: Outcome, observed: Option<Observation>| {
+        case("postgres/sslmode", &[("driver", driver), ("sslmode", mode), ("postgres", "17")], outcome, observed)
+    };
+    let mismatch = |witness: Witness, what: &str, expected: &str, observed: &str| Mismatch {
+        step: 0,
+        witness,
+        what: what.to_owned(),
+        expected: expected.to_owned(),
+        observed: observed.to_owned(),
+    };
+    let mismatches = vec![
+        mismatch(Witness::Client, "session", "tls session", "auth: client-certificate-required"),
+        mismatch(Witness::ServerLog, "text", "connection authenticated: identity=\"CN=app\"", "no such line"),
+    ];
+    let mut failed = sslmode("rustls", "require", Outcome::Fail(mismatches), Some(refused()));
+    failed.evidence = Some("/tmp/mtls-conformance-x1/postgres-17".to_owned());
+    let mut errored = sslmode("psycopg2-2.9.12", "require", Outcome::Errored("the positive control failed\nsee its log".to_owned()), None);
+    errored.evidence = Some("/tmp/mtls-conformance-x1/control".to_owned());
+    let mut openssl = case("openssl/inspect", &[("certificate", "server")], Outcome::Pass, None);
+    openssl.steps[0].output = Some("X509v3 Extended Key Usage: TLS Web Client Authentication".to_owned());
+    vec![
+        sslmode("libpq-17", "require", Outcome::Pass, Some(session(true))),
+        sslmode("libpq-17", "unset", Outcome::Deviates { deviation: "libpq.unset-prefers-tls".to_owned() }, Some(session(true))),
+        failed,
+        sslmode("rustls", "unset", Outcome::UnexpectedPass { deviation: "rustls.prefer".to_owned() }, Some(session(true))),
+        errored,
+        sslmode("libpq-17", "disable", Outcome::TimedOut("10 s, while waiting for the server's log".to_owned()), None),
+        sslmode(
+            "libpq-16",
+            "require",
+            Outcome::Skipped(SkipReason::DriverMissing("libpq-16 is not installed: `make setup` brings it".to_owned())),
+            None,
+        ),
+        openssl,
+        case("redis/tls", &[("driver", "redis-rs"), ("tls", "verify-full")], Outcome::Pass, Some(session(true))),
+    ]
+}
+
+fn claim(id: &str, statement: &str, verdict: Verdict, reason: Option<&str>) -> ClaimRecord {
+    ClaimRecord {
+        id: id.to_owned(),
+        statement: statement.to_owned(),
+        source: "guide.md, Modes".to_owned(),
+        verdict,
+        reason: reason.map(str::to_owned),
+        by_deployment: std::collections::BTreeMap::new(),
+        subjects_not_real: vec![],
+        outcomes: [(OutcomeKind::Pass, 2)].into(),
+        cases: vec!["a:x=1".to_owned(), "a:x=2".to_owned()],
+    }
+}
+
+pub(crate) fn environment() -> EnvironmentRecord {
+    let component = |name: &str, version: Option<&str>, missing: Option<&str>| Component {
+        name: name.to_owned(),
+        version: version.map(str::to_owned),
+        tls_library: version.map(|_| "OpenSSL 3.0.17".to_owned()),
+        origin: version.map(|_| "distribution".to_owned()),
+        missing: missing.map(str::to_owned),
+    };
+    let driver = |name: &str, family, version: &str| DriverInfo {
+        name: name.to_owned(),
+        service: Service::Postgres,
+        family,
+        libpq: None,
+        version: version.to_owned(),
+        tls_library: None,
+    };
+    EnvironmentRecord {
+        name: "local".to_owned(),
+        harness: "0.1.0".to_owned(),
+        platform: "linux x86_64".to_owned(),
+        cpus: 2,
+        real_subjects: vec![Subject::Postgres, Subject::Libpq, Subject::Redis],
+        components: vec![
+            component("postgres-17", Some("17.6"), None),
+            component("redis", Some("7.0.15"), None),
+            component("postgres-18", None, Some("its cases are skipped: `make setup` brings it")),
+        ],
+        drivers: vec![driver("libpq-17", Family::Libpq, "libpq 17.6"), driver("rustls", Family::Rustls, "rustls 0.23.46")],
+    }
+}
+
+pub(crate) fn summary() -> Summary {
+    let mut outcomes: std::collections::BTreeMap<OutcomeKind, usize> = OutcomeKind::ALL.into_iter().map(|kind| (kind, 0)).collect();
+    for case in cases() {
+        *outcomes.entry(case.outcome.kind()).or_default() += 1;
+    }
+    let mut latencies = Latencies::new().expect("constants fit");
+    for (driver, mode, negotiation) in [("libpq-17", "require", "postgres"), ("rustls", "verify-full", "direct")] {
+        for milliseconds in 1..=20_u64 {
+            latencies.record(driver, mode, negotiation, &Phases { connect_ns: Some(milliseconds * 100_000), ..phases() });
+        }
+    }
+    let mut refuted = claim(
+        "config.unset",
+        "no SSL options: plain TCP, refused",
+        Verdict::Refuted,
+        Some("libpq prefers TLS when sslmode is unset, and gets a session"),
+    );
+    refuted.by_deployment = [("cnpg".to_owned(), Verdict::Refuted), ("documented".to_owned(), Verdict::Confirmed)].into();
+    let mut mixed = claim("cnpg.server-tls-secret", "serverTLSSecret is what clients are shown", Verdict::Confirmed, None);
+    mixed.subjects_not_real = vec![Subject::Cnpg];
+    let emulated = Some("cert-manager is emulated by the local environment: needs kind");
+    let claims = vec![
+        claim("postgres.cn-is-user", "the CN is the database user", Verdict::Confirmed, None),
+        mixed,
+        refuted,
+        claim("pki.ca-hierarchy", "a self-signed issuer, a CA, leaves", Verdict::NotExercised, emulated),
+        claim("pki.resources", "nine resources", Verdict::NotExercised, emulated),
+        claim("redis.tls", "TLS only", Verdict::NotExercised, Some("redis is not installed")),
+    ];
+    Summary {
+        schema_version: SCHEMA_VERSION,
+        started_at: STARTED.to_owned(),
+        command: vec!["mtls-conformance".to_owned(), "run".to_owned()],
+        environment: environment(),
+        totals: Totals {
+            cases: cases().len(),
+            outcomes,
+            claims: crate::check::ledger::count(&claims),
+            connections: 18,
+            compared_situations: 2,
+            slow_cases: vec!["postgres/restart:postgres=17".to_owned()],
+            wall_seconds: 4.0,
+            peak_memory_bytes: 48 * 1024 * 1024,
+        },
+        problems: vec!["deviation `rustls.prefer` is past its review date 2026-11-01".to_owned()],
+        claims,
+        divergence: vec![DivergenceRecord {
+            situation: "postgres/sslmode:sslmode=require,postgres=17".to_owned(),
+            mode: Some("require".to_owned()),
+            observed: [("libpq-17", "tls session"), ("rustls", "auth: client-certificate-required")]
+                .map(|(driver, short)| (driver.to_owned(), short.to_owned()))
+                .into(),
+            divergent: vec!["rustls".to_owned()],
+        }],
+        latency: latencies.finish().expect("encodes"),
+    }
+}
+
+/// A whole run.
+pub(crate) fn events() -> Vec<Event> {
+    let mut events = vec![
+        Event::RunStarted { environment: Box::new(environment()), planned: cases().len(), started_at: STARTED.to_owned() },
+        Event::ServerReady { name: "postgres-17 documented".to_owned(), took: Duration::from_millis(310) },
+    ];
+    for case in cases() {
+        events.push(Event::CaseStarted { id: case.id.clone() });
+        events.push(Event::CaseFinished(Box::new(case)));
+    }
+    events.extend(summary().problems.into_iter().map(Event::Problem));
+    events.push(Event::RunFinished(Box::new(summary())));
+    events
+}

@@ -1,0 +1,65 @@
+//! Colour, where it is wanted.
+
+use std::io::IsTerminal as _;
+
+use comfy_table::Table;
+
+/// Columns of output that goes to no terminal.
+const UNKNOWN_WIDTH: u16 = 120;
+/// Narrower terminals get lines that wrap.
+const NARROWEST: u16 = 60;
+
+/// How a reporter writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// ANSI colours.
+    pub color: bool,
+    /// A progress bar on the terminal; otherwise plain lines.
+    pub progress: bool,
+    /// Columns.
+    pub width: u16,
+}
+
+impl Style {
+    /// Standard error's: colour and progress only on a terminal, and no colour where `NO_COLOR` is set (no-color.org).
+    #[must_use]
+    pub fn of_stderr() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let width = if terminal { Table::new().use_stderr().width() } else { None };
+        Self {
+            color: terminal && !dumb && !set("NO_COLOR"),
+            progress: terminal && !dumb,
+            width: width.unwrap_or(UNKNOWN_WIDTH).max(NARROWEST),
+        }
+    }
+
+    /// No colour, no progress.
+    #[must_use]
+    pub fn plain(width: u16) -> Self {
+        Self { color: false, progress: false, width: width.max(NARROWEST) }
+    }
+
+    pub(super) fn paint(self, ink: Ink, text: &str) -> String {
+        let code = match ink {
+            _ if !self.color => return text.to_owned(),
+            Ink::Good => "32",
+            Ink::Bad => "31;1",
+            Ink::Odd => "33",
+            Ink::Head => "1",
+            Ink::Faint => "2",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// What a colour means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ink {
+    Good,
+    Bad,
+    Odd,
+    Head,
+    Faint,
+}

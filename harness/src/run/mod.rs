@@ -1,0 +1,8 @@
+//! Running cases: schedule, one case, events, and their fold. Never imports a reporter.
+
+mod control;
+pub mod event;
+pub mod execute;
+pub mod fold;
+pub mod material;
+pub mod schedule;

@@ -1,0 +1,193 @@
+//! Which case runs when: one server per key, its configurations one after the other, the cases of a configuration concurrently.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::control::Controls;
+use super::event::Event;
+use super::execute::Workshop;
+use crate::environment::{Environment, Server};
+use crate::model::case::Case;
+use crate::model::outcome::{Outcome, SkipReason};
+use crate::model::server::{ServerConfig, ServerKey};
+
+/// How a run goes about its cases.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Cases at a time, over all servers.
+    pub jobs: usize,
+    /// Stop launching cases at the first failure or error.
+    pub fail_fast: bool,
+}
+
+/// What all parts of a run share.
+#[derive(Clone)]
+struct Shared {
+    workshop: Arc<Workshop>,
+    events: mpsc::UnboundedSender<Event>,
+    slots: Arc<Semaphore>,
+    starts: Arc<Semaphore>,
+    failed: Arc<AtomicBool>,
+    interrupted: watch::Receiver<bool>,
+    fail_fast: bool,
+}
+
+/// Runs every case and emits its events, [`Event::CaseFinished`] once for each case. `interrupted` turning true ends the run early: cases
+/// that have begun end, the others are skipped.
+pub async fn run(
+    cases: Vec<Arc<Case>>,
+    environment: Arc<dyn Environment>,
+    workshop: Arc<Workshop>,
+    pace: Pace,
+    events: mpsc::UnboundedSender<Event>,
+    interrupted: watch::Receiver<bool>,
+) {
+    let shared = Shared {
+        workshop,
+        events,
+        slots: Arc::new(Semaphore::new(pace.jobs.max(1))),
+        // Server starts are processor-bound: more at a time than processors only delays the first.
+        starts: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from))),
+        failed: Arc::new(AtomicBool::new(false)),
+        interrupted,
+        fail_fast: pace.fail_fast,
+    };
+    let mut servers: BTreeMap<ServerKey, BTreeMap<Arc<ServerConfig>, Vec<Arc<Case>>>> = BTreeMap::new();
+    for case in cases {
+        if let Some(reason) = &case.skip {
+            shared.finish(shared.workshop.record_without_run(&case, Outcome::Skipped(reason.clone())));
+        } else {
+            servers.entry(case.key).or_default().entry(Arc::clone(&case.config)).or_default().push(case);
+        }
+    }
+    let mut tasks = JoinSet::new();
+    for (key, groups) in servers {
+        tasks.spawn(shared.clone().serve(key, groups, Arc::clone(&environment)));
+    }
+    while let Some(joined) = tasks.join_next().await {
+        if let Err(error) = joined {
+            let _ = shared.events.send(Event::Problem(format!("the harness itself failed: {error}")));
+        }
+    }
+}
+
+impl Shared {
+    fn finish(&self, record: crate::model::report::CaseRecord) {
+        let kind = record.outcome.kind();
+        if kind.is_failure() || kind.is_error() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        // The receiver goes away only when the whole run is being dropped.
+        let _ = self.events.send(Event::CaseFinished(Box::new(record)));
+    }
+
+    /// Why nothing new may begin.
+    fn stopped(&self) -> Option<SkipReason> {
+        if *self.interrupted.borrow() {
+            Some(SkipReason::Interrupted)
+        } else if self.fail_fast && self.failed.load(Ordering::Relaxed) {
+            Some(SkipReason::FailFast)
+        } else {
+            None
+        }
+    }
+
+    fn end_all(&self, cases: &[Arc<Case>], outcome: &Outcome) {
+        for case in cases {
+            self.finish(self.workshop.record_without_run(case, outcome.clone()));
+        }
+    }
+
+    async fn serve(self, key: ServerKey, groups: BTreeMap<Arc<ServerConfig>, Vec<Arc<Case>>>, environment: Arc<dyn Environment>) {
+        let all: Vec<Arc<Case>> = groups.values().flatten().cloned().collect();
+        if let Some(reason) = environment.unable(key) {
+            self.end_all(&all, &Outcome::Skipped(reason));
+            return;
+        }
+        let started = {
+            // The semaphore is never closed.
+            let _permit = self.starts.acquire().await;
+            if let Some(reason) = self.stopped() {
+                self.end_all(&all, &Outcome::Skipped(reason));
+                return;
+            }
+            let start = Instant::now();
+            environment.server(key).await.map(|server| (server, start.elapsed()))
+        };
+        let server = match started {
+            Ok((server, took)) => {
+                let _ = self.events.send(Event::ServerReady { name: key.to_string(), took });
+                server
+            }
+            Err(error) => {
+                self.end_all(&all, &Outcome::Errored(error.to_string()));
+                return;
+            }
+        };
+        for (config, cases) in groups {
+            self.serve_configuration(&server, &config, cases).await;
+        }
+    }
+
+    async fn serve_configuration(&self, server: &Arc<dyn Server>, config: &ServerConfig, mut cases: Vec<Arc<Case>>) {
+        if let Some(reason) = self.stopped() {
+            self.end_all(&cases, &Outcome::Skipped(reason));
+            return;
+        }
+        if let Err(error) = server.apply(config).await {
+            self.end_all(&cases, &Outcome::Errored(error.to_string()));
+            return;
+        }
+        // Neighbours in a matrix share a driver, and a driver takes only a few requests at a time: mix them, the same way in every run.
+        cases.sort_by_cached_key(|case| {
+            let mut hasher = DefaultHasher::new();
+            case.id.hash(&mut hasher);
+            hasher.finish()
+        });
+        let controls = Arc::new(Controls::default());
+        let mut running = JoinSet::new();
+        let mut names: BTreeMap<tokio::task::Id, Arc<Case>> = BTreeMap::new();
+        for case in cases {
+            let permit = Arc::clone(&self.slots).acquire_owned().await;
+            while let Some(joined) = running.try_join_next_with_id() {
+                self.joined(joined, &mut names);
+            }
+            if let Some(reason) = self.stopped() {
+                self.finish(self.workshop.record_without_run(&case, Outcome::Skipped(reason)));
+                continue;
+            }
+            let _ = self.events.send(Event::CaseStarted { id: case.id.clone() });
+            let (shared, server, controls, running_case) = (self.clone(), Arc::clone(server), Arc::clone(&controls), Arc::clone(&case));
+            let handle = running.spawn(async move {
+                let record = shared.workshop.execute(&running_case, server.as_ref(), &controls).await;
+                drop(permit);
+                shared.finish(record);
+            });
+            names.insert(handle.id(), case);
+        }
+        while let Some(joined) = running.join_next_with_id().await {
+            self.joined(joined, &mut names);
+        }
+    }
+
+    /// A case whose task panicked is an error of the harness, never lost.
+    fn joined(&self, joined: Result<(tokio::task::Id, ()), tokio::task::JoinError>, names: &mut BTreeMap<tokio::task::Id, Arc<Case>>) {
+        match joined {
+            Ok((id, ())) => {
+                names.remove(&id);
+            }
+            Err(error) => {
+                if let Some(case) = names.remove(&error.id()) {
+                    let outcome = Outcome::Errored(format!("the harness itself failed: {error}"));
+                    self.finish(self.workshop.record_without_run(&case, outcome));
+                }
+            }
+        }
+    }
+}
