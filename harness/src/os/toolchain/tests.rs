@@ -1,5 +1,5 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::*;
 
@@ -227,66 +227,4 @@ fn this_machine_is_searched_quickly_and_every_server_found_has_its_programs() {
     }
     // Some tens of milliseconds on an idle machine; the bound is for one that is busy.
     assert!(taken < std::time::Duration::from_secs(5), "the search took {taken:?}");
-}
-
-mod reach {
-    use super::*;
-    use crate::os::user::RunAs;
-
-    fn stranger() -> RunAs {
-        RunAs { name: "stranger".to_owned(), uid: 54321, gid: 54321 }
-    }
-
-    fn build(machine: &Machine, folder: &str, origin: &'static str) -> PostgresBuild {
-        machine.server(&format!("{folder}/bin"), "17.10");
-        // What a clone below `/root` or a `mktemp -d` looks like.
-        std::fs::set_permissions(machine.base.path(), std::fs::Permissions::from_mode(0o700)).expect("closed");
-        machine.file(&format!("{folder}/lib/libpq.so.5.17"), b"\x7fELF");
-        machine.link("libpq.so.5.17", &format!("{folder}/lib/libpq.so.5"));
-        machine.file(&format!("{folder}/lib/libpq.a"), b"static");
-        PostgresBuild { major: 17, version: "17.10".to_owned(), bin: machine.path(folder).join("bin"), origin, openssl: None }
-    }
-
-    fn scratch() -> tempfile::TempDir {
-        tempfile::tempdir().expect("a temporary directory")
-    }
-
-    #[test]
-    fn a_build_below_a_closed_folder_is_copied_with_its_links_and_without_static_libraries() {
-        let (machine, scratch) = (Machine::new(), scratch());
-        let build = build(&machine, "native", "toolchain");
-        let reached = build.within_reach(Some(&stranger()), scratch.path()).expect("a copy");
-        assert_eq!(reached.bin, scratch.path().join("postgresql-17/bin"));
-        assert_eq!(reached.version, "17.10");
-        assert!(reached.bin.join("postgres").is_file());
-        let lib = scratch.path().join("postgresql-17/lib");
-        assert_eq!(std::fs::read_link(lib.join("libpq.so.5")).expect("a link"), Path::new("libpq.so.5.17"));
-        assert!(!lib.join("libpq.a").exists());
-    }
-
-    #[test]
-    fn a_build_that_its_user_can_reach_stays_where_it_is() {
-        let (machine, scratch) = (Machine::new(), scratch());
-        let build = build(&machine, "native", "toolchain");
-        std::fs::set_permissions(machine.base.path(), std::fs::Permissions::from_mode(0o755)).expect("opened");
-        assert_eq!(build.within_reach(Some(&stranger()), scratch.path()).expect("itself"), build);
-        assert_eq!(build.within_reach(None, scratch.path()).expect("itself"), build);
-    }
-
-    #[test]
-    fn a_build_of_the_distribution_is_never_copied() {
-        let (machine, scratch) = (Machine::new(), scratch());
-        let build = build(&machine, "native", "distribution");
-        assert_eq!(build.within_reach(Some(&stranger()), scratch.path()).expect("itself"), build);
-    }
-
-    #[test]
-    fn a_copy_that_fails_says_who_could_not_reach_what_and_what_to_do() {
-        let (machine, scratch) = (Machine::new(), scratch());
-        let build = build(&machine, "native", "toolchain");
-        std::fs::write(scratch.path().join("postgresql-17"), b"in the way").expect("a file");
-        let error = build.within_reach(Some(&stranger()), scratch.path()).expect_err("a file is in the way").to_string();
-        assert!(error.contains("by the user stranger"), "{error}");
-        assert!(error.contains("MTLS_CONFORMANCE_TOOLCHAIN"), "{error}");
-    }
 }

