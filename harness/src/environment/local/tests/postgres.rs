@@ -81,16 +81,17 @@ async fn the_password_of_the_run_is_the_applications_and_is_in_no_log() {
     let connector = tokio_postgres_rustls::MakeRustlsConnect::new(client_config(None));
     let (client, connection) = config.connect(connector.clone()).await.expect("the password is right");
     tokio::spawn(connection);
-    let owner: String = client
-        .query_one("SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = 'app'", &[])
-        .await
-        .expect("a row")
-        .get(0);
+    let owner: String =
+        client.query_one("SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = 'app'", &[]).await.expect("a row").get(0);
     assert_eq!(owner, "app");
     config.password("wrong");
     assert!(config.connect(connector).await.is_err(), "another password is refused");
     fixture.environment.close().await;
-    for log in [server.log_path(), server.log_path().with_file_name("server.log"), fixture.run.path().join(postgres_key(any_major()).to_string()).join("output.log")] {
+    for log in [
+        server.log_path(),
+        server.log_path().with_file_name("server.log"),
+        fixture.run.path().join(postgres_key(any_major()).to_string()).join("output.log"),
+    ] {
         let text = std::fs::read_to_string(&log).expect("a log");
         assert!(!text.contains(server.password().reveal()) && !text.contains("ALTER ROLE"), "{text}");
     }
@@ -111,10 +112,8 @@ async fn a_configuration_that_is_not_taken_is_an_error_in_the_servers_words() {
         assert!(bad_rule.contains("server.json"), "{bad_rule}");
         let bad_ca = apply(ServerConfig { client_ca: Some("garbage".to_owned()), ..ServerConfig::default() }).await;
         assert!(bad_ca.contains("SSL configuration was not reloaded") && bad_ca.contains("client-ca.crt"), "{bad_ca}");
-        let setting = |name: &str, value: &str| ServerConfig {
-            settings: [(name.to_owned(), value.to_owned())].into(),
-            ..ServerConfig::default()
-        };
+        let setting =
+            |name: &str, value: &str| ServerConfig { settings: [(name.to_owned(), value.to_owned())].into(), ..ServerConfig::default() };
         let bad_value = apply(setting("ssl_min_protocol_version", "SSLv1")).await;
         assert!(bad_value.contains("ssl_min_protocol_version") && bad_value.contains("contains errors"), "{bad_value}");
         let syntax = apply(setting("a b", "c")).await;
@@ -172,7 +171,8 @@ async fn a_server_that_ended_by_itself_is_lost() {
     .await
     .expect("it is noticed");
     assert!(matches!(error, EnvironmentError::Lost { .. }) && error.to_string().contains("immediate shutdown"), "{error}");
-    let error = server.apply(&ServerConfig { client_ca: Some("other".to_owned()), ..ServerConfig::default() }).await.expect_err("it is gone");
+    let error =
+        server.apply(&ServerConfig { client_ca: Some("other".to_owned()), ..ServerConfig::default() }).await.expect_err("it is gone");
     assert!(matches!(error, EnvironmentError::Lost { .. }), "{error}");
     fixture.environment.close().await;
 }
