@@ -24,11 +24,16 @@ pub fn refused(family: Family, failure: &Failure) -> Refused {
     Refused { refusal, stage: refined(refusal, failure.stage), sqlstate: failure.sqlstate.clone(), text: failure.text.clone() }
 }
 
-/// A request whose time was over.
+/// A request whose time was over. A client that can't tell how far it had come leaves the class open: it is part of the class.
 #[must_use]
 pub fn timed_out(failure: &Failure) -> Refused {
-    let refusal = Refusal::TimedOut(stage_of(failure));
-    let text = if failure.text.is_empty() { "nothing came within the time limit".to_owned() } else { failure.text.clone() };
+    let (refusal, says) = match failure.stage {
+        Some(stage) => (Refusal::TimedOut(stage), "nothing came within the time limit"),
+        None => {
+            (Refusal::Unclassified(stage_of(failure)), "nothing came within the time limit; this client can't tell how far it had come")
+        }
+    };
+    let text = if failure.text.is_empty() { says.to_owned() } else { failure.text.clone() };
     Refused { refusal, stage: failure.stage, sqlstate: None, text }
 }
 
@@ -75,5 +80,12 @@ mod tests {
         let refused = timed_out(&Failure { stage: Some(Stage::SslRequest), ..Failure::default() });
         assert_eq!(refused.refusal, Refusal::TimedOut(Stage::SslRequest));
         assert!(!refused.text.is_empty());
+    }
+
+    #[test]
+    fn a_timeout_without_a_stage_has_no_class() {
+        let refused = timed_out(&Failure::default());
+        assert!(matches!(refused.refusal, Refusal::Unclassified(_)));
+        assert!(refused.text.contains("can't tell"));
     }
 }
