@@ -21,7 +21,11 @@ pub fn refused(family: Family, failure: &Failure) -> Refused {
         Family::Rustls | Family::RedisRs | Family::Other => None,
     };
     let refusal = class.unwrap_or_else(|| Refusal::Unclassified(stage_of(failure)));
-    Refused { refusal, stage: refined(refusal, failure.stage), sqlstate: failure.sqlstate.clone(), text: failure.text.clone() }
+    let text = match &failure.detail {
+        Some(detail) => format!("{}\n(left unread by the client: {detail})", failure.text),
+        None => failure.text.clone(),
+    };
+    Refused { refusal, stage: refined(refusal, failure.stage), sqlstate: failure.sqlstate.clone(), text }
 }
 
 /// A request whose time was over. A client that can't tell how far it had come leaves the class open: it is part of the class.
@@ -57,7 +61,7 @@ fn refined(refusal: Refusal, stage: Option<Stage>) -> Option<Stage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::refusal::AuthRefusal;
+    use crate::model::refusal::{Alert, AuthRefusal};
 
     #[test]
     fn a_family_that_classifies_for_itself_gets_no_guess() {
@@ -73,6 +77,19 @@ mod tests {
         assert_eq!(refused.refusal, Refusal::Auth(AuthRefusal::ClientCertificateRequired));
         assert_eq!(refused.stage, Some(Stage::Authentication));
         assert_eq!(refused.text, text);
+    }
+
+    #[test]
+    fn what_the_client_left_unread_is_shown_beside_its_text() {
+        let failure = Failure {
+            text: "Error 8 while writing to socket. EOF occurred in violation of protocol (_ssl.c:2427).".to_owned(),
+            stage: Some(Stage::PostHandshake),
+            detail: Some("[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)".to_owned()),
+            ..Failure::default()
+        };
+        let refused = refused(Family::RedisPy, &failure);
+        assert_eq!(refused.refusal, Refusal::Alert(Alert::UnknownCa));
+        assert!(refused.text.starts_with(&failure.text) && refused.text.contains("tlsv1 alert unknown ca"), "{}", refused.text);
     }
 
     #[test]
