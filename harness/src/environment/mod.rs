@@ -16,7 +16,7 @@ use crate::model::report::Component;
 use crate::model::server::{ServerConfig, ServerKey};
 
 /// The environment failed: nothing is known about the server's behaviour.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum EnvironmentError {
     /// A server did not come up.
     #[error("{server} did not start: {reason}; its log: {log}", log = log.display())]
@@ -70,6 +70,13 @@ pub trait Server: Send + Sync {
 
     /// The password of the application's user, made for this run.
     fn password(&self) -> Password;
+
+    /// Whether its log names the client in every line. If not, some lines are tied to their connection by order alone, and connections to
+    /// this server must be made one at a time, each only after the log lines of the one before were asked for. (Redis 7.0 does not:
+    /// `Error accepting a client connection` stands there without an address.)
+    fn log_names_clients(&self) -> bool {
+        true
+    }
 
     /// The log lines of the connections from these addresses, in order: returns as soon as `enough` holds for them, and at `limit` at the latest.
     async fn log_lines(&self, peers: &[SocketAddr], enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine>;
