@@ -1,17 +1,20 @@
 //! The one child-process type: keeps argv and log path for reports, dies with the harness.
 //!
 //! Every child gets `PR_SET_PDEATHSIG`, so that the kernel ends it when the harness is killed with SIGKILL. That signal is sent
-//! when the *thread* that spawned the child ends, so all spawns happen on one thread that lives as long as the process.
+//! when the *thread* that spawned the child ends (prctl(2)), so all spawns happen on one thread that lives as long as the process:
+//! tokio ends idle blocking threads, and a worker's runtime may end before the process does.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use tokio::process::{ChildStdin, ChildStdout};
 
@@ -134,15 +137,9 @@ impl ChildSpec {
             command.uid(user.uid).gid(user.gid);
         }
         die_with_parent(&mut command, self.stop_signal);
-        let spawned = spawn_on_lasting_thread(command).await;
-        match spawned {
-            Ok(child) => Ok(Child { spec: self, child }),
-            Err(source) => Err(ChildError::Spawn {
-                program: self.program.display().to_string(),
-                user: self.user.map_or_else(|| "the current user".to_owned(), |user| user.name),
-                source,
-            }),
-        }
+        let program = self.program.display().to_string();
+        let user = self.user.as_ref().map_or_else(|| "the current user".to_owned(), |user| user.name.clone());
+        spawn_on_lasting_thread(self, command).await.map_err(|source| ChildError::Spawn { program, user, source })
     }
 }
 
@@ -164,30 +161,41 @@ fn die_with_parent(command: &mut std::process::Command, signal: Signal) {
     }
 }
 
-type SpawnJob = (std::process::Command, tokio::runtime::Handle, tokio::sync::oneshot::Sender<std::io::Result<tokio::process::Child>>);
+struct SpawnJob {
+    spec: ChildSpec,
+    command: std::process::Command,
+    runtime: tokio::runtime::Handle,
+    answer: tokio::sync::oneshot::Sender<std::io::Result<Child>>,
+}
 
-async fn spawn_on_lasting_thread(command: std::process::Command) -> std::io::Result<tokio::process::Child> {
+async fn spawn_on_lasting_thread(spec: ChildSpec, command: std::process::Command) -> std::io::Result<Child> {
     static SPAWNER: OnceLock<mpsc::Sender<SpawnJob>> = OnceLock::new();
+    let ended = || std::io::Error::other("the thread that starts children has ended");
     let spawner = SPAWNER.get_or_init(|| {
         let (sender, jobs) = mpsc::channel::<SpawnJob>();
         std::thread::spawn(move || {
-            for (command, runtime, answer) in jobs {
+            for SpawnJob { spec, command, runtime, answer } in jobs {
                 let _guard = runtime.enter();
                 let mut command = tokio::process::Command::from(command);
-                // The receiver may be gone when its case timed out; then the child is dropped and killed.
-                let _ = answer.send(command.kill_on_drop(true).spawn());
+                let spawned = command.kill_on_drop(true).spawn().map(|child| Child { spec, child });
+                // The receiver may be gone when its case timed out; then the child is dropped here, which stops it.
+                let _ = answer.send(spawned);
             }
         });
         sender
     });
     let (answer, result) = tokio::sync::oneshot::channel();
-    spawner
-        .send((command, tokio::runtime::Handle::current(), answer))
-        .map_err(|_| std::io::Error::other("the thread that starts children has ended"))?;
-    result.await.map_err(|_| std::io::Error::other("the thread that starts children has ended"))?
+    let job = SpawnJob { spec, command, runtime: tokio::runtime::Handle::current(), answer };
+    spawner.send(job).map_err(|_| ended())?;
+    result.await.map_err(|_| ended())?
 }
 
-/// A running child. Dropping it kills it.
+/// How long a dropped child gets for an orderly end before it is killed.
+///
+/// PostgreSQL's immediate shutdown takes single milliseconds; killed outright it would leave its System V shared memory behind.
+const DROP_GRACE: Duration = Duration::from_secs(2);
+
+/// A running child. Dropping it sends its stop signal, waits for at most two seconds, and kills what is left.
 #[derive(Debug)]
 pub struct Child {
     spec: ChildSpec,
@@ -239,24 +247,181 @@ impl Child {
         }
     }
 
-    /// Stops it with its own signal, and with SIGKILL if it is still there after `limit`.
+    /// Stops it with its own signal, and its whole process group with SIGKILL if it is still there after `limit`.
+    /// How it ended; `None` if the system would not tell.
     pub async fn stop(&mut self, limit: Duration) -> Option<ExitStatus> {
         self.signal(self.spec.stop_signal);
         if let Ok(Ok(status)) = tokio::time::timeout(limit, self.child.wait()).await {
             return Some(status);
         }
-        self.signal(Signal::SIGKILL);
+        self.kill_group();
         self.child.wait().await.ok()
+    }
+
+    /// SIGKILL to the child's process group. The group's id is the child's pid, which can't be reused before the child is waited for.
+    fn kill_group(&self) {
+        if let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
     }
 }
 
-/// The last lines of a log, for error messages.
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.try_wait().is_some() {
+            return;
+        }
+        let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) else { return };
+        self.signal(self.spec.stop_signal);
+        // WNOWAIT leaves the zombie to `try_wait`: the pid stays taken, so nothing below can hit a stranger.
+        let (ended, wait) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            let _ = waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+            drop(ended);
+        });
+        if wait.recv_timeout(DROP_GRACE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            self.kill_group();
+            let _ = wait.recv();
+        }
+        self.try_wait();
+    }
+}
+
+/// How much of a log's end [`tail`] reads.
+const TAIL_BYTES: u64 = 64 * 1024;
+
+/// The last lines of a log, for error messages. Only the log's last 64 KiB are looked at.
 #[must_use]
 pub fn tail(log: &Path, lines: usize) -> String {
-    let Ok(bytes) = std::fs::read(log) else {
+    tail_since(log, 0, lines)
+}
+
+/// The last lines of what was written to a log after its first `length` bytes.
+#[must_use]
+pub fn tail_since(log: &Path, length: u64, lines: usize) -> String {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let end = file.metadata()?.len();
+        file.seek(SeekFrom::Start(end.saturating_sub(TAIL_BYTES).max(length)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let Ok(bytes) = read() else {
         return format!("(no log at {})", log.display());
     };
     let text = String::from_utf8_lossy(&bytes);
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(directory: &Path, script: &str) -> ChildSpec {
+        ChildSpec::new("/bin/sh", directory.join("child.log")).arg("-c").arg(script)
+    }
+
+    fn exists(pid: u32) -> bool {
+        Path::new("/proc").join(pid.to_string()).exists()
+    }
+
+    /// The file a child makes when it has come to a certain place.
+    async fn wait_for_file(path: &Path) -> String {
+        crate::os::poll::until("the child's mark", Duration::from_secs(10), Duration::from_millis(2), || async {
+            match std::fs::read_to_string(path) {
+                Ok(text) if text.ends_with('\n') => Ok(text.trim().to_owned()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+        .expect("the child comes to its mark")
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named_with_the_user_that_was_to_run_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let missing = directory.path().join("nothing-here");
+        let error = ChildSpec::new(&missing, directory.path().join("log")).spawn().await.expect_err("it can't start");
+        let text = error.to_string();
+        assert!(text.contains("nothing-here") && text.contains("the current user"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_made_is_its_own_error() {
+        let error = ChildSpec::new("/bin/true", "/nonexistent/log").spawn().await.expect_err("no log, no start");
+        assert!(matches!(error, ChildError::Log { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn output_goes_to_the_log_and_the_environment_is_our_own() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut child =
+            spec(directory.path(), "echo out $GREETING $HOME; echo err $LANG >&2").env("GREETING", "hello").spawn().await.expect("starts");
+        assert!(child.wait().await.expect("ends").success());
+        assert_eq!(tail(child.log(), 5), "out hello\nerr C");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_ignores_its_stop_signal_is_killed_with_its_group() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mark = directory.path().join("mark");
+        let script = format!("trap '' TERM; sleep 1000 & echo $! > {mark}; wait; wait", mark = mark.display());
+        let mut child = spec(directory.path(), &script).spawn().await.expect("starts");
+        let grandchild: u32 = wait_for_file(&mark).await.parse().expect("a pid");
+        let status = child.stop(Duration::from_millis(50)).await.expect("an end");
+        assert!(!status.success());
+        crate::os::poll::until("the grandchild's end", Duration::from_secs(5), Duration::from_millis(2), || async move {
+            // A zombie that init has not collected yet has no command line any more.
+            let gone = !exists(grandchild) || std::fs::read(format!("/proc/{grandchild}/cmdline")).is_ok_and(|line| line.is_empty());
+            if gone { Ok(()) } else { Err("alive".to_owned()) }
+        })
+        .await
+        .expect("the group is killed");
+    }
+
+    #[tokio::test]
+    async fn dropping_a_child_lets_it_end_in_order_first() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mark, farewell) = (directory.path().join("mark"), directory.path().join("farewell"));
+        let script = format!(
+            "trap 'echo bye > {farewell}; exit 0' TERM; echo ready > {mark}; while :; do sleep 0.01; done",
+            mark = mark.display(),
+            farewell = farewell.display()
+        );
+        let child = spec(directory.path(), &script).spawn().await.expect("starts");
+        wait_for_file(&mark).await;
+        let pid = child.pid().expect("a pid");
+        drop(child);
+        assert!(!exists(pid), "it was waited for");
+        assert_eq!(std::fs::read_to_string(&farewell).expect("its trap ran"), "bye\n");
+    }
+
+    #[test]
+    fn a_child_outlives_the_runtime_thread_that_asked_for_it() {
+        // The parent-death signal comes with the end of the thread that forked: had a runtime's worker forked, the child would be gone.
+        let directory = tempfile::tempdir().expect("a directory");
+        let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let first = runtime();
+        let script = spec(directory.path(), "exec sleep 1000");
+        let child = first.block_on(async move { tokio::spawn(script.spawn()).await.expect("no panic").expect("starts") });
+        first.shutdown_timeout(Duration::from_secs(1));
+        let pid = i32::try_from(child.pid().expect("a pid")).expect("fits");
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
+        assert!(!state.contains(") Z "), "{state}");
+        drop(child);
+        assert!(!exists(u32::try_from(pid).expect("fits")));
+    }
+
+    #[test]
+    fn the_end_of_a_long_log_is_read_without_the_rest() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("log");
+        let text: String = (0..20_000).map(|line| format!("line {line}\n")).collect();
+        std::fs::write(&log, text).expect("writes");
+        assert_eq!(tail(&log, 2), "line 19998\nline 19999");
+        assert_eq!(tail_since(&log, std::fs::metadata(&log).expect("there").len() - 11, 2), "line 19999");
+        assert!(tail(Path::new("/nonexistent/log"), 2).contains("no log at"));
+    }
 }

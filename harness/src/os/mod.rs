@@ -4,4 +4,5 @@ pub mod child;
 pub mod poll;
 pub mod rundir;
 pub mod toolchain;
+pub mod tree;
 pub mod user;

@@ -1,0 +1,201 @@
+//! Directory trees: copying, giving away, removing, and who still uses them.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::user::RunAs;
+
+/// A tree could not be copied.
+#[derive(Debug, thiserror::Error)]
+#[error("could not copy {from} to {to}: {source}", from = from.display(), to = to.display())]
+pub struct CopyError {
+    /// The file or directory.
+    pub from: PathBuf,
+    /// Where it was to go.
+    pub to: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Copies the directory `from` to `to`, which must not exist: files with their modes, symbolic links as links. Everything belongs to
+/// `owner` afterwards, or to us. Sockets and the like are left out.
+///
+/// # Errors
+/// [`CopyError`] with the file at which it stopped; what was copied until then stays.
+pub fn copy(from: &Path, to: &Path, owner: Option<&RunAs>) -> Result<(), CopyError> {
+    let error = |source| CopyError { from: from.to_path_buf(), to: to.to_path_buf(), source };
+    let mode = std::fs::metadata(from).map_err(error)?.permissions();
+    std::fs::create_dir(to).map_err(error)?;
+    for entry in std::fs::read_dir(from).map_err(error)? {
+        let entry = entry.map_err(error)?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let error = |cause| CopyError { from: source.clone(), to: target.clone(), source: cause };
+        let kind = entry.file_type().map_err(error)?;
+        if kind.is_dir() {
+            copy(&source, &target, owner)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(std::fs::read_link(&source).map_err(error)?, &target).map_err(error)?;
+        } else if kind.is_file() {
+            // Copies the mode too.
+            std::fs::copy(&source, &target).map_err(error)?;
+            give(&target, owner).map_err(error)?;
+        }
+    }
+    // Last, so that a read-only directory can be filled first.
+    std::fs::set_permissions(to, mode).map_err(error)?;
+    give(to, owner).map_err(error)
+}
+
+/// Gives one file or directory to `owner`; nothing to do for `None`.
+///
+/// # Errors
+/// Those of chown(2).
+pub fn give(path: &Path, owner: Option<&RunAs>) -> io::Result<()> {
+    let Some(owner) = owner else { return Ok(()) };
+    let (uid, gid) = owner.ids();
+    nix::unistd::chown(path, Some(uid), Some(gid)).map_err(io::Error::from)
+}
+
+/// Makes a directory with this mode, owned by `owner`.
+///
+/// # Errors
+/// Those of mkdir(2), chmod(2) and chown(2).
+pub fn make_directory(path: &Path, mode: u32, owner: Option<&RunAs>) -> io::Result<()> {
+    std::fs::create_dir(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    give(path, owner)
+}
+
+/// Removes a tree that a dying process may still write to: repeats until nothing is left, at most for `limit`.
+///
+/// # Errors
+/// Those of the last try.
+pub fn remove(directory: &Path, limit: Duration) -> io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match std::fs::remove_dir_all(directory) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.exists() => return Ok(()),
+            Err(error) if start.elapsed() >= limit => return Err(error),
+            // A file came into being between the listing and the removal. There is no event for "no more files": try again.
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+/// The processes whose working directory is `directory` or below it, even after its removal. Servers and clients are started with a
+/// working directory inside the run directory, so this finds what a run has left. Processes that may not be looked at are left out.
+#[must_use]
+pub fn processes_in(directory: &Path) -> Vec<i32> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    // The kernel gives real paths.
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_path_buf());
+    processes
+        .flatten()
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let working = std::fs::read_link(entry.path().join("cwd")).ok()?;
+            // The kernel writes ` (deleted)` behind the path of a removed directory.
+            let text = working.to_str()?;
+            let working = Path::new(text.strip_suffix(" (deleted)").unwrap_or(text));
+            working.starts_with(&directory).then_some(pid)
+        })
+        .collect()
+}
+
+/// Whether `user` may search this directory and all above it, going by owner, group and mode.
+#[must_use]
+pub fn reachable(directory: &Path, user: &RunAs) -> bool {
+    let Ok(directory) = directory.canonicalize() else { return false };
+    directory.ancestors().all(|step| {
+        std::fs::metadata(step).is_ok_and(|status| {
+            let shift = match () {
+                () if status.uid() == user.uid => 6,
+                () if status.gid() == user.gid => 3,
+                () => 0,
+            };
+            status.mode() >> shift & 1 == 1
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_keeps_modes_and_links() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let from = directory.path().join("from");
+        std::fs::create_dir_all(from.join("inner")).expect("makes");
+        std::fs::write(from.join("inner/key"), "secret").expect("writes");
+        std::fs::set_permissions(from.join("inner/key"), std::fs::Permissions::from_mode(0o600)).expect("chmod");
+        std::fs::set_permissions(from.join("inner"), std::fs::Permissions::from_mode(0o500)).expect("chmod");
+        std::os::unix::fs::symlink("inner/key", from.join("link")).expect("links");
+        let to = directory.path().join("to");
+        copy(&from, &to, None).expect("copies");
+        assert_eq!(std::fs::read_link(to.join("link")).expect("a link"), Path::new("inner/key"));
+        assert_eq!(std::fs::read(to.join("link")).expect("it leads to the copy"), b"secret");
+        assert_eq!(std::fs::metadata(to.join("inner/key")).expect("there").mode() & 0o777, 0o600);
+        assert_eq!(std::fs::metadata(to.join("inner")).expect("there").mode() & 0o777, 0o500);
+    }
+
+    #[test]
+    fn a_failed_copy_names_the_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let error = copy(&directory.path().join("nothing"), &directory.path().join("to"), None).expect_err("nothing to copy");
+        assert!(error.to_string().contains("nothing"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_of_root_alone_is_not_reachable_for_others() {
+        let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
+        let stranger = RunAs { name: "stranger".to_owned(), uid: 64_000, gid: 64_000 };
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        assert!(reachable(directory.path(), &stranger));
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
+        assert!(!reachable(directory.path(), &stranger));
+        assert!(!reachable(&directory.path().join("missing"), &stranger));
+    }
+
+    #[test]
+    fn a_tree_that_is_written_to_meanwhile_is_removed_in_the_end() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let tree = directory.path().join("tree");
+        std::fs::create_dir(&tree).expect("makes");
+        let writer = {
+            let tree = tree.clone();
+            std::thread::spawn(move || {
+                let until = Instant::now() + Duration::from_millis(50);
+                let mut number = 0;
+                while Instant::now() < until {
+                    number += 1;
+                    let _ = std::fs::create_dir_all(tree.join(number.to_string()));
+                    let _ = std::fs::write(tree.join(number.to_string()).join("file"), "x");
+                }
+            })
+        };
+        // The writer makes the tree anew: only a removal after its end lasts.
+        let _ = remove(&tree, Duration::from_secs(5));
+        writer.join().expect("no panic");
+        remove(&tree, Duration::from_secs(5)).expect("removes");
+        assert!(!tree.exists());
+    }
+
+    #[test]
+    fn processes_are_found_by_their_working_directory_even_when_it_is_gone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let inner = directory.path().join("inner");
+        std::fs::create_dir(&inner).expect("makes");
+        let mut child = std::process::Command::new("sleep").arg("1000").current_dir(&inner).spawn().expect("starts");
+        let pid = i32::try_from(child.id()).expect("fits");
+        assert_eq!(processes_in(directory.path()), [pid]);
+        std::fs::remove_dir(&inner).expect("removes");
+        assert_eq!(processes_in(directory.path()), [pid]);
+        child.kill().expect("kills");
+        child.wait().expect("waits");
+        assert!(processes_in(directory.path()).is_empty());
+    }
+}
