@@ -1,5 +1,7 @@
 //! Environments make a deployment real: they give endpoints, apply changes, and yield the servers' logs.
 
+pub mod local;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,0 +1,175 @@
+//! What the two kinds of server have in common: their place in the run directory, their log, and how their end is told.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::log::{Book, Parser, TailError, Tailer, quote};
+use super::{Failure, LocalOptions, Paths, Shared};
+use crate::environment::{EnvironmentError, Server};
+use crate::model::observation::LogLine;
+use crate::model::server::ServerKey;
+use crate::os::child::{ChildSpec, tail};
+use crate::os::tree;
+
+/// A server of ours.
+#[async_trait]
+pub(super) trait Instance: Server {
+    /// Why it can't be used any more, if it has ended by itself.
+    async fn lost(&self) -> Option<EnvironmentError>;
+
+    /// Stops it.
+    async fn stop(&self);
+}
+
+/// Why one try to start ended.
+pub(super) enum StartError {
+    /// Another port may do.
+    PortTaken(Failure),
+    /// Nothing will do.
+    Failed(Failure),
+}
+
+impl From<Failure> for StartError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// How often another port is tried when one turns out to be taken.
+pub(super) const PORT_TRIES: usize = 5;
+
+/// How long a server gets to stop in order before it is killed.
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long an ended server's last line is waited for.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// How many lines of a log an error quotes.
+const QUOTED_LINES: usize = 8;
+
+/// One server's place and log.
+pub(super) struct Place {
+    pub(super) key: ServerKey,
+    pub(super) paths: Paths,
+    /// Its standard output and error.
+    pub(super) output: PathBuf,
+    /// The file that the tailer follows.
+    pub(super) log: PathBuf,
+    pub(super) book: Arc<Book>,
+    _tailer: Tailer,
+}
+
+impl Place {
+    /// Makes the directories and the empty log `log_name`. `log_file` is what the server is told.
+    pub(super) fn make(
+        shared: &Shared,
+        key: ServerKey,
+        log_file: &'static str,
+        log_name: &str,
+        parser: impl Parser + 'static,
+    ) -> Result<Self, Failure> {
+        let LocalOptions { run_directory, user, .. } = &shared.options;
+        let root = run_directory.join(key.to_string());
+        let output = root.join("output.log");
+        let (certificates, sockets, logs) = (root.join("certificates"), root.join("s"), root.join("log"));
+        let log = logs.join(log_name);
+        let user = user.as_ref();
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |error: std::io::Error| Failure::new(format!("could not make {}: {error}", path.display()), &path)
+        };
+        tree::make_directory(&root, 0o755, None).map_err(failed(&root))?;
+        tree::make_directory(&certificates, 0o755, None).map_err(failed(&certificates))?;
+        tree::make_directory(&sockets, 0o700, user).map_err(failed(&sockets))?;
+        tree::make_directory(&logs, 0o755, user).map_err(failed(&logs))?;
+        // It exists before the server does, so that no line of it is missed.
+        std::fs::File::create_new(&log).map_err(failed(&log))?;
+        tree::give(&log, user).map_err(failed(&log))?;
+        let book = Arc::new(Book::default());
+        let tailer = Tailer::follow(&log, parser, Arc::clone(&book)).map_err(|error: TailError| Failure::new(error.to_string(), &log))?;
+        let paths = Paths {
+            certificates,
+            data: root.join("data"),
+            sockets,
+            logs,
+            log_file,
+            listen: super::loopback(),
+            port: 0,
+            generation: 0,
+            password: shared.password.clone(),
+        };
+        Ok(Self { key, paths, output, log, book, _tailer: tailer })
+    }
+
+    /// A child of this server's user that works in its data directory.
+    pub(super) fn child(&self, program: impl Into<PathBuf>, shared: &Shared) -> ChildSpec {
+        ChildSpec { user: shared.options.user.clone(), directory: Some(self.paths.data.clone()), ..ChildSpec::new(program, &self.output) }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.paths.listen.first().copied().unwrap_or(IpAddr::from([127, 0, 0, 1])), self.paths.port)
+    }
+
+    pub(super) fn address_v6(&self) -> Option<SocketAddr> {
+        self.paths.listen.iter().find(|address| address.is_ipv6()).map(|address| SocketAddr::new(*address, self.paths.port))
+    }
+
+    pub(super) fn file(&self, name: &str) -> Option<PathBuf> {
+        let path = self.paths.certificates.join(name);
+        (Path::new(name).components().count() == 1 && path.is_file()).then_some(path)
+    }
+
+    /// A start that failed, with the last that was heard of it.
+    pub(super) fn failure(&self, what: &str, mark: u64) -> Failure {
+        let (log, words) = self.last_words(mark);
+        Failure::new(format!("{what}; its last lines: {words}"), &log)
+    }
+
+    /// A start that failed since the port was taken on one address at least, by the server's lines that say so.
+    pub(super) fn port_taken(&self, command: &str, mark: u64) -> Option<Failure> {
+        let lines = self.book.server_lines_since(mark);
+        let said: Vec<String> = lines.iter().filter(|line| line.contains("Address already in use")).map(quote).collect();
+        let port = self.paths.port;
+        (!said.is_empty()).then(|| Failure::new(format!("port {port} is taken: `{command}` said {}", said.join("; ")), &self.log))
+    }
+
+    /// A configuration that wasn't taken.
+    pub(super) fn not_configured(&self, reason: String) -> EnvironmentError {
+        EnvironmentError::Configure { server: self.key.to_string(), reason, log: self.log.clone() }
+    }
+
+    /// A server that has ended by itself.
+    pub(super) async fn lost(&self, status: ExitStatus) -> EnvironmentError {
+        self.await_farewell(0).await;
+        let (log, words) = self.last_words(0);
+        EnvironmentError::Lost { server: self.key.to_string(), reason: format!("it ended with {status}; its last lines: {words}"), log }
+    }
+
+    /// After a server's end: its last line may still be on the way, through the logging collector and the tailer. PostgreSQL's says that
+    /// it is shut down or that it is fatal, Redis's says good bye; one that was killed says nothing.
+    pub(super) async fn await_farewell(&self, mark: u64) {
+        let last = |line: &LogLine| {
+            matches!(line.severity.as_str(), "FATAL" | "PANIC")
+                || line.message.ends_with("system is shut down")
+                || line.message.ends_with("bye bye...")
+        };
+        let farewell = self.book.find_since(mark, |lines| lines.iter().any(last).then_some(()));
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    }
+
+    /// The last lines of the log, or of the output where there are none in the log.
+    fn last_words(&self, mark: u64) -> (PathBuf, String) {
+        let lines = self.book.server_lines_since(mark);
+        if lines.is_empty() {
+            let words = tail(&self.output, QUOTED_LINES);
+            return (self.output.clone(), if words.is_empty() { "(nothing)".to_owned() } else { words });
+        }
+        let last: Vec<String> = lines[lines.len().saturating_sub(QUOTED_LINES)..].iter().map(quote).collect();
+        (self.log.clone(), last.join("\n"))
+    }
+}

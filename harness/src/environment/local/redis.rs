@@ -1,0 +1,216 @@
+//! One Redis server, TLS only.
+//!
+//! A configuration is applied by a restart on the same port: Redis re-reads neither its file nor renewed certificates, `CONFIG SET` covers
+//! only some settings, and a start without data takes some milliseconds.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::sys::signal::Signal;
+use tokio::sync::Mutex;
+
+use super::configure::Written;
+use super::instance::{Instance, PORT_TRIES, Place, STOP_LIMIT, StartError};
+use super::log::RedisLog;
+use super::{Failure, Shared};
+use crate::environment::{EnvironmentError, LogCondition, Server};
+use crate::model::connect::Password;
+use crate::model::endpoint::Address;
+use crate::model::observation::LogLine;
+use crate::model::server::{ServerConfig, ServerKey};
+use crate::os::child::{Child, tail_since};
+use crate::os::toolchain::Tool;
+use crate::os::tree;
+
+/// A running Redis.
+pub(super) struct RedisServer {
+    shared: Arc<Shared>,
+    program: Tool,
+    place: Place,
+    state: Mutex<State>,
+}
+
+/// What changes with every configuration.
+struct State {
+    /// `None` after a restart that failed.
+    child: Option<Child>,
+    written: Written,
+    generation: u64,
+    /// The configuration that it surely has; `None` after a failure.
+    applied: Option<ServerConfig>,
+}
+
+impl RedisServer {
+    /// Starts a server with the deployment's own configuration.
+    pub(super) async fn start(shared: Arc<Shared>, key: ServerKey, program: &Tool) -> Result<Self, EnvironmentError> {
+        let server = async {
+            let mut place = Place::make(&shared, key, "redis.log", "redis.log", RedisLog::default())?;
+            let user = shared.options.user.as_ref();
+            tree::make_directory(&place.paths.data, 0o700, user)
+                .map_err(|error| Failure::new(format!("could not make {}: {error}", place.paths.data.display()), &place.log))?;
+            let mut last = None;
+            for _ in 0..PORT_TRIES {
+                place.paths.port = (shared.options.ports)(&place.paths.listen)
+                    .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &place.log))?;
+                let mut written = Written::default();
+                let config = ServerConfig::default();
+                let files = shared.options.configurator.files(key, &config, &place.paths);
+                files.and_then(|files| written.bring_to(files, user)).map_err(|reason| Failure::new(reason, &place.log))?;
+                match start_once(&shared, program, &place).await {
+                    Ok(child) => {
+                        return Ok((place, State { child: Some(child), written, generation: 0, applied: Some(config) }));
+                    }
+                    Err(StartError::PortTaken(failure)) => last = Some(failure),
+                    Err(StartError::Failed(failure)) => return Err(failure),
+                }
+            }
+            Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
+        };
+        let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        Ok(Self { shared, program: program.clone(), place, state: Mutex::new(state) })
+    }
+}
+
+async fn start_once(shared: &Shared, program: &Tool, place: &Place) -> Result<Child, StartError> {
+    let mark = place.book.mark();
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |status| status.len());
+    let before = (length(&place.log), length(&place.output));
+    let paths = &place.paths;
+    let mut spec = place.child(&program.path, shared).arg(paths.data.join("redis.conf"));
+    // Options of the command line come after the file's and win.
+    spec = spec.arg("--port").arg("0").arg("--tls-port").arg(paths.port.to_string()).arg("--bind");
+    spec = paths.listen.iter().fold(spec, |spec, address| spec.arg(address.to_string()));
+    for (option, value) in [("--loglevel", "verbose"), ("--daemonize", "no"), ("--save", ""), ("--appendonly", "no")] {
+        spec = spec.arg(option).arg(value);
+    }
+    spec = spec.arg("--logfile").arg(&place.log).arg("--dir").arg(&paths.data);
+    // There is nothing to bring to an end: no data, no shared memory. SIGTERM would wait for the next tick of its clock.
+    spec.stop_signal = Signal::SIGKILL;
+    let command = spec.command_line();
+    let mut child = spec.spawn().await.map_err(|error| Failure::new(error.to_string(), &place.output))?;
+    let ready = place.book.find_since(mark, |lines| lines.iter().any(|line| line.contains("Ready to accept connections")).then_some(()));
+    let outcome = tokio::select! {
+        outcome = tokio::time::timeout(shared.options.start_limit, ready) => outcome.map(|()| None),
+        status = child.wait() => Ok(Some(status)),
+    };
+    match outcome {
+        Ok(None) => Ok(child),
+        Ok(Some(status)) => {
+            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            // Written by the process itself, so it is all there now; the tailer may be some lines behind.
+            let said = [tail_since(&place.log, before.0, 8), tail_since(&place.output, before.1, 8)].join("\n");
+            let failure = |what: String| Failure::new(format!("{what}; its last lines: {}", said.trim()), &place.log);
+            if said.contains("Address already in use") {
+                return Err(StartError::PortTaken(failure(format!("port {} is taken (`{command}`)", paths.port))));
+            }
+            Err(StartError::Failed(failure(format!("`{command}` ended early with {status}"))))
+        }
+        Err(_) => {
+            child.stop(STOP_LIMIT).await;
+            let limit = shared.options.start_limit;
+            Err(StartError::Failed(place.failure(&format!("`{command}` was not ready within {limit:?}"), mark)))
+        }
+    }
+}
+
+/// Whether this version's log names the client of a refused handshake.
+fn names_clients(version: &str) -> bool {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (7, 2)
+}
+
+#[async_trait]
+impl Server for RedisServer {
+    fn address(&self) -> SocketAddr {
+        self.place.address()
+    }
+
+    fn address_v6(&self) -> Option<SocketAddr> {
+        self.place.address_v6()
+    }
+
+    fn unix_socket(&self) -> Option<Address> {
+        None
+    }
+
+    fn password(&self) -> Password {
+        self.shared.password.clone()
+    }
+
+    fn log_names_clients(&self) -> bool {
+        names_clients(&self.program.version)
+    }
+
+    async fn log_lines(&self, peers: &[SocketAddr], enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
+        self.place.book.lines_of(peers, enough, limit).await
+    }
+
+    async fn apply(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
+        let mut state = self.state.lock().await;
+        let State { child, written, generation, applied } = &mut *state;
+        if let Some(status) = child.as_mut().and_then(Child::try_wait) {
+            return Err(self.place.lost(status).await);
+        }
+        if applied.as_ref() == Some(config) {
+            return Ok(());
+        }
+        *applied = None;
+        *generation += 1;
+        let paths = super::Paths { generation: *generation, ..self.place.paths.clone() };
+        let files = self.shared.options.configurator.files(self.place.key, config, &paths);
+        let user = self.shared.options.user.as_ref();
+        files.and_then(|files| written.bring_to(files, user)).map_err(|reason| self.place.not_configured(reason))?;
+        if let Some(mut old) = child.take() {
+            old.stop(STOP_LIMIT).await;
+        }
+        match start_once(&self.shared, &self.program, &self.place).await {
+            Ok(new) => {
+                *child = Some(new);
+                *applied = Some(config.clone());
+                Ok(())
+            }
+            Err(StartError::PortTaken(failure) | StartError::Failed(failure)) => Err(self.place.not_configured(failure.reason)),
+        }
+    }
+
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        self.place.file(name)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.place.log.clone()
+    }
+}
+
+#[async_trait]
+impl Instance for RedisServer {
+    async fn lost(&self) -> Option<EnvironmentError> {
+        // Whoever holds the state finds out by himself.
+        let mut state = self.state.try_lock().ok()?;
+        let status = state.child.as_mut().and_then(Child::try_wait)?;
+        Some(self.place.lost(status).await)
+    }
+
+    async fn stop(&self) {
+        if let Some(child) = &mut self.state.lock().await.child {
+            child.stop(STOP_LIMIT).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_clients;
+
+    #[test]
+    fn redis_names_clients_from_7_2_on() {
+        assert!(!names_clients("7.0.15"));
+        assert!(!names_clients("6.2.14"));
+        assert!(names_clients("7.2.4"));
+        assert!(names_clients("8.0.2"));
+        assert!(!names_clients("unknown"));
+    }
+}
