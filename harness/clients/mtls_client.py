@@ -7,25 +7,26 @@ Needs Python 3.9, and psycopg2 or redis.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
-import os
-import select
 import socket
 import ssl
 import sys
 import threading
 import time
-from typing import Any, Callable, Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 PROTOCOL = 1
 # Python's interpreter lock makes more threads than this wait for each other, which would show in the durations.
 CONCURRENCY = 2
 SERVER_VIEW = (
-    "SELECT ssl, version, cipher, client_dn, client_serial::text, issuer_dn, current_user "
-    "FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    "SELECT ssl, version, cipher, client_dn, client_serial::text, issuer_dn, current_user FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 )
 SERVER_VIEW_FIELDS = ("ssl", "version", "cipher", "client_dn", "client_serial", "issuer_dn", "user")
+# `ssl_cert_reqs` and `ssl_check_hostname`.
+CERT_REQS = {"no-verify": ("none", False), "verify-ca": ("required", False), "verify-full": ("required", True)}
 TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 
 Json = dict[str, Any]
@@ -33,10 +34,6 @@ Json = dict[str, Any]
 
 class Unable(Exception):
     """The client has no way to do what is asked for."""
-
-
-class TimedOut(Exception):
-    """The request's limit is over."""
 
 
 class Refused(Exception):
@@ -54,21 +51,20 @@ class Job:
     def __init__(self, request: Json) -> None:
         self.id: int = request["id"]
         self.connect: Json = request["connect"]
-        self.start_ns = time.monotonic_ns()
-        self.limit_ns: int = request["limit_ms"] * 1_000_000
-        self.stage = "connect"
+        self.limit_s: float = request["limit_ms"] / 1000
+        self.stage: str | None = None
         self.file: str | None = None
+        self.detail: str | None = None
         self.phases: dict[str, int] = {}
         self._answered = False
         self._lock = threading.Lock()
 
-    def elapsed_ns(self) -> int:
-        """Time since the request was read."""
-        return time.monotonic_ns() - self.start_ns
-
-    def left_s(self) -> float:
-        """Time until the limit; 0 once it is over."""
-        return max(0.0, (self.limit_ns - self.elapsed_ns()) / 1e9)
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measures a phase, and notes it once it is complete."""
+        before = time.monotonic_ns()
+        yield
+        self.phases[name] = time.monotonic_ns() - before
 
     def answer(self, result: Json) -> None:
         """Writes the answer, unless the request has one already."""
@@ -80,8 +76,8 @@ class Job:
 
     def failure(self, text: str, sqlstate: str | None = None) -> Json:
         """What is known of a failure."""
-        known = {"text": text, "stage": self.stage, "sqlstate": sqlstate, "file": self.file, "phases": self.phases}
-        return {name: value for name, value in known.items() if value is not None}
+        more = known(stage=self.stage, sqlstate=sqlstate, file=self.file, detail=self.detail)
+        return {"text": text, **more, "phases": dict(self.phases)}
 
     def expire(self) -> None:
         """The limit is over: answers for a thread that is still waiting for its server."""
@@ -110,8 +106,8 @@ def write(message: Json) -> None:
         sys.stdout.buffer.flush()
 
 
-def session(**fields: Any) -> Json:
-    """A Session without what is unknown; OpenSSL's empty strings mean that too."""
+def known(**fields: Any) -> Json:
+    """The fields without what is unknown; libpq's empty strings mean that too."""
     return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
@@ -124,13 +120,11 @@ def tls_version(name: str | None) -> str | None:
 
 
 class Psycopg2:
-    """psycopg2 over its libpq.
+    """psycopg2 over its libpq, connecting as applications do: blocking.
 
-    Connects through psycopg2's wait callback, in which libpq's state can be seen and the limit be kept. It drives the same
-    PQconnectPoll that PQconnectdb drives inside a blocking connect.
+    psycopg2's other modes make the connection non-blocking, at which libpq forgets the beginning of its message
+    (`connection to server at ... failed:`). The price: how far a connection had come can't be seen, so that no stage is told.
     """
-
-    STARTED, MADE, AWAITING_RESPONSE, SSL_STARTUP = 2, 3, 4, 7
 
     def __init__(self) -> None:
         import psycopg2
@@ -138,8 +132,6 @@ class Psycopg2:
 
         self.module: Any = psycopg2
         self.extensions: Any = psycopg2.extensions
-        self._jobs = threading.local()
-        self.extensions.set_wait_callback(self._wait)
 
     def hello(self) -> Json:
         """Versions; libpq's OpenSSL is the one that psycopg2 has mapped into this process."""
@@ -148,25 +140,18 @@ class Psycopg2:
         tls = mapped_openssl()
         if tls:
             version += ", " + " ".join(tls.split()[:2])
-        return session(service="postgres", family="libpq", libpq=number, version=version, tls_library=tls)
+        return known(service="postgres", family="libpq", libpq=number, version=version, tls_library=tls)
 
     def connect(self, job: Job) -> Json:
         """Connects with the options exactly as asked for, and asks for the server's view."""
         if "postgres" not in job.connect:
             raise Unable("psycopg2 connects to PostgreSQL only")
         options = self._options(job.connect["postgres"])
-        self._jobs.current = job
-        direct = options.get("sslnegotiation") == "direct"
-        self._jobs.progress = Progress(job, direct)
         try:
-            connection = self.module.connect(**options)
-        except self.module.ProgrammingError as error:
-            # psycopg2 parses the options before libpq connects.
-            job.stage = "options"
-            raise Refused(text_of(error), getattr(error, "pgcode", None)) from error
+            with job.phase("connect_ns"):
+                connection = self.module.connect(**options)
         except self.module.Error as error:
             raise Refused(text_of(error), getattr(error, "pgcode", None)) from error
-        job.phases["connect_ns"] = job.elapsed_ns()
         try:
             return self._look(job, connection)
         finally:
@@ -174,19 +159,17 @@ class Psycopg2:
 
     def _look(self, job: Job, connection: Any) -> Json:
         job.stage = "query"
-        before = time.monotonic_ns()
         try:
-            with connection.cursor() as cursor:
+            with job.phase("query_ns"), connection.cursor() as cursor:
                 cursor.execute(SERVER_VIEW)
                 row = cursor.fetchone()
         except self.module.Error as error:
             raise Refused(text_of(error), getattr(error, "pgcode", None)) from error
-        job.phases["query_ns"] = time.monotonic_ns() - before
         info = connection.info
-        view = session(**dict(zip(SERVER_VIEW_FIELDS, row)))
+        view = known(**dict(zip(SERVER_VIEW_FIELDS, row)))
         if not info.ssl_in_use:
-            return session(tls=False, server_view=view)
-        return session(
+            return {"tls": False, "server_view": view}
+        return known(
             tls=True,
             version=tls_version(info.ssl_attribute("protocol")),
             cipher=info.ssl_attribute("cipher"),
@@ -222,77 +205,6 @@ class Psycopg2:
         }
         return {name: value for name, value in options.items() if value is not None}
 
-    def _wait(self, connection: Any) -> None:
-        """Called by psycopg2 wherever it would block."""
-        job: Job = self._jobs.current
-        progress: Progress = self._jobs.progress
-        extensions = self.extensions
-        while True:
-            state = connection.poll()
-            if state == extensions.POLL_OK:
-                return
-            fd = connection.fileno()
-            progress.step(connection.info.status, bool(connection.info.ssl_in_use), fd)
-            reading = state == extensions.POLL_READ
-            ready = select.select([fd] if reading else [], [] if reading else [fd], [], job.left_s())
-            if not any(ready):
-                raise TimedOut
-            if reading:
-                progress.readable(fd)
-
-
-class Progress:
-    """The stage of a libpq connection, as `harness/src/driver/libpq/progress.rs` tells it."""
-
-    def __init__(self, job: Job, direct: bool) -> None:
-        self.job = job
-        self.direct = direct
-        self.status = Psycopg2.STARTED
-        self.tls = False
-        self.answer = b""
-        self.local: object = None
-
-    def step(self, status: int, tls: bool, fd: int) -> None:
-        """Takes in what one poll has changed."""
-        if self.job.stage == "query":
-            return
-        local = with_socket(fd, lambda sock: sock.getsockname())
-        if self.local is not None and local != self.local:
-            # libpq has given the first attempt up and started another.
-            self.answer = b""
-        self.local = local
-        self.status = status
-        self.tls = tls and status != Psycopg2.SSL_STARTUP
-        self.job.stage = self._stage()
-
-    def readable(self, fd: int) -> None:
-        """The socket has something to read: the answer to SSLRequest, if that is what comes next."""
-        if self.status == Psycopg2.SSL_STARTUP and not self.direct and not self.answer:
-            self.answer = with_socket(fd, lambda sock: sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-            self.job.stage = self._stage()
-
-    def _stage(self) -> str:
-        if self.status == Psycopg2.STARTED:
-            return "connect"
-        if self.status == Psycopg2.SSL_STARTUP:
-            return "handshake" if self.direct or self.answer == b"S" else "ssl-request"
-        if self.status in (Psycopg2.MADE, Psycopg2.AWAITING_RESPONSE) and self.tls:
-            return "post-handshake"
-        if self.status == Psycopg2.MADE and not self.answer:
-            return "connect"
-        return "authentication"
-
-
-def with_socket(fd: int, look: Callable[[socket.socket], Any]) -> Any:
-    """Looks at a socket that belongs to libpq."""
-    sock = socket.socket(fileno=os.dup(fd))
-    try:
-        return look(sock)
-    except OSError:
-        return b""
-    finally:
-        sock.close()
-
 
 def mapped_openssl() -> str | None:
     """The version text in the libcrypto that psycopg2's libpq brought into this process; Python's own `ssl` may have brought another."""
@@ -319,8 +231,6 @@ def mapped_openssl() -> str | None:
 class RedisPy:
     """redis-py over Python's `ssl`."""
 
-    CERT_REQS = {"no-verify": ("none", False), "verify-ca": ("required", False), "verify-full": ("required", True)}
-
     def __init__(self) -> None:
         import redis
         import redis.backoff
@@ -328,7 +238,10 @@ class RedisPy:
 
         self.module: Any = redis
         self.retry: Any = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-        watch_tls()
+        watch_connect()
+        watch_files()
+        patched: Any = ssl.SSLContext
+        patched.sslsocket_class = WatchedSocket
 
     def hello(self) -> Json:
         """Versions."""
@@ -342,19 +255,18 @@ class RedisPy:
         if "redis" not in job.connect:
             raise Unable("redis-py connects to Redis only")
         request = job.connect["redis"]
-        watched = Watched(job, *split_address(request["endpoint"]["address"]["tcp"]))
+        ip, port = split_address(request["endpoint"]["address"]["tcp"])
+        watched = Watched(job, ip, request["tls"] != "off")
         _watched.current = watched
-        client = self.module.Redis(**self._options(request, job))
+        client = self.module.Redis(**self._options(request, port, job.limit_s))
         try:
-            # Connects, and authenticates.
-            connection = client.connection_pool.get_connection(*self._command_name())
-            job.phases["connect_ns"] = job.elapsed_ns()
+            with job.phase("connect_ns"):
+                # Connects, and authenticates.
+                connection = client.connection_pool.get_connection(*self._command_name())
             client.connection_pool.release(connection)
-            job.stage = "query"
-            before = time.monotonic_ns()
-            client.ping()
-            job.phases["query_ns"] = time.monotonic_ns() - before
-        except (self.module.RedisError, OSError, ssl.SSLError) as error:
+            with job.phase("query_ns"):
+                client.ping()
+        except (self.module.RedisError, OSError) as error:
             raise Refused(text_of(error)) from error
         finally:
             client.connection_pool.disconnect()
@@ -365,21 +277,20 @@ class RedisPy:
         # Before redis-py 5.3 the pool wants the name of a command.
         return ("PING",) if tuple(int(part) for part in self.module.__version__.split(".")[:2]) < (5, 3) else ()
 
-    def _options(self, request: Json, job: Job) -> Json:
-        limit = max(job.left_s(), 0.001)
+    def _options(self, request: Json, port: int, limit_s: float) -> Json:
+        # The timer of `run` keeps the limit; these only end the thread some time afterwards.
         options: Json = {
             "host": request["endpoint"]["host"],
-            "port": split_address(request["endpoint"]["address"]["tcp"])[1],
+            "port": port,
             "password": request.get("password"),
-            "socket_timeout": limit,
-            "socket_connect_timeout": limit,
-            # redis-py tries three times by default: each request here is one connection.
+            "socket_timeout": limit_s,
+            "socket_connect_timeout": limit_s,
+            # redis-py tries several times by default: each request here is one connection.
             "retry": self.retry,
-            "retry_on_timeout": False,
         }
         if request["tls"] == "off":
             return options
-        reqs, check_hostname = self.CERT_REQS[request["tls"]]
+        reqs, check_hostname = CERT_REQS[request["tls"]]
         files = request["files"]
         if request.get("max_tls") is not None:
             raise Unable("redis-py has an option for the lowest TLS version only")
@@ -399,55 +310,88 @@ class RedisPy:
 class Watched:
     """What is seen of the connection that a thread makes."""
 
-    def __init__(self, job: Job, ip: str, port: int) -> None:
+    def __init__(self, job: Job, ip: str, tls: bool) -> None:
         self.job = job
         self.ip = ip
-        self.port = port
+        self.tls = tls
         self.session: Json | None = None
+
+    @staticmethod
+    def current() -> Watched | None:
+        """The thread's own."""
+        return getattr(_watched, "current", None)
 
 
 _watched = threading.local()
 
 
-def watch_tls() -> None:
-    """Makes Python's socket and ssl modules tell the thread's Watched how far they have come.
-
-    The host name is the one that is verified, and the address is a given one, as an entry in /etc/hosts would have it.
-    """
+def watch_connect() -> None:
+    """Makes Python's socket module connect to the given address whatever the host name, as an entry in /etc/hosts would have it."""
     getaddrinfo = socket.getaddrinfo
+    connect = socket.socket.connect
 
     def mapped(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
-        watched: Watched | None = getattr(_watched, "current", None)
-        if watched is not None:
-            watched.job.stage = "connect"
-            host = watched.ip
-        return getaddrinfo(host, port, *args, **kwargs)
+        watched = Watched.current()
+        return getaddrinfo(watched.ip if watched else host, port, *args, **kwargs)
 
-    socket.getaddrinfo = mapped
+    def watched_connect(self: socket.socket, address: Any) -> None:
+        watched = Watched.current()
+        if watched is None:
+            connect(self, address)
+            return
+        watched.job.stage = "connect"
+        with watched.job.phase("tcp_ns"):
+            connect(self, address)
+        # What follows is the TLS library's, or the client's first command.
+        watched.job.stage = "handshake" if watched.tls else "authentication"
 
-    class WatchedSocket(ssl.SSLSocket):
-        def do_handshake(self, block: bool = False) -> None:
-            watched: Watched | None = getattr(_watched, "current", None)
-            if watched is None:
-                super().do_handshake(block)
-                return
-            watched.job.stage = "handshake"
-            before = time.monotonic_ns()
+    patched: Any = socket
+    patched.getaddrinfo = mapped
+    patched.socket.connect = watched_connect
+
+
+class WatchedSocket(ssl.SSLSocket):
+    """A TLS socket that tells its thread's Watched what it has agreed on."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """The handshake."""
+        watched = Watched.current()
+        if watched is None:
             super().do_handshake(block)
-            watched.job.phases["tls_ns"] = time.monotonic_ns() - before
-            watched.job.stage = "post-handshake"
-            cipher = self.cipher()
-            certificate = self.getpeercert(binary_form=True)
-            watched.session = session(
-                tls=True,
-                version=tls_version(self.version()),
-                cipher=cipher[0] if cipher else None,
-                alpn=self.selected_alpn_protocol(),
-                server_certificate={"sha256": hashlib.sha256(certificate).hexdigest()} if certificate else None,
-            )
+            return
+        with watched.job.phase("tls_ns"):
+            super().do_handshake(block)
+        watched.job.stage = "post-handshake"
+        cipher = self.cipher()
+        certificate = self.getpeercert(binary_form=True)
+        watched.session = known(
+            tls=True,
+            version=tls_version(self.version()),
+            cipher=cipher[0] if cipher else None,
+            alpn=self.selected_alpn_protocol(),
+            server_certificate={"sha256": hashlib.sha256(certificate).hexdigest()} if certificate else None,
+        )
 
-    ssl.SSLContext.sslsocket_class = WatchedSocket
-    watch_files()
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Sends; when that fails, looks for the server's alert.
+
+        A server that refuses the certificate under TLS 1.3 may have closed the connection already: redis-py then tells only that it
+        can't write, though the alert is there to be read. Which one it tells is a matter of timing.
+        """
+        try:
+            return super().send(data, flags)
+        except OSError:
+            watched = Watched.current()
+            if watched is not None:
+                watched.job.detail = self._pending_error()
+            raise
+
+    def _pending_error(self) -> str | None:
+        try:
+            super().recv(1)
+        except OSError as error:
+            return text_of(error)
+        return None
 
 
 def watch_files() -> None:
@@ -456,9 +400,8 @@ def watch_files() -> None:
     load_verify_locations = ssl.SSLContext.load_verify_locations
 
     def note(file: str) -> None:
-        watched: Watched | None = getattr(_watched, "current", None)
+        watched = Watched.current()
         if watched is not None:
-            watched.job.stage = "options"
             watched.job.file = file
 
     def cert_chain(self: ssl.SSLContext, certfile: Any, keyfile: Any = None, password: Any = None) -> None:
@@ -503,7 +446,7 @@ def text_of(error: BaseException) -> str:
 
 def run(client: Client, job: Job) -> None:
     """Serves one request."""
-    timer = threading.Timer(job.left_s(), job.expire)
+    timer = threading.Timer(job.limit_s, job.expire)
     timer.daemon = True
     timer.start()
     try:
@@ -511,11 +454,9 @@ def run(client: Client, job: Job) -> None:
         job.answer({"observation": {"outcome": {"session": seen}, "phases": job.phases}})
     except Refused as refused:
         job.answer({"refused": job.failure(refused.text, refused.sqlstate)})
-    except TimedOut:
-        job.expire()
     except Unable as unable:
         job.answer({"unable": str(unable)})
-    except Exception as error:  # noqa: BLE001: the harness must get an answer, and told what went wrong here
+    except Exception as error:  # The harness must get an answer, and the log the traceback.
         job.answer({"error": f"{type(error).__name__}: {error}"})
         raise
     finally:

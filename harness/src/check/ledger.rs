@@ -170,7 +170,7 @@ impl Ledger {
             account.deployments.iter().map(|(name, tally)| (name.clone(), tally.verdict())).collect()
         };
         let mut cases: Vec<String> =
-            account.cases.iter().filter_map(|index| self.cases.get(*index as usize)).map(|id| id.to_string()).collect();
+            account.cases.iter().filter_map(|index| self.cases.get(*index as usize)).map(ToString::to_string).collect();
         cases.sort();
         ClaimRecord {
             id: claim.id.clone(),

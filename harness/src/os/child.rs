@@ -293,10 +293,16 @@ const TAIL_BYTES: u64 = 64 * 1024;
 /// The last lines of a log, for error messages. Only the log's last 64 KiB are looked at.
 #[must_use]
 pub fn tail(log: &Path, lines: usize) -> String {
+    tail_since(log, 0, lines)
+}
+
+/// The last lines of what was written to a log after its first `length` bytes.
+#[must_use]
+pub fn tail_since(log: &Path, length: u64, lines: usize) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let end = file.metadata()?.len();
+        file.seek(SeekFrom::Start(end.saturating_sub(TAIL_BYTES).max(length)))?;
         let mut bytes = Vec::new();
         file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -415,6 +421,7 @@ mod tests {
         let text: String = (0..20_000).map(|line| format!("line {line}\n")).collect();
         std::fs::write(&log, text).expect("writes");
         assert_eq!(tail(&log, 2), "line 19998\nline 19999");
+        assert_eq!(tail_since(&log, std::fs::metadata(&log).expect("there").len() - 11, 2), "line 19999");
         assert!(tail(Path::new("/nonexistent/log"), 2).contains("no log at"));
     }
 }

@@ -23,7 +23,7 @@ fn phases() -> Phases {
 }
 
 fn wire(events: &[WireEvent]) -> Option<WireTrace> {
-    Some(WireTrace { connections: vec![WireConnection { events: events.to_vec(), ..WireConnection::default() }] })
+    Some(WireTrace { connections: vec![WireConnection { events: events.to_vec(), ..WireConnection::default() }], error: None })
 }
 
 pub(crate) fn session(tls: bool) -> Observation {
@@ -76,6 +76,7 @@ fn case(scenario: &str, values: &[(&str, &str)], outcome: Outcome, observed: Opt
         deployment: "documented".to_owned(),
         outcome,
         claims: vec!["postgres.tls-and-cert-required".to_owned(), "config.require".to_owned()],
+        client: None,
         phases: observed.as_ref().map(|_| phases()),
         steps: vec![StepRecord { expected: serde_json::json!({"session": {"tls": true}}), observed, output: None }],
         connections: 2,

@@ -93,7 +93,8 @@ mod tests {
     #[test]
     fn the_worst_that_happened_decides() {
         use OutcomeKind as K;
-        let table: &[(&[(K, usize)], usize, &str)] = &[
+        type Row<'a> = (&'a [(K, usize)], usize, &'a str);
+        let table: &[Row<'_>] = &[
             (&[(K::Pass, 3)], 0, "conformant: 3 cases ran"),
             (&[(K::Pass, 3), (K::Deviates, 1), (K::Skipped, 9)], 0, "conformant: 4 cases ran, 1 with known deviations"),
             (&[(K::Pass, 3), (K::Fail, 1), (K::Errored, 1)], 0, "not conformant: 1 of 5 cases failed, 1 errored"),

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
 use super::text::{clip, plural};
 use crate::check::divergence::reference;
 use crate::check::latency::CONNECT;
 use crate::model::report::{DivergenceRecord, LatencyRecord};
+
+/// A rule below the head and nothing else: rows stay close together.
+const LOOK: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// A table's head, its rows, and which columns are numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +32,7 @@ impl Rows {
         let mut table = Table::new();
         // Never asks the terminal: the width is given, and output must not depend on where it goes.
         table.force_no_tty();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        table.load_style(LOOK).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
         table.set_header(self.head.clone()).add_rows(self.rows.clone());
         for index in self.numbers_from..self.head.len() {
             if let Some(column) = table.column_mut(index) {
@@ -95,6 +98,8 @@ pub fn divergence(records: &[DivergenceRecord], limit: usize) -> Rows {
                 [first, rest @ ..] if !rest.is_empty() => format!("{first} and {} like it", plural(rest.len(), "situation")),
                 all => all.concat(),
             };
+            // With spaces it wraps between axes, not inside of words.
+            let where_seen = where_seen.replacen(':', ": ", 1).replace(',', ", ");
             vec![mode, expected, differing, clip(&where_seen, 300)]
         })
         .collect();
@@ -164,8 +169,13 @@ mod tests {
         assert_eq!(
             rows,
             [
-                ["require", "libpq-18: tls session", "≠ rustls: plaintext session", "postgres/sslmode:postgres=17 and 1 situation like it"],
-                ["require", "libpq-18: tls session", "≠ rustls: closed: handshake", "postgres/sslmode:postgres=16"],
+                [
+                    "require",
+                    "libpq-18: tls session",
+                    "≠ rustls: plaintext session",
+                    "postgres/sslmode: postgres=17 and 1 situation like it"
+                ],
+                ["require", "libpq-18: tls session", "≠ rustls: closed: handshake", "postgres/sslmode: postgres=16"],
             ]
         );
         assert_eq!(divergence(&records, 1).omitted, 1);

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::model::case::ConnectPlan;
 
@@ -16,9 +16,15 @@ pub(crate) type ControlResult = Result<(), String>;
 #[derive(Default)]
 pub(crate) struct Controls {
     done: Mutex<HashMap<ConnectPlan, Arc<OnceCell<ControlResult>>>>,
+    turn: Mutex<()>,
 }
 
 impl Controls {
+    /// Held around a connection to a server whose log does not name its clients: there, one at a time.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
     /// The control's result, and whether this call made it.
     pub(crate) async fn result<F, Fut>(&self, plan: &ConnectPlan, make: F) -> (ControlResult, bool)
     where

@@ -173,11 +173,11 @@ impl Workshop {
         let service = case.key.service;
         let driver = self.driver(plan)?;
         let deviation = case.deviation.as_ref().map(|deviation| &deviation.observed);
-        let observation = self.observe(plan, service, server, Some(&step.expectation), deviation).await?;
+        let observation = self.observe(plan, service, server, controls, Some(&step.expectation), deviation).await?;
         *connections += 1;
         let mut control = None;
         if let (ClientOutcome::Refused(_), Some(control_plan)) = (&observation.client.outcome, &step.control) {
-            let (result, made) = controls.result(control_plan, || self.control(control_plan, service, server)).await;
+            let (result, made) = controls.result(control_plan, || self.control(control_plan, service, server, controls)).await;
             *connections += u32::from(made);
             result.map_err(|reason| Trouble::Error(format!("its positive control failed, so the refusal proves nothing: {reason}")))?;
             control = Some(describe_control(plan, control_plan));
@@ -200,8 +200,8 @@ impl Workshop {
         Ok(StepResult { record, mismatches, deviation, session, control })
     }
 
-    async fn control(&self, plan: &ConnectPlan, service: Service, server: &dyn Server) -> ControlResult {
-        let observation = match self.observe(plan, service, server, None, None).await {
+    async fn control(&self, plan: &ConnectPlan, service: Service, server: &dyn Server, controls: &Controls) -> ControlResult {
+        let observation = match self.observe(plan, service, server, controls, None, None).await {
             Ok(observation) => observation,
             Err(Trouble::Error(message)) => return Err(message),
             Err(Trouble::Skip(reason)) => return Err(reason.to_string()),
@@ -229,10 +229,12 @@ impl Workshop {
         plan: &ConnectPlan,
         service: Service,
         server: &dyn Server,
+        controls: &Controls,
         expectation: Option<&Expectation>,
         deviation: Option<&Expectation>,
     ) -> Result<Observation, Trouble> {
         let driver = self.driver(plan)?;
+        let _turn = if server.log_names_clients() { None } else { Some(controls.turn().await) };
         let mut request = self.request(plan, service, server)?;
         let relay = if plan.unix {
             let socket = server

@@ -9,7 +9,7 @@ pub mod redis_py;
 use crate::driver::exec::protocol::Failure;
 use crate::model::driver::Family;
 use crate::model::observation::Refused;
-use crate::model::refusal::{AuthRefusal, Refusal, Stage, TlsRefusal};
+use crate::model::refusal::{Refusal, Stage, TlsRefusal};
 
 /// The class of a failure that a client of this family told.
 #[must_use]
@@ -42,10 +42,9 @@ fn stage_of(failure: &Failure) -> Stage {
 fn refined(refusal: Refusal, stage: Option<Stage>) -> Option<Stage> {
     match refusal {
         Refusal::Option(_) => Some(Stage::Options),
-        Refusal::Auth(AuthRefusal::NoPassword) => Some(Stage::Authentication),
-        Refusal::Auth(_) if stage != Some(Stage::Query) => Some(Stage::Authentication),
+        Refusal::Auth(_) => Some(Stage::Authentication),
         Refusal::Tls(TlsRefusal::NotOffered) => Some(Stage::SslRequest),
-        Refusal::Closed(stage) | Refusal::TimedOut(stage) if stage == Stage::Connect => Some(stage),
+        Refusal::Closed(Stage::Connect) => Some(Stage::Connect),
         _ => stage,
     }
 }
@@ -53,6 +52,7 @@ fn refined(refusal: Refusal, stage: Option<Stage>) -> Option<Stage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::refusal::AuthRefusal;
 
     #[test]
     fn a_family_that_classifies_for_itself_gets_no_guess() {

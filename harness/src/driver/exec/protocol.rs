@@ -88,6 +88,10 @@ pub struct Failure {
     /// The file that could not be used, where the text does not name it and the program knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<File>,
+    /// What the program found out beside the client's message, in words of the same kind: such as the alert that the client left unread.
+    /// It counts where the message tells only of a closed connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// The phases that were completed.
     #[serde(default)]
     pub phases: Phases,

@@ -52,11 +52,6 @@ impl Progress {
         Self { direct, tcp, status: Status::Started, tls: false, local: String::new(), attempt: Attempt::default() }
     }
 
-    /// `PQstatus` after the last call.
-    pub(super) fn status(&self) -> Status {
-        self.status
-    }
-
     /// Whether the server's answer to SSLRequest is what comes next.
     pub(super) fn awaits_answer(&self) -> bool {
         self.status == Status::SslStartup && !self.direct && self.attempt.answer.is_none()

@@ -133,8 +133,8 @@ impl End {
     fn outcome(self, stage: Option<Stage>, progress: &Progress, ready_ns: Option<u64>) -> Outcome {
         let phases = progress.phases(ready_ns);
         match self {
-            Self::Refused(text, sqlstate) => Outcome::Refused(Failure { text, stage, sqlstate, file: None, phases }),
-            Self::TimedOut => Outcome::TimedOut(Failure { text: String::new(), stage, sqlstate: None, file: None, phases }),
+            Self::Refused(text, sqlstate) => Outcome::Refused(Failure { text, stage, sqlstate, phases, ..Failure::default() }),
+            Self::TimedOut => Outcome::TimedOut(Failure { stage, phases, ..Failure::default() }),
         }
     }
 }

@@ -103,7 +103,7 @@ impl RedisDriver {
                 if check_name { Verification::ChainAndName(roots) } else { Verification::Chain(roots) }
             }
         };
-        let credential = tls::require_client_credential(&request.files, self.kit.provider()).map_err(unusable)?;
+        let credential = tls::require_client_credential(&request.files, &self.kit).map_err(unusable)?;
         let offer = TlsOffer { versions, verification, credential, alpn: Vec::new() };
         let config = self.kit.client_config(offer).map_err(|error| {
             Ended::from(refused(classify_tls(&error, Stage::Options), Stage::Options, format!("TLS configuration: {error}")))
@@ -220,5 +220,73 @@ impl Driver for RedisDriver {
         let mut trace = Trace::start();
         let result = timeout_at(deadline, self.run(request, &mut trace)).await.ok();
         trace.observe(result, limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::model::connect::{ClientFiles, Password};
+    use crate::model::endpoint::Endpoint;
+    use crate::model::observation::ClientOutcome;
+
+    /// The refusal by a plain peer that answers the first packet with `reply`; `None` never answers.
+    async fn refusal(reply: Option<&'static [u8]>, tls: RedisTls, limit: Duration) -> Refused {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = Address::Tcp(listener.local_addr().expect("an address"));
+        let peer = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let _ = stream.read(&mut [0; 1024]).await;
+            match reply {
+                Some(reply) => stream.write_all(reply).await.expect("answered"),
+                None => std::future::pending().await,
+            }
+        });
+        let request = RedisRequest {
+            endpoint: Endpoint { host: "redis.example".to_owned(), address },
+            tls,
+            files: ClientFiles::default(),
+            password: Some(Password::new("secret")),
+            min_tls: None,
+            max_tls: None,
+        };
+        let observation = RedisDriver::new().connect(&ConnectRequest::Redis(request), limit).await.expect("an observation");
+        peer.abort();
+        match observation.outcome {
+            ClientOutcome::Refused(refused) => refused,
+            ClientOutcome::Session(session) => panic!("no refusal but {session:?}"),
+        }
+    }
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn each_error_reply_has_its_class_by_its_code() {
+        for (reply, class) in [
+            (&b"-NOAUTH Authentication required.\r\n"[..], AuthRefusal::RedisNoAuth),
+            (&b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"[..], AuthRefusal::RedisWrongPassword),
+            (&b"-ERR AUTH <password> called without any password configured for the default user.\r\n"[..], AuthRefusal::Other),
+        ] {
+            let refused = refusal(Some(reply), RedisTls::Off, LIMIT).await;
+            assert_eq!(refused.refusal, Refusal::Auth(class), "{}", refused.text);
+            assert_eq!(refused.stage, Some(Stage::Authentication));
+        }
+    }
+
+    #[tokio::test]
+    async fn tls_towards_a_plain_port_ends_at_the_limit_and_towards_garbage_at_once() {
+        let refused = refusal(None, RedisTls::NoVerify, Duration::from_millis(50)).await;
+        assert_eq!(refused.refusal, Refusal::TimedOut(Stage::Handshake));
+        let refused = refusal(Some(b"-ERR unknown command\r\n"), RedisTls::NoVerify, LIMIT).await;
+        assert_eq!(refused.refusal, Refusal::Tls(crate::model::refusal::TlsRefusal::NotTls));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_closes_without_a_word_closed_at_authentication() {
+        let refused = refusal(Some(b""), RedisTls::Off, LIMIT).await;
+        assert_eq!(refused.refusal, Refusal::Closed(Stage::Authentication));
     }
 }

@@ -166,7 +166,7 @@ impl Attempt<'_> {
             // Any weaker mode verifies the chain too, once the file exists.
             Some(roots) => Verification::Chain(roots),
         };
-        let credential = tls::read_client_credential(files, self.kit.provider()).map_err(unusable)?;
+        let credential = tls::read_client_credential(files, self.kit).map_err(unusable)?;
         let alpn = self.request.alpn.clone().unwrap_or_else(|| vec![ALPN.to_owned()]);
         let offer = TlsOffer { versions: self.versions, verification, credential, alpn };
         let config = self.kit.client_config(offer).map_err(|error| {

@@ -8,6 +8,8 @@ mod attempt;
 mod classify;
 mod negotiation;
 mod startup;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -181,4 +181,19 @@ mod tests {
         watch.read(b"E\x00\x00\x00\x1dSFATAL\x00C28000\x00Mno\x00R\x00\x00\x00\x00\x00\x00");
         assert!(!watch.password_wanted && !watch.authenticated);
     }
+
+    #[test]
+    fn the_channel_binding_hash_follows_the_certificates_signature() {
+        for (algorithm, length) in [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, Some(32)),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, Some(48)),
+            // A pure signature has no digest to use.
+            (&rcgen::PKCS_ED25519, None),
+        ] {
+            let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
+            let parameters = rcgen::CertificateParams::new(["pg.example".to_owned()]).expect("parameters");
+            let certificate = parameters.self_signed(&key).expect("a certificate");
+            assert_eq!(server_end_point(certificate.der()).map(|hash| hash.len()), length, "{algorithm:?}");
+        }
+    }
 }

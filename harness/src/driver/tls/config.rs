@@ -8,6 +8,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
+use super::credential::CredentialCache;
 use super::files::ClientCredential;
 use super::verifier::{ServerVerifier, Verification};
 use crate::model::connect::TlsVersion;
@@ -69,10 +70,13 @@ pub struct TlsOffer {
     pub alpn: Vec<String>,
 }
 
-/// The crypto provider of all connections of a driver. Passed explicitly: a process default would depend on who came first.
-#[derive(Debug, Clone)]
+/// The crypto provider of all connections of a driver, and the credentials it has loaded.
+///
+/// The provider is passed explicitly: a process default would depend on who came first.
+#[derive(Debug)]
 pub struct TlsKit {
     provider: Arc<CryptoProvider>,
+    credentials: CredentialCache,
 }
 
 impl TlsKit {
@@ -85,13 +89,18 @@ impl TlsKit {
             provider.kx_groups.retain(|group| group.name() != first.name());
             provider.kx_groups.insert(0, first);
         }
-        Self { provider: Arc::new(provider) }
+        Self { provider: Arc::new(provider), credentials: CredentialCache::default() }
     }
 
     /// The provider.
     #[must_use]
     pub fn provider(&self) -> &Arc<CryptoProvider> {
         &self.provider
+    }
+
+    /// Credentials that were loaded before.
+    pub(super) fn credentials(&self) -> &CredentialCache {
+        &self.credentials
     }
 
     /// A configuration for one connection. Never resumes a session: resumption would let an expired certificate in.

@@ -3,6 +3,7 @@
 
 mod classify;
 mod config;
+mod credential;
 mod files;
 mod locked;
 mod stream;

@@ -112,6 +112,14 @@ impl Place {
         Failure::new(format!("{what}; its last lines: {words}"), &log)
     }
 
+    /// A start that failed since the port was taken on one address at least, by the server's lines that say so.
+    pub(super) fn port_taken(&self, command: &str, mark: u64) -> Option<Failure> {
+        let lines = self.book.server_lines_since(mark);
+        let said: Vec<String> = lines.iter().filter(|line| line.contains("Address already in use")).map(quote).collect();
+        let port = self.paths.port;
+        (!said.is_empty()).then(|| Failure::new(format!("port {port} is taken: `{command}` said {}", said.join("; ")), &self.log))
+    }
+
     /// A configuration that wasn't taken.
     pub(super) fn not_configured(&self, reason: String) -> EnvironmentError {
         EnvironmentError::Configure { server: self.key.to_string(), reason, log: self.log.clone() }

@@ -175,19 +175,19 @@ async fn start_once(shared: &Shared, prepared: &Prepared, place: &Place) -> Resu
         outcome = tokio::time::timeout(shared.options.start_limit, ready) => outcome.map(|()| None),
         status = child.wait() => Ok(Some(status)),
     };
-    let taken = || place.book.server_lines_since(mark).iter().any(|line| line.contains("Address already in use"));
     match outcome {
-        // It goes on with the other address where one is taken.
-        Ok(None) if taken() => {
-            child.stop(STOP_LIMIT).await;
-            Ok(Try::PortTaken(place.failure(&format!("port {} is taken (`{command}`)", place.paths.port), mark)))
-        }
-        Ok(None) => Ok(Try::Ready(child)),
+        Ok(None) => match place.port_taken(&command, mark) {
+            // It goes on with the other address where one is taken.
+            Some(failure) => {
+                child.stop(STOP_LIMIT).await;
+                Ok(Try::PortTaken(failure))
+            }
+            None => Ok(Try::Ready(child)),
+        },
         Ok(Some(status)) => {
             await_last_words(place, mark).await;
-            let port = place.paths.port;
-            if taken() {
-                return Ok(Try::PortTaken(place.failure(&format!("port {port} is taken (`{command}`)"), mark)));
+            if let Some(failure) = place.port_taken(&command, mark) {
+                return Ok(Try::PortTaken(failure));
             }
             let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
             Err(place.failure(&format!("`{command}` ended early with {status}"), mark))

@@ -4,7 +4,7 @@
 //! only some settings, and a start without data takes some milliseconds.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::model::connect::Password;
 use crate::model::endpoint::Address;
 use crate::model::observation::LogLine;
 use crate::model::server::{ServerConfig, ServerKey};
-use crate::os::child::{Child, tail};
+use crate::os::child::{Child, tail_since};
 use crate::os::toolchain::Tool;
 use crate::os::tree;
 
@@ -82,6 +82,8 @@ impl RedisServer {
 
 async fn start_once(shared: &Shared, program: &Tool, place: &Place) -> Result<Child, StartError> {
     let mark = place.book.mark();
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |status| status.len());
+    let before = (length(&place.log), length(&place.output));
     let paths = &place.paths;
     let mut spec = place.child(&program.path, shared).arg(paths.data.join("redis.conf"));
     // Options of the command line come after the file's and win.
@@ -105,7 +107,7 @@ async fn start_once(shared: &Shared, program: &Tool, place: &Place) -> Result<Ch
         Ok(Some(status)) => {
             let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
             // Written by the process itself, so it is all there now; the tailer may be some lines behind.
-            let said = [tail(&place.log, 8), tail(&place.output, 8)].join("\n");
+            let said = [tail_since(&place.log, before.0, 8), tail_since(&place.output, before.1, 8)].join("\n");
             let failure = |what: String| Failure::new(format!("{what}; its last lines: {}", said.trim()), &place.log);
             if said.contains("Address already in use") {
                 return Err(StartError::PortTaken(failure(format!("port {} is taken (`{command}`)", paths.port))));

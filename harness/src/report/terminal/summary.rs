@@ -7,7 +7,6 @@ use super::super::tables::{self, Rows};
 use super::super::tally::Tally;
 use super::super::text::{clip, fill, plural};
 use super::style::{Ink, Style};
-use crate::check::ledger::name;
 use crate::model::claim::Verdict;
 use crate::model::outcome::OutcomeKind;
 use crate::model::report::{ClaimRecord, Summary};
@@ -16,12 +15,16 @@ use crate::model::report::{ClaimRecord, Summary};
 const ROWS: usize = 24;
 /// Lines of ids.
 const ID_LINES: usize = 6;
+/// Lines of one text.
+const TEXT_LINES: usize = 3;
+/// Columns before a text that has a label.
+const INDENT: usize = 17;
 
 pub(super) fn text(summary: &Summary, tally: &Tally, style: Style) -> String {
     let mut page = Page { style, lines: Vec::new() };
     page.outcomes(summary);
-    page.counts("Skipped", Tally::ranked(&tally.skipped));
-    page.counts("Known deviations seen", Tally::ranked(&tally.deviations));
+    page.counts("Skipped", &Tally::ranked(&tally.skipped));
+    page.counts("Known deviations seen", &Tally::ranked(&tally.deviations));
     page.claims(&summary.claims);
     page.latency(summary);
     page.divergence(summary);
@@ -68,7 +71,7 @@ impl Page {
         }
     }
 
-    fn counts(&mut self, title: &str, counts: Vec<(&str, usize)>) {
+    fn counts(&mut self, title: &str, counts: &[(&str, usize)]) {
         if counts.is_empty() {
             return;
         }
@@ -98,7 +101,7 @@ impl Page {
             count(Verdict::NotExercised)
         ));
         let confirmed: Vec<&str> = of(Verdict::Confirmed).map(|claim| claim.id.as_str()).collect();
-        self.ids(&confirmed, Ink::Good, "confirmed");
+        self.labelled(Ink::Good, "confirmed", &confirmed, ", ", ID_LINES);
         for claim in of(Verdict::Refuted).take(ROWS) {
             let mut id = claim.id.clone();
             let deployments: Vec<&str> = claim
@@ -110,9 +113,8 @@ impl Page {
             if !deployments.is_empty() && deployments.len() < claim.by_deployment.len() {
                 id = format!("{id} ({} only)", deployments.join(", "));
             }
-            self.line(format!("  {}  {id}", self.style.paint(Ink::Bad, name(Verdict::Refuted))));
-            let reason = claim.reason.as_deref().unwrap_or("no reason is recorded");
-            self.paragraph(reason, 11, 3);
+            self.labelled(Ink::Bad, "refuted", &[&id], " ", 1);
+            self.sentence(Ink::Bad, "", claim.reason.as_deref().unwrap_or("no reason is recorded"));
         }
         self.omission(count(Verdict::Refuted));
         let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -122,25 +124,25 @@ impl Page {
         let mut reasons: Vec<(&str, Vec<&str>)> = reasons.into_iter().collect();
         reasons.sort_by_key(|(_, ids)| std::cmp::Reverse(ids.len()));
         for (reason, ids) in reasons.iter().take(ROWS) {
-            let title = self.style.paint(Ink::Odd, "not exercised");
-            self.line(format!("  {title}  {}", clip(&format!("{}: {reason}", ids.len()), self.room(17))));
-            self.lines.extend(fill(ids, ", ", "           ", usize::from(self.style.width), 2));
+            self.sentence(Ink::Odd, "not exercised", &format!("{}: {reason}", ids.len()));
+            self.labelled(Ink::Odd, "", ids, ", ", 2);
         }
         self.omission(reasons.len());
     }
 
-    fn ids(&mut self, ids: &[&str], ink: Ink, title: &str) {
-        if ids.is_empty() {
-            return;
-        }
-        self.line(format!("  {}  {}", self.style.paint(ink, title), ids.len()));
-        self.lines.extend(fill(ids, ", ", "           ", usize::from(self.style.width), ID_LINES));
+    /// A text of a few lines at most beside a label.
+    fn sentence(&mut self, ink: Ink, label: &str, text: &str) {
+        let text = clip(text, self.room(INDENT) * TEXT_LINES);
+        self.labelled(ink, label, &text.split_whitespace().collect::<Vec<_>>(), " ", usize::MAX);
     }
 
-    /// A text that may be long, wrapped.
-    fn paragraph(&mut self, text: &str, indent: usize, limit: usize) {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        self.lines.extend(fill(&words, " ", &" ".repeat(indent), usize::from(self.style.width), limit));
+    /// Words filled into lines beside a label.
+    fn labelled(&mut self, ink: Ink, label: &str, words: &[&str], separator: &str, limit: usize) {
+        for (index, line) in fill(words, separator, "", self.room(INDENT), limit).into_iter().enumerate() {
+            let label = format!("{:<13}", if index == 0 { label } else { "" });
+            let label = if label.trim().is_empty() { label } else { self.style.paint(ink, &label) };
+            self.line(format!("  {label}  {line}"));
+        }
     }
 
     fn table(&mut self, title: &str, rows: &Rows) {
@@ -193,7 +195,9 @@ impl Page {
         }
         self.head("Problems of the run");
         for problem in problems.iter().take(ROWS) {
-            self.paragraph(problem, 2, 3);
+            let problem = clip(problem, self.room(2) * TEXT_LINES);
+            let words: Vec<&str> = problem.split_whitespace().collect();
+            self.lines.extend(fill(&words, " ", "  ", usize::from(self.style.width), usize::MAX));
         }
         self.omission(problems.len());
     }

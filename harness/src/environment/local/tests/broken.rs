@@ -114,7 +114,7 @@ async fn a_configuration_that_the_server_cannot_start_with_is_told_in_its_words(
     }
     let fixture = Fixture::with(|options, _| options.configurator = Arc::new(Bad));
     let error = postgres_error(&fixture).await;
-    assert!(error.contains("/nonexistent.crt") && error.contains("server.json"), "{error}");
+    assert!(error.contains("/nonexistent.crt") && error.contains("output.log"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,7 +268,7 @@ struct Unmount(PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(&self.0).output();
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).output();
     }
 }
 
