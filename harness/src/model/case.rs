@@ -41,10 +41,10 @@ pub struct ConnectPlan {
     pub trust: Option<String>,
     /// The host name asked for; `None`: the server certificate's common name.
     pub host: Option<String>,
-    /// The user.
-    pub user: String,
-    /// The database.
-    pub database: String,
+    /// The user; `None`: the deployment's.
+    pub user: Option<String>,
+    /// The database; `None`: the deployment's.
+    pub database: Option<String>,
     /// The password.
     pub password: PasswordChoice,
     /// The address that the server sees.

@@ -144,7 +144,7 @@ pub struct Step {
     pub expect: Vec<Spanned<Expect>>,
 }
 
-/// A connection. Fields left out: the deployment's own client (identity `app`, trust `mtls-ca`, user and database `app`).
+/// A connection. Fields left out: the deployment's own client (identity `app`, trust `mtls-ca`, the Cluster's owner and database).
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
@@ -169,10 +169,10 @@ pub struct Connect {
     /// The host name asked for: SNI and host name verification. Default: the server certificate's common name.
     #[serde(default)]
     pub host: Option<Text>,
-    /// Database user.
+    /// Database user. Default: the owner in the Cluster's `initdb`.
     #[serde(default)]
     pub user: Option<Text>,
-    /// Database.
+    /// Database. Default: that of the Cluster's `initdb`.
     #[serde(default)]
     pub database: Option<Text>,
     /// `right`, `wrong` or `none` (PostgreSQL's default; Redis' is `right`).
