@@ -1,0 +1,5 @@
+//! stub
+use crate::Error;
+pub(crate) fn main(_plan: &str) -> Result<(), Error> {
+    Ok(())
+}
