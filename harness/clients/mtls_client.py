@@ -472,9 +472,15 @@ def main() -> int:
     client: Client = Psycopg2() if arguments.driver == "psycopg2" else RedisPy()
     driver = {"name": arguments.name, **client.hello()}
     write({"hello": {"protocol": PROTOCOL, "driver": driver, "concurrency": CONCURRENCY}})
+    running: list[tuple[threading.Thread, Job]] = []
     for line in sys.stdin.buffer:
         job = Job(json.loads(line))
-        threading.Thread(target=run, args=(client, job), daemon=True).start()
+        thread = threading.Thread(target=run, args=(client, job), daemon=True)
+        thread.start()
+        running = [pair for pair in running if pair[0].is_alive()] + [(thread, job)]
+    for thread, job in running:
+        # A thread that waits longer for its server than this has been answered for.
+        thread.join(job.limit_s)
     return 0
 
 

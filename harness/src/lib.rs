@@ -1,7 +1,7 @@
 //! An end-to-end conformance harness for mutual TLS between an application and its PostgreSQL and Redis.
 //!
 //! Imports go down only:
-//! `model` <- {`load`, `os`} <- {`pki`, `deployment`, `wire`} <- {`environment`, `driver`} <- `check` <- `run` <- `report` <- `cli`.
+//! `model` <- {`load`, `os`} <- {`pki`, `deployment`, `wire`} <- {`environment`, `driver`} <- `check` <- `run` <- {`report`, `session`} <- `cli`.
 //! `environment` and `driver` never see each other: they share [`model::endpoint::Endpoint`].
 
 pub mod check;
@@ -16,4 +16,5 @@ pub mod os;
 pub mod pki;
 pub mod report;
 pub mod run;
+pub mod session;
 pub mod wire;

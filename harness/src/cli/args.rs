@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::model::server::DeploymentKind;
 use crate::report::target::ReportTarget;
+use crate::session::drivers::OwnDriver;
 
 /// Tests that mutual TLS between applications, PostgreSQL and Redis does what the documents say: real servers, real clients.
 #[derive(Debug, Parser)]
@@ -156,7 +157,7 @@ pub(super) struct RunArgs {
     pub(super) evidence: PathBuf,
     /// Another client behind the exec protocol, under this name; may be given several times
     #[arg(long, value_name = "NAME=PROGRAM")]
-    pub(super) exec_driver: Vec<ExecDriverArg>,
+    pub(super) exec_driver: Vec<OwnDriver>,
 }
 
 /// `list`.
@@ -199,26 +200,6 @@ impl FromStr for Partition {
         match parsed {
             Some((index, count)) if (1..=count).contains(&index) => Ok(Self { index, count }),
             _ => Err("expected I/N with I from 1 to N, such as 2/4".to_owned()),
-        }
-    }
-}
-
-/// `NAME=PROGRAM`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ExecDriverArg {
-    pub(super) name: String,
-    pub(super) program: PathBuf,
-}
-
-impl FromStr for ExecDriverArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((name, program)) if !name.is_empty() && !program.is_empty() => {
-                Ok(Self { name: name.to_owned(), program: PathBuf::from(program) })
-            }
-            _ => Err("expected NAME=PROGRAM, such as my-client=./client.sh".to_owned()),
         }
     }
 }

@@ -5,10 +5,10 @@ use std::io::Write as _;
 
 use schemars::schema_for;
 
+use super::CliError;
 use super::args::{ClaimsArgs, ListArgs, PlacesArgs, SchemaKind, SelectArgs};
 use super::home::{cache_directory, scenario_set, toolchain_directory};
 use super::run::LAST_RUN;
-use super::{CliError, drivers};
 use crate::driver::catalogue;
 use crate::exit::Exit;
 use crate::load::{Catalogue, Selection, expand};
@@ -18,6 +18,7 @@ use crate::model::report::Summary;
 use crate::os::rundir::RunDir;
 use crate::os::toolchain::{POSTGRES_MAJORS, Toolchain};
 use crate::report;
+use crate::session::drivers;
 
 pub(super) fn selection(args: &SelectArgs) -> Selection {
     Selection {

@@ -1,10 +1,8 @@
 //! The command line: parses, wires everything together, prints.
 
 mod args;
-mod drivers;
 mod home;
 mod list;
-mod material;
 mod run;
 
 use std::io::Write as _;
@@ -15,6 +13,7 @@ use clap::Parser as _;
 use args::{Args, Command};
 
 use crate::exit::Exit;
+use crate::session::SessionError;
 
 /// Something that ends the program before or beside a run: its message and its exit code.
 #[derive(Debug)]
@@ -44,6 +43,15 @@ impl From<std::io::Error> for CliError {
 impl From<Vec<crate::load::LoadError>> for CliError {
     fn from(errors: Vec<crate::load::LoadError>) -> Self {
         Self::usage(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl From<SessionError> for CliError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Credentials(_) => Self::usage(error.to_string()),
+            SessionError::Environment(message) => Self::environment(message),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,30 +11,25 @@ use tokio::sync::{mpsc, watch};
 
 use super::args::{EnvironmentName, Hold, RunArgs};
 use super::home::{cache_directory, home, scenario_set, toolchain_directory};
-use super::material::Issued;
-use super::{CliError, drivers, list};
+use super::{CliError, list};
 use crate::deployment::Manifests;
-use crate::driver::Driver;
-use crate::environment::Environment;
-use crate::environment::local::{LocalEnvironment, LocalOptions, ManifestConfigurator};
+use crate::environment::Environment as _;
+use crate::environment::local::LocalEnvironment;
 use crate::exit::Exit;
+use crate::load::ScenarioSet;
 use crate::load::expand::overdue;
-use crate::load::{Catalogue, ScenarioSet, expand};
-use crate::model::case::{Action, Case};
-use crate::model::outcome::SkipReason;
-use crate::model::report::{EnvironmentRecord, Summary};
+use crate::model::case::Case;
+use crate::model::report::Summary;
 use crate::model::server::ServerKey;
 use crate::os::redact::Redactor;
-use crate::os::rundir::RunDir;
-use crate::os::toolchain::{POSTGRES_MAJORS, Toolchain};
-use crate::os::user::RunAs;
-use crate::pki::Pki;
+use crate::os::toolchain::Toolchain;
 use crate::report::standing::Standing;
 use crate::report::{FileReports, ReportTarget, Terminal};
 use crate::run::event::{Event, Reporter};
-use crate::run::execute::{Limits, Workshop};
+use crate::run::execute::Limits;
 use crate::run::fold::Fold;
-use crate::run::schedule::{Pace, run as run_cases};
+use crate::run::schedule::Pace;
+use crate::session::{self, Session, SessionOptions};
 
 /// The last run's summary, in the cache directory: what `claims` shows.
 pub(super) const LAST_RUN: &str = "last-run.json";
@@ -67,24 +63,9 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
 
 /// The cases that are meant, with what can't run here marked.
 fn plan(args: &RunArgs, set: &ScenarioSet, toolchain: &Toolchain) -> Result<Vec<Arc<Case>>, CliError> {
-    let catalogue = Catalogue { drivers: drivers::known(&args.exec_driver), postgres: POSTGRES_MAJORS.to_vec() };
-    let mut cases = list::selection(&args.select).apply(expand(set, &catalogue)?).map_err(CliError::usage)?;
-    for case in &mut cases {
-        let missing = driver_names(case).find_map(|name| drivers::missing(name, toolchain, &args.exec_driver));
-        case.skip = missing.map(SkipReason::DriverMissing);
-    }
+    let cases = list::selection(&args.select).apply(session::plan(set, toolchain, &args.exec_driver)?).map_err(CliError::usage)?;
     let cases: Vec<Arc<Case>> = cases.into_iter().map(Arc::new).collect();
     Ok(std::iter::repeat_n(cases, args.repeat.get()).flatten().collect())
-}
-
-fn driver_names(case: &Case) -> impl Iterator<Item = &str> {
-    case.steps.iter().flat_map(|step| {
-        let own = match &step.action {
-            Action::Connect(plan) => Some(plan.driver.as_str()),
-            Action::Openssl(_) => None,
-        };
-        own.into_iter().chain(step.control.as_ref().map(|plan| plan.driver.as_str()))
-    })
 }
 
 async fn carry_out(
@@ -96,31 +77,21 @@ async fn carry_out(
     started: Instant,
 ) -> Result<Exit, CliError> {
     let interrupted = interruption();
-    let harness = harness_binary()?;
-    let directory = RunDir::create(Some(&harness)).map_err(|error| CliError::environment(error.to_string()))?;
-    let pki = Arc::new(Pki::new(manifests, set.credentials.clone(), directory.path().join("pki"), RunAs::unprivileged()));
-    let problems = pki.check();
-    if !problems.is_empty() {
-        let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.path.join("."), problem.message)).collect();
-        return Err(CliError::usage(lines.join("\n")));
-    }
     let EnvironmentName::Local = args.environment;
-    let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
-    let options = LocalOptions::new(toolchain.clone(), directory.path(), cache_directory()?, configurator);
-    let environment = Arc::new(LocalEnvironment::new(options).map_err(|error| CliError::environment(error.to_string()))?);
-    let needed: BTreeSet<String> =
-        cases.iter().filter(|case| case.skip.is_none()).flat_map(|case| driver_names(case)).map(str::to_owned).collect();
-    let running = drivers::start(&needed, &toolchain, &args.exec_driver, &harness, directory.path()).await;
-    let record = environment_record(environment.as_ref(), running.values());
-    let workshop = Arc::new(Workshop {
-        drivers: running,
-        material: Arc::new(Issued { pki }),
-        openssl: toolchain.openssl.as_ref().map(|tool| tool.path.clone()),
+    let options = SessionOptions {
+        harness: harness_binary()?,
+        toolchain,
+        manifests,
+        credentials: set.credentials.clone(),
+        cache: cache_directory()?,
+        own_drivers: args.exec_driver.clone(),
         limits: Limits { case: args.timeout, ..Limits::default() },
         evidence: Some(args.evidence.clone()),
         repro_options: repro_options(args),
-    });
-    let redactor = Redactor::new(environment.secrets());
+    };
+    let session = Session::start(options, &cases).await?;
+    let record = session.record();
+    let redactor = Redactor::new(session.environment().secrets());
     let fold = Fold::new(&set.claims, &cases, record.clone(), std::env::args().collect(), started)
         .map_err(|error| CliError::environment(error.to_string()))?;
     let (events, received) = mpsc::unbounded_channel();
@@ -131,10 +102,10 @@ async fn carry_out(
     }
     let reporters = reporters(args, redactor)?;
     let reporting = std::thread::spawn(move || report(received, reporters, fold));
-    let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(8, |cpus| cpus.get() * 4), std::num::NonZeroUsize::get);
+    let jobs = args.jobs.map_or_else(session::default_jobs, NonZeroUsize::get);
     let pace = Pace { jobs, fail_fast: args.fail_fast };
     let keys: BTreeSet<ServerKey> = cases.iter().filter(|case| case.skip.is_none()).map(|case| case.key).collect();
-    run_cases(cases, Arc::clone(&environment) as Arc<dyn Environment>, Arc::clone(&workshop), pace, events, interrupted.clone()).await;
+    session.run(cases, pace, events, interrupted.clone()).await;
     let reported = tokio::task::spawn_blocking(move || reporting.join()).await;
     let outcome = match reported {
         Ok(Ok(outcome)) => outcome,
@@ -145,13 +116,9 @@ async fn carry_out(
     if let Ok(exit) = exit
         && hold(args, exit)
     {
-        hold_servers(environment.as_ref(), &keys, directory.path(), interrupted.clone()).await;
+        hold_servers(session.environment(), &keys, session.directory(), interrupted.clone()).await;
     }
-    for driver in workshop.drivers.values() {
-        driver.close().await;
-    }
-    environment.close().await;
-    directory.close();
+    session.close().await;
     let (summary, errors) = outcome?;
     save_last_run(&summary);
     if !errors.is_empty() {
@@ -200,20 +167,6 @@ fn interruption() -> watch::Receiver<bool> {
 /// The binary that watches the run directory and loads libraries: ours, or the one that tests name.
 fn harness_binary() -> Result<PathBuf, CliError> {
     std::env::current_exe().map_err(|error| CliError::environment(format!("could not find the harness's own binary: {error}")))
-}
-
-fn environment_record<'a>(environment: &LocalEnvironment, drivers: impl Iterator<Item = &'a Arc<dyn Driver>>) -> EnvironmentRecord {
-    let mut drivers: Vec<_> = drivers.map(|driver| driver.info().clone()).collect();
-    drivers.sort_by(|one, other| one.name.cmp(&other.name));
-    EnvironmentRecord {
-        name: environment.name().to_owned(),
-        harness: env!("CARGO_PKG_VERSION").to_owned(),
-        platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-        cpus: std::thread::available_parallelism().map_or(1, usize::from),
-        real_subjects: environment.real_subjects().to_vec(),
-        components: environment.components(),
-        drivers,
-    }
 }
 
 /// The options that a repeated case needs to be the same case.

@@ -37,3 +37,28 @@ where
         tokio::time::sleep(interval).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_condition_that_comes_true_gives_its_value() {
+        let mut tries = 0;
+        let value = until("the third try", Duration::from_secs(10), Duration::from_millis(1), || {
+            tries += 1;
+            let answer = if tries == 3 { Ok(tries) } else { Err(format!("try {tries}")) };
+            async move { answer }
+        })
+        .await;
+        assert_eq!(value.expect("it comes true"), 3);
+    }
+
+    #[tokio::test]
+    async fn a_condition_that_does_not_is_told_with_its_last_status() {
+        let error = until("never", Duration::from_millis(5), Duration::from_millis(1), || async { Err::<(), _>("still not".to_owned()) })
+            .await
+            .expect_err("it can't come true");
+        assert!(error.to_string().contains("for never; last seen: still not"), "{error}");
+    }
+}

@@ -35,3 +35,16 @@ impl RunAs {
         (Uid::from_raw(self.uid), Gid::from_raw(self.gid))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_never_run_as_root() {
+        match RunAs::unprivileged() {
+            None => assert!(!geteuid().is_root()),
+            Some(user) => assert!(geteuid().is_root() && user.uid != 0 && user.gid != 0, "{user:?}"),
+        }
+    }
+}

@@ -61,8 +61,9 @@ pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
     lines
 }
 
-/// The same as one text without colours.
-pub(crate) fn block(case: &CaseRecord) -> String {
+/// A case that failed, passed unexpectedly, errored or timed out, as one text without colours; empty for others.
+#[must_use]
+pub fn block(case: &CaseRecord) -> String {
     lines(case).into_iter().map(|(_, line)| line + "\n").collect()
 }
 

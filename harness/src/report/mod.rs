@@ -5,7 +5,7 @@
 
 pub mod claims_table;
 pub mod doctor;
-mod failure;
+pub mod failure;
 pub mod files;
 pub mod json;
 pub mod junit;

@@ -138,8 +138,8 @@ fn silence(text: &str, stage: Option<Stage>) -> Option<Refusal> {
     if text.contains("Connection refused") || text.contains("Is the server running") {
         return Some(Refusal::Closed(Stage::Connect));
     }
-    // Without a stage: libpq speaks of SSL once the handshake has begun, and does not tell what follows it. Before that, all but `disable`
-    // and `allow` wait for the answer to SSLRequest.
+    // Without a stage: libpq speaks of SSL once the handshake has begun, and does not tell what follows it. Before that it waits for the
+    // answer to SSLRequest, unless it was asked for plaintext.
     let told = if text.contains("SSL ") { Stage::Handshake } else { Stage::SslRequest };
     if openssl::closed(text) {
         return Some(Refusal::Closed(stage.unwrap_or(told)));
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn random_bytes_after_an_unreadable_key_do_not_matter() {
-        let text = "could not load private key file \"/c/noread.key\": \u{fffd}\u{1}\u{fffd}V";
+        let text = "could not load private key file \"/c/noread.key\": \u{fffd}\u{fffd}\u{fffd}Bj\u{7f}";
         assert_eq!(told(&attempt(text), Some(Stage::Handshake)), Some(Refusal::File(FileRefusal::KeyUnusable)));
     }
 

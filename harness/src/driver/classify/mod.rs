@@ -21,14 +21,23 @@ pub fn refused(family: Family, failure: &Failure) -> Refused {
         Family::Rustls | Family::RedisRs | Family::Other => None,
     };
     let refusal = class.unwrap_or_else(|| Refusal::Unclassified(stage_of(failure)));
-    Refused { refusal, stage: refined(refusal, failure.stage), sqlstate: failure.sqlstate.clone(), text: failure.text.clone() }
+    let text = match &failure.detail {
+        Some(detail) => format!("{}\n(left unread by the client: {detail})", failure.text),
+        None => failure.text.clone(),
+    };
+    Refused { refusal, stage: refined(refusal, failure.stage), sqlstate: failure.sqlstate.clone(), text }
 }
 
-/// A request whose time was over.
+/// A request whose time was over. A client that can't tell how far it had come leaves the class open: it is part of the class.
 #[must_use]
 pub fn timed_out(failure: &Failure) -> Refused {
-    let refusal = Refusal::TimedOut(stage_of(failure));
-    let text = if failure.text.is_empty() { "nothing came within the time limit".to_owned() } else { failure.text.clone() };
+    let (refusal, says) = match failure.stage {
+        Some(stage) => (Refusal::TimedOut(stage), "nothing came within the time limit"),
+        None => {
+            (Refusal::Unclassified(stage_of(failure)), "nothing came within the time limit; this client can't tell how far it had come")
+        }
+    };
+    let text = if failure.text.is_empty() { says.to_owned() } else { failure.text.clone() };
     Refused { refusal, stage: failure.stage, sqlstate: None, text }
 }
 
@@ -52,7 +61,7 @@ fn refined(refusal: Refusal, stage: Option<Stage>) -> Option<Stage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::refusal::AuthRefusal;
+    use crate::model::refusal::{Alert, AuthRefusal};
 
     #[test]
     fn a_family_that_classifies_for_itself_gets_no_guess() {
@@ -71,9 +80,29 @@ mod tests {
     }
 
     #[test]
+    fn what_the_client_left_unread_is_shown_beside_its_text() {
+        let failure = Failure {
+            text: "Error 8 while writing to socket. EOF occurred in violation of protocol (_ssl.c:2427).".to_owned(),
+            stage: Some(Stage::PostHandshake),
+            detail: Some("[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)".to_owned()),
+            ..Failure::default()
+        };
+        let refused = refused(Family::RedisPy, &failure);
+        assert_eq!(refused.refusal, Refusal::Alert(Alert::UnknownCa));
+        assert!(refused.text.starts_with(&failure.text) && refused.text.contains("tlsv1 alert unknown ca"), "{}", refused.text);
+    }
+
+    #[test]
     fn a_timeout_keeps_its_stage_and_says_something() {
         let refused = timed_out(&Failure { stage: Some(Stage::SslRequest), ..Failure::default() });
         assert_eq!(refused.refusal, Refusal::TimedOut(Stage::SslRequest));
         assert!(!refused.text.is_empty());
+    }
+
+    #[test]
+    fn a_timeout_without_a_stage_has_no_class() {
+        let refused = timed_out(&Failure::default());
+        assert!(matches!(refused.refusal, Refusal::Unclassified(_)));
+        assert!(refused.text.contains("can't tell"));
     }
 }

@@ -6,6 +6,8 @@
 mod connection;
 pub mod program;
 pub mod protocol;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +16,11 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::{Driver, DriverError, classify};
-use crate::model::connect::ConnectRequest;
+use crate::model::connect::{ConnectRequest, RedisTls, SslMode};
 use crate::model::driver::DriverInfo;
+use crate::model::endpoint::Address;
 use crate::model::observation::{ClientObservation, ClientOutcome};
+use crate::model::refusal::Stage;
 
 use connection::Connection;
 pub use program::Program;
@@ -84,6 +88,16 @@ impl ExecDriver {
     }
 }
 
+/// Whether all that can fail after the connect is the authentication: what a client which tells no stage leaves open.
+fn plaintext(request: &ConnectRequest) -> bool {
+    match request {
+        ConnectRequest::Postgres(request) => {
+            request.sslmode == Some(SslMode::Disable) || matches!(request.endpoint.address, Address::Unix { .. })
+        }
+        ConnectRequest::Redis(request) => request.tls == RedisTls::Off,
+    }
+}
+
 #[async_trait]
 impl Driver for ExecDriver {
     fn info(&self) -> &DriverInfo {
@@ -99,8 +113,12 @@ impl Driver for ExecDriver {
         let family = self.info.family;
         match outcome {
             Outcome::Observation(observation) => Ok(observation),
-            Outcome::Refused(failure) => {
-                Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(classify::refused(family, &failure)) })
+            Outcome::Refused(mut failure) => {
+                if failure.stage.is_none() && plaintext(request) {
+                    failure.stage = Some(Stage::Authentication);
+                }
+                let refused = classify::refused(family, &failure);
+                Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(refused) })
             }
             Outcome::TimedOut(failure) => {
                 Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(classify::timed_out(&failure)) })

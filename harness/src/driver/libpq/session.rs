@@ -12,12 +12,12 @@ use nix::sys::socket::{MsgFlags, SockaddrStorage, getsockname, recv};
 use sha2::{Digest as _, Sha256};
 
 use crate::driver::exec::protocol::{Failure, Outcome};
-use crate::model::connect::{PostgresRequest, SslNegotiation, TlsVersion};
+use crate::model::connect::{Password, PostgresRequest, SslMode, SslNegotiation, TlsVersion};
 use crate::model::endpoint::Address;
 use crate::model::observation::{ClientObservation, ClientOutcome, SeenCertificate, ServerView, Session};
 use crate::model::refusal::Stage;
 
-use super::library::{Connection, Libpq, Polled};
+use super::library::{Connection, Libpq, Polled, Status};
 use super::progress::{Progress, Seen};
 
 /// The server's view of the session that asks, in the order of [`ServerView`]'s fields.
@@ -29,9 +29,8 @@ pub(super) fn serve(library: &Libpq, request: &PostgresRequest, limit: Duration)
     if request.alpn.is_some() {
         return Outcome::Unable("libpq always offers the ALPN protocol `postgresql`".to_owned());
     }
-    let options = match options(request) {
-        Ok(options) => options,
-        Err(_) => return Outcome::Unable("an option holds a NUL character, which C strings can't".to_owned()),
+    let Ok(options) = options(request) else {
+        return Outcome::Unable("an option holds a NUL character, which C strings can't".to_owned());
     };
     let clock = Clock { start: Instant::now(), limit };
     let direct = request.sslnegotiation == Some(SslNegotiation::Direct);
@@ -40,13 +39,13 @@ pub(super) fn serve(library: &Libpq, request: &PostgresRequest, limit: Duration)
     let Some(mut connection) = library.start(&options) else {
         return Outcome::Error("libpq has no memory for a connection".to_owned());
     };
-    if let Err(outcome) = connect(&mut connection, &mut progress, &clock) {
-        return outcome;
+    if let Err(end) = connect(&mut connection, &mut progress, &clock) {
+        return end.outcome(&progress, None);
     }
     let ready_ns = clock.now_ns();
     let view = match server_view(&mut connection, &clock) {
         Ok(view) => view,
-        Err(end) => return end.outcome(Some(Stage::Query), &progress, Some(ready_ns)),
+        Err(end) => return end.outcome(&progress, Some(ready_ns)),
     };
     let mut phases = progress.phases(Some(ready_ns));
     phases.query_ns = Some(clock.now_ns().saturating_sub(ready_ns));
@@ -74,8 +73,8 @@ fn options(request: &PostgresRequest) -> Result<Vec<(&'static CStr, CString)>, N
     options.push((c"gssencmode", c"disable".to_owned()));
     options.push((c"application_name", c"mtls-conformance".to_owned()));
     let words = [
-        (c"password", request.password.as_ref().map(|password| password.reveal())),
-        (c"sslmode", request.sslmode.map(|mode| mode.name())),
+        (c"password", request.password.as_ref().map(Password::reveal)),
+        (c"sslmode", request.sslmode.map(SslMode::name)),
         (c"sslnegotiation", request.sslnegotiation.map(SslNegotiation::name)),
         (c"ssl_min_protocol_version", request.min_tls.map(TlsVersion::name)),
         (c"ssl_max_protocol_version", request.max_tls.map(TlsVersion::name)),
@@ -125,22 +124,30 @@ impl Clock {
 
 /// Why a session did not come about.
 enum End {
-    Refused(String, Option<String>),
-    TimedOut,
+    Refused { text: String, stage: Stage, sqlstate: Option<String> },
+    TimedOut(Stage),
+    Lost(&'static str),
 }
 
 impl End {
-    fn outcome(self, stage: Option<Stage>, progress: &Progress, ready_ns: Option<u64>) -> Outcome {
+    fn refused(text: String, stage: Stage) -> Self {
+        Self::Refused { text, stage, sqlstate: None }
+    }
+
+    fn outcome(self, progress: &Progress, ready_ns: Option<u64>) -> Outcome {
         let phases = progress.phases(ready_ns);
         match self {
-            Self::Refused(text, sqlstate) => Outcome::Refused(Failure { text, stage, sqlstate, phases, ..Failure::default() }),
-            Self::TimedOut => Outcome::TimedOut(Failure { stage, phases, ..Failure::default() }),
+            Self::Refused { text, stage, sqlstate } => {
+                Outcome::Refused(Failure { text, stage: Some(stage), sqlstate, phases, ..Failure::default() })
+            }
+            Self::TimedOut(stage) => Outcome::TimedOut(Failure { stage: Some(stage), phases, ..Failure::default() }),
+            Self::Lost(reason) => Outcome::Error(reason.to_owned()),
         }
     }
 }
 
-fn connect(connection: &mut Connection<'_>, progress: &mut Progress, clock: &Clock) -> Result<(), Outcome> {
-    let mut polled = if connection.status() == super::library::Status::Bad { Polled::Failed } else { Polled::Writing };
+fn connect(connection: &mut Connection<'_>, progress: &mut Progress, clock: &Clock) -> Result<(), End> {
+    let mut polled = if connection.status() == Status::Bad { Polled::Failed } else { Polled::Writing };
     let mut before_ns = 0;
     let mut first = true;
     loop {
@@ -149,11 +156,11 @@ fn connect(connection: &mut Connection<'_>, progress: &mut Progress, clock: &Clo
             // Without a socket nothing was tried, unless libpq says that it tried to connect.
             let nothing_tried = first && !text.starts_with("connection to server");
             let stage = if nothing_tried { Stage::Options } else { progress.stage() };
-            return Err(End::Refused(text, None).outcome(Some(stage), progress, None));
+            return Err(End::refused(text, stage));
         }
         {
             let Some(socket) = connection.socket() else {
-                return Err(Outcome::Error("libpq goes on connecting without a socket".to_owned()));
+                return Err(End::Lost("libpq goes on connecting without a socket"));
             };
             let local = local_address(socket);
             progress.step(&Seen { before_ns, after_ns: clock.now_ns(), status: connection.status(), tls: connection.tls(), local: &local });
@@ -164,7 +171,7 @@ fn connect(connection: &mut Connection<'_>, progress: &mut Progress, clock: &Clo
                 Polled::Writing => PollFlags::POLLOUT,
             };
             if !clock.wait(socket, events) {
-                return Err(End::TimedOut.outcome(Some(progress.stage()), progress, None));
+                return Err(End::TimedOut(progress.stage()));
             }
             let now_ns = clock.now_ns();
             progress.ready(now_ns);
@@ -195,22 +202,22 @@ fn peek(socket: BorrowedFd<'_>) -> Option<u8> {
 /// Asks for the server's view, without ever blocking in libpq.
 fn server_view(connection: &mut Connection<'_>, clock: &Clock) -> Result<ServerView, End> {
     if !connection.send_query(SERVER_VIEW) {
-        return Err(End::Refused(connection.message(), None));
+        return Err(End::refused(connection.message(), Stage::Query));
     }
     while connection.is_busy() {
         let Some(socket) = connection.socket() else {
-            return Err(End::Refused(connection.message(), None));
+            return Err(End::refused(connection.message(), Stage::Query));
         };
         if !clock.wait(socket, PollFlags::POLLIN) {
-            return Err(End::TimedOut);
+            return Err(End::TimedOut(Stage::Query));
         }
         if !connection.consume_input() {
-            return Err(End::Refused(connection.message(), None));
+            return Err(End::refused(connection.message(), Stage::Query));
         }
     }
     let row = match connection.result() {
-        Some(result) => result.row().map_err(|(text, sqlstate)| End::Refused(text, sqlstate))?,
-        None => return Err(End::Refused(connection.message(), None)),
+        Some(result) => result.row().map_err(|(text, sqlstate)| End::Refused { text, stage: Stage::Query, sqlstate })?,
+        None => return Err(End::refused(connection.message(), Stage::Query)),
     };
     let mut columns = row.into_iter();
     let mut next = || columns.next().flatten();

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use super::log::{Book, Parser, TailError, Tailer, quote};
 use super::{Failure, LocalOptions, Paths, Shared};
 use crate::environment::{EnvironmentError, Server};
+use crate::model::observation::LogLine;
 use crate::model::server::ServerKey;
 use crate::os::child::{ChildSpec, tail};
 use crate::os::tree;
@@ -19,10 +20,24 @@ use crate::os::tree;
 #[async_trait]
 pub(super) trait Instance: Server {
     /// Why it can't be used any more, if it has ended by itself.
-    fn lost(&self) -> Option<EnvironmentError>;
+    async fn lost(&self) -> Option<EnvironmentError>;
 
     /// Stops it.
     async fn stop(&self);
+}
+
+/// Why one try to start ended.
+pub(super) enum StartError {
+    /// Another port may do.
+    PortTaken(Failure),
+    /// Nothing will do.
+    Failed(Failure),
+}
+
+impl From<Failure> for StartError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 /// How often another port is tried when one turns out to be taken.
@@ -30,6 +45,9 @@ pub(super) const PORT_TRIES: usize = 5;
 
 /// How long a server gets to stop in order before it is killed.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long an ended server's last line is waited for.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How many lines of a log an error quotes.
 const QUOTED_LINES: usize = 8;
@@ -126,9 +144,22 @@ impl Place {
     }
 
     /// A server that has ended by itself.
-    pub(super) fn lost(&self, status: ExitStatus) -> EnvironmentError {
+    pub(super) async fn lost(&self, status: ExitStatus) -> EnvironmentError {
+        self.await_farewell(0).await;
         let (log, words) = self.last_words(0);
         EnvironmentError::Lost { server: self.key.to_string(), reason: format!("it ended with {status}; its last lines: {words}"), log }
+    }
+
+    /// After a server's end: its last line may still be on the way, through the logging collector and the tailer. PostgreSQL's says that
+    /// it is shut down or that it is fatal, Redis's says good bye; one that was killed says nothing.
+    pub(super) async fn await_farewell(&self, mark: u64) {
+        let last = |line: &LogLine| {
+            matches!(line.severity.as_str(), "FATAL" | "PANIC")
+                || line.message.ends_with("system is shut down")
+                || line.message.ends_with("bye bye...")
+        };
+        let farewell = self.book.find_since(mark, |lines| lines.iter().any(last).then_some(()));
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
 
     /// The last lines of the log, or of the output where there are none in the log.

@@ -296,7 +296,7 @@ impl Environment for LocalEnvironment {
             Err(_) => None,
         };
         let server = started.unwrap_or_else(|| Err(EnvironmentError::Other(format!("the start of {key} was broken off"))))?;
-        match server.lost() {
+        match server.lost().await {
             Some(lost) => Err(lost),
             None => Ok(server),
         }

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::configure::{ConfigFile, Written, quoted};
-use super::instance::{Instance, PORT_TRIES, Place, STOP_LIMIT};
+use super::instance::{Instance, PORT_TRIES, Place, STOP_LIMIT, StartError};
 use super::log::JsonLog;
 use super::{Failure, Paths, Prepared, Shared, reload};
 use crate::environment::{EnvironmentError, LogCondition, Server};
@@ -43,12 +43,6 @@ struct State {
     applied: Option<ServerConfig>,
 }
 
-/// How one try to start ended.
-enum Try {
-    Ready(Child),
-    PortTaken(Failure),
-}
-
 impl PostgresServer {
     /// Starts a server with the deployment's own configuration.
     pub(super) async fn start(shared: Arc<Shared>, key: ServerKey, prepared: &Prepared) -> Result<Self, EnvironmentError> {
@@ -64,9 +58,10 @@ impl PostgresServer {
                 let rules = Some("local all all trust\n");
                 write(&shared, key, &place.paths, &mut written, &ServerConfig::default(), rules)
                     .map_err(|reason| Failure::new(reason, &place.log))?;
-                match start_once(&shared, prepared, &place).await? {
-                    Try::Ready(child) => return Ok((place, State { child, written, generation: 0, applied: None })),
-                    Try::PortTaken(failure) => last = Some(failure),
+                match start_once(&shared, prepared, &place).await {
+                    Ok(child) => return Ok((place, State { child, written, generation: 0, applied: None })),
+                    Err(StartError::PortTaken(failure)) => last = Some(failure),
+                    Err(StartError::Failed(failure)) => return Err(failure),
                 }
             }
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
@@ -161,7 +156,7 @@ fn main_file(key: ServerKey, paths: &Paths) -> String {
     lines.join("\n") + "\n"
 }
 
-async fn start_once(shared: &Shared, prepared: &Prepared, place: &Place) -> Result<Try, Failure> {
+async fn start_once(shared: &Shared, prepared: &Prepared, place: &Place) -> Result<Child, StartError> {
     let mark = place.book.mark();
     let mut spec = place.child(prepared.bin.join("postgres"), shared).arg("-D").arg(&place.paths.data).arg("-c");
     spec = spec.arg(format!("config_file={}", place.paths.data.join(MAIN_FILE).display()));
@@ -180,33 +175,26 @@ async fn start_once(shared: &Shared, prepared: &Prepared, place: &Place) -> Resu
             // It goes on with the other address where one is taken.
             Some(failure) => {
                 child.stop(STOP_LIMIT).await;
-                Ok(Try::PortTaken(failure))
+                Err(StartError::PortTaken(failure))
             }
-            None => Ok(Try::Ready(child)),
+            None => Ok(child),
         },
         Ok(Some(status)) => {
-            await_last_words(place, mark).await;
+            // Without a collector all was said to the output.
+            if tokio::fs::read_to_string(&place.output).await.is_ok_and(|output| output.contains("logging collector")) {
+                place.await_farewell(mark).await;
+            }
             if let Some(failure) = place.port_taken(&command, mark) {
-                return Ok(Try::PortTaken(failure));
+                return Err(StartError::PortTaken(failure));
             }
             let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            Err(place.failure(&format!("`{command}` ended early with {status}"), mark))
+            Err(place.failure(&format!("`{command}` ended early with {status}"), mark).into())
         }
         Err(_) => {
             child.stop(STOP_LIMIT).await;
             let limit = shared.options.start_limit;
-            Err(place.failure(&format!("`{command}` was not ready within {limit:?}"), mark))
+            Err(place.failure(&format!("`{command}` was not ready within {limit:?}"), mark).into())
         }
-    }
-}
-
-/// After the postmaster's end: its last line may still be on the way through the logging collector. It is a FATAL one, unless it never
-/// came to start the collector.
-async fn await_last_words(place: &Place, mark: u64) {
-    let collector = tokio::fs::read_to_string(&place.output).await.is_ok_and(|output| output.contains("logging collector"));
-    if collector {
-        let fatal = place.book.find_since(mark, |lines| lines.iter().any(|line| line.severity == "FATAL").then_some(()));
-        let _ = tokio::time::timeout(Duration::from_millis(500), fatal).await;
     }
 }
 
@@ -260,7 +248,7 @@ impl Server for PostgresServer {
         let mut state = self.state.lock().await;
         let State { child, written, generation, applied } = &mut *state;
         if let Some(status) = child.try_wait() {
-            return Err(self.place.lost(status));
+            return Err(self.place.lost(status).await);
         }
         if applied.as_ref() == Some(config) {
             return Ok(());
@@ -276,7 +264,10 @@ impl Server for PostgresServer {
         let outcome = tokio::select! {
             outcome = tokio::time::timeout(shared.options.reload_limit, reload::taken(&place.book, mark, *generation, place.address())) => outcome,
             status = child.wait() => {
-                return Err(status.map_or_else(|error| place.not_configured(error.to_string()), |status| place.lost(status)));
+                return Err(match status {
+                    Ok(status) => place.lost(status).await,
+                    Err(error) => place.not_configured(format!("it could not be waited for: {error}")),
+                });
             }
         };
         match outcome {
@@ -303,10 +294,11 @@ impl Server for PostgresServer {
 
 #[async_trait]
 impl Instance for PostgresServer {
-    fn lost(&self) -> Option<EnvironmentError> {
+    async fn lost(&self) -> Option<EnvironmentError> {
         // Whoever holds the state finds out by himself.
         let mut state = self.state.try_lock().ok()?;
-        state.child.try_wait().map(|status| self.place.lost(status))
+        let status = state.child.try_wait()?;
+        Some(self.place.lost(status).await)
     }
 
     async fn stop(&self) {

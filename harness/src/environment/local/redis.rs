@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::configure::Written;
-use super::instance::{Instance, PORT_TRIES, Place, STOP_LIMIT};
+use super::instance::{Instance, PORT_TRIES, Place, STOP_LIMIT, StartError};
 use super::log::RedisLog;
 use super::{Failure, Shared};
 use crate::environment::{EnvironmentError, LogCondition, Server};
@@ -43,12 +43,6 @@ struct State {
     applied: Option<ServerConfig>,
 }
 
-/// Why a start failed.
-enum StartError {
-    PortTaken(Failure),
-    Other(Failure),
-}
-
 impl RedisServer {
     /// Starts a server with the deployment's own configuration.
     pub(super) async fn start(shared: Arc<Shared>, key: ServerKey, program: &Tool) -> Result<Self, EnvironmentError> {
@@ -70,7 +64,7 @@ impl RedisServer {
                         return Ok((place, State { child: Some(child), written, generation: 0, applied: Some(config) }));
                     }
                     Err(StartError::PortTaken(failure)) => last = Some(failure),
-                    Err(StartError::Other(failure)) => return Err(failure),
+                    Err(StartError::Failed(failure)) => return Err(failure),
                 }
             }
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
@@ -96,7 +90,7 @@ async fn start_once(shared: &Shared, program: &Tool, place: &Place) -> Result<Ch
     // There is nothing to bring to an end: no data, no shared memory. SIGTERM would wait for the next tick of its clock.
     spec.stop_signal = Signal::SIGKILL;
     let command = spec.command_line();
-    let mut child = spec.spawn().await.map_err(|error| StartError::Other(Failure::new(error.to_string(), &place.output)))?;
+    let mut child = spec.spawn().await.map_err(|error| Failure::new(error.to_string(), &place.output))?;
     let ready = place.book.find_since(mark, |lines| lines.iter().any(|line| line.contains("Ready to accept connections")).then_some(()));
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(shared.options.start_limit, ready) => outcome.map(|()| None),
@@ -112,12 +106,12 @@ async fn start_once(shared: &Shared, program: &Tool, place: &Place) -> Result<Ch
             if said.contains("Address already in use") {
                 return Err(StartError::PortTaken(failure(format!("port {} is taken (`{command}`)", paths.port))));
             }
-            Err(StartError::Other(failure(format!("`{command}` ended early with {status}"))))
+            Err(StartError::Failed(failure(format!("`{command}` ended early with {status}"))))
         }
         Err(_) => {
             child.stop(STOP_LIMIT).await;
             let limit = shared.options.start_limit;
-            Err(StartError::Other(place.failure(&format!("`{command}` was not ready within {limit:?}"), mark)))
+            Err(StartError::Failed(place.failure(&format!("`{command}` was not ready within {limit:?}"), mark)))
         }
     }
 }
@@ -158,7 +152,7 @@ impl Server for RedisServer {
         let mut state = self.state.lock().await;
         let State { child, written, generation, applied } = &mut *state;
         if let Some(status) = child.as_mut().and_then(Child::try_wait) {
-            return Err(self.place.lost(status));
+            return Err(self.place.lost(status).await);
         }
         if applied.as_ref() == Some(config) {
             return Ok(());
@@ -178,7 +172,7 @@ impl Server for RedisServer {
                 *applied = Some(config.clone());
                 Ok(())
             }
-            Err(StartError::PortTaken(failure) | StartError::Other(failure)) => Err(self.place.not_configured(failure.reason)),
+            Err(StartError::PortTaken(failure) | StartError::Failed(failure)) => Err(self.place.not_configured(failure.reason)),
         }
     }
 
@@ -193,10 +187,11 @@ impl Server for RedisServer {
 
 #[async_trait]
 impl Instance for RedisServer {
-    fn lost(&self) -> Option<EnvironmentError> {
+    async fn lost(&self) -> Option<EnvironmentError> {
         // Whoever holds the state finds out by himself.
         let mut state = self.state.try_lock().ok()?;
-        state.child.as_mut().and_then(Child::try_wait).map(|status| self.place.lost(status))
+        let status = state.child.as_mut().and_then(Child::try_wait)?;
+        Some(self.place.lost(status).await)
     }
 
     async fn stop(&self) {

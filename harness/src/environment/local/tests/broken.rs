@@ -17,6 +17,9 @@ fn script(directory: &Path, body: &str) -> PathBuf {
 fn write_script(path: &Path, body: &str) {
     std::fs::write(path, format!("#!/bin/sh\n{body}\n")).expect("writes");
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    // Prepared data directories are kept by the time of `postgres`: always the same one, so that they are found again.
+    let file = std::fs::File::options().write(true).open(path).expect("opens");
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).expect("sets the time");
 }
 
 /// The real build's `postgres` for everything but serving.
@@ -31,9 +34,7 @@ fn with_postgres(body: &str) -> Fixture {
         // A prepared data directory of the real build: this test is about what comes after.
         options.toolchain.postgres.truncate(1);
         let real = options.toolchain.postgres[0].bin.clone();
-        for program in ["initdb"] {
-            write_script(&bin.join(program), &format!("exec {} \"$@\"", real.join(program).display()));
-        }
+        write_script(&bin.join("initdb"), &format!("exec {} \"$@\"", real.join("initdb").display()));
         options.toolchain.postgres[0].bin = bin;
         options.start_limit = Duration::from_secs(2);
     })
@@ -200,13 +201,10 @@ async fn an_interrupted_cache_entry_is_made_anew() {
     let cache = fixture.run.path().join("cache");
     fixture.environment.server(postgres_key(any_major())).await.expect("it starts");
     fixture.environment.close().await;
-    let entry = |extension: &str| {
-        let entries = std::fs::read_dir(&cache).expect("a cache").flatten().map(|entry| entry.path());
-        entries
-            .filter(|path| path.extension().is_some_and(|found| found == extension) == !extension.is_empty())
-            .find(|path| !extension.is_empty() || path.is_dir())
+    let directories = || -> Vec<PathBuf> {
+        std::fs::read_dir(&cache).expect("a cache").flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
     };
-    let made = entry("").expect("an entry");
+    let made = directories().pop().expect("an entry");
     // As if a process had been killed while it copied.
     std::fs::rename(&made, made.with_extension("partial")).expect("renames");
     let second = Fixture::with(|options, _| {
@@ -215,7 +213,7 @@ async fn an_interrupted_cache_entry_is_made_anew() {
     });
     second.environment.server(postgres_key(any_major())).await.expect("it starts");
     second.environment.close().await;
-    assert!(made.is_dir() && entry("partial").is_none());
+    assert_eq!(directories(), [made]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,8 +298,9 @@ async fn a_build_that_the_servers_user_cannot_reach_is_copied() {
         }
     }
     std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
-    let fixture = Fixture::with(|options, _| {
+    let fixture = Fixture::with(|options, run| {
         options.toolchain.postgres = vec![PostgresBuild { bin: root.join("bin"), ..build.clone() }];
+        options.cache_directory = run.join("cache");
     });
     let server = fixture.environment.server(postgres_key(build.major)).await.expect("it starts from a copy");
     connect_postgres(server.address(), Some(&fixture.configurator.app)).await.1.expect("a session");

@@ -1,55 +1,81 @@
 //! What is left when the process that holds the servers is killed: nothing.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use super::postgres::assert_nothing_left;
 use super::*;
+use crate::os::rundir::{RunDir, watch};
 
-/// Names the run directory for the process below, and makes it more than an empty test.
+/// Names the base directory for the process below, and makes it more than an empty test.
 const HOLD: &str = "MTLS_CONFORMANCE_TEST_HOLD";
+
+/// Names the directory to watch for the second process below.
+const WATCH: &str = "MTLS_CONFORMANCE_TEST_WATCH";
+
+/// The watcher of the run directory: this test's own binary, running this test only.
+#[test]
+fn watcher() {
+    if let Some(directory) = std::env::var_os(WATCH) {
+        watch(Path::new(&directory));
+    }
+}
 
 /// The process that is killed: this test's own binary, running this test only.
 #[test]
 fn holder() {
-    let Some(run) = std::env::var_os(HOLD).map(PathBuf::from) else { return };
+    let Some(base) = std::env::var_os(HOLD).map(PathBuf::from) else { return };
+    let run_directory = RunDir::create_in(&base, Some(&base.join("watcher"))).expect("a directory with a watcher");
+    let run = run_directory.path().to_path_buf();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let configurator: Arc<dyn Configurator> = Arc::new(TestConfigurator::new());
         let environment = LocalEnvironment::new(LocalOptions::new(toolchain(), &run, cache(), configurator)).expect("randomness");
         environment.server(postgres_key(any_major())).await.expect("it starts");
         environment.server(redis_key()).await.expect("it starts");
-        std::fs::write(run.join("ready"), "ready\n").expect("writes");
+        std::fs::write(base.join("ready"), run.to_str().expect("a path")).expect("writes");
         std::future::pending::<()>().await;
     });
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_sigkill_of_the_holder_every_server_ends_and_frees_its_shared_memory() {
-    let run = run_directory();
-    let mut holder = Command::new(std::env::current_exe().expect("a path"))
+async fn after_sigkill_of_the_holder_every_server_ends_frees_its_shared_memory_and_the_directory_goes() {
+    let base = run_directory();
+    let program = std::env::current_exe().expect("a path");
+    // Stands for `mtls-conformance watch-run-directory DIRECTORY`.
+    let script =
+        format!("#!/bin/sh\n{WATCH}=\"$2\" exec {} --exact environment::local::tests::leaks::watcher --nocapture\n", program.display());
+    std::fs::write(base.path().join("watcher"), script).expect("writes");
+    std::fs::set_permissions(base.path().join("watcher"), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    let mut holder = Command::new(program)
         .args(["--exact", "environment::local::tests::leaks::holder", "--nocapture"])
-        .env(HOLD, run.path())
+        .env(HOLD, base.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    let ready = run.path().join("ready");
-    crate::os::poll::until("the servers' start", Duration::from_secs(60), Duration::from_millis(5), || {
-        let state = match (ready.is_file(), holder.try_wait()) {
-            (true, _) => Ok(()),
-            (false, status) => Err(format!("{status:?}")),
+    let ready = base.path().join("ready");
+    let run = crate::os::poll::until("the servers' start", Duration::from_secs(60), Duration::from_millis(5), || {
+        let state = match (std::fs::read_to_string(&ready), holder.try_wait()) {
+            (Ok(run), _) if !run.is_empty() => Ok(PathBuf::from(run)),
+            (_, status) => Err(format!("{status:?}")),
         };
         async move { state }
     })
     .await
     .expect("the servers start");
-    let servers = crate::os::tree::processes_in(run.path());
+    let servers = crate::os::tree::processes_in(&run);
     assert!(servers.len() > 2, "{servers:?}");
     let segments = segments_of(&servers);
     assert!(!segments.is_empty(), "PostgreSQL has a System V segment");
     holder.kill().expect("SIGKILL");
     holder.wait().expect("waits");
-    assert_nothing_left(run.path()).await;
+    assert_nothing_left(&run).await;
+    crate::os::poll::until("the directory's removal", Duration::from_secs(10), Duration::from_millis(1), || async {
+        if run.exists() { Err("it is there".to_owned()) } else { Ok(()) }
+    })
+    .await
+    .expect("the watcher removes it");
     let left = segments_of(&servers);
     assert!(left.is_empty(), "shared memory segments of {left:?} are left");
 }

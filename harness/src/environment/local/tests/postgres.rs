@@ -198,6 +198,32 @@ async fn dropping_the_environment_stops_its_servers() {
     assert_nothing_left(run.path()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_every_connection_finds_its_own_lines() {
+    let fixture = Arc::new(Fixture::new());
+    let server = fixture.environment.server(postgres_key(any_major())).await.expect("it starts");
+    let mut clients = JoinSet::new();
+    for client in 0..16 {
+        let (server, fixture) = (Arc::clone(&server), Arc::clone(&fixture));
+        clients.spawn(async move {
+            for round in 0..10 {
+                let with_certificate = (client + round) % 2 == 0;
+                let pair = with_certificate.then_some(&fixture.configurator.app);
+                let (local, outcome) = connect_postgres(server.address(), pair).await;
+                assert_eq!(outcome.is_ok(), with_certificate, "{outcome:?}");
+                let last = if with_certificate { "disconnection" } else { "requires a valid client certificate" };
+                let lines = server.log_lines(&[local], &contains(last), LIMIT).await;
+                assert!(lines.iter().any(|line| line.contains(last)), "{lines:?}");
+                assert!(lines.iter().all(|line| line.peer == Some(local)), "{lines:?}");
+                assert_eq!(lines.iter().any(|line| line.severity == "FATAL"), !with_certificate, "{lines:?}");
+                assert_eq!(lines.iter().filter(|line| line.contains("connection received")).count(), 1, "{lines:?}");
+            }
+        });
+    }
+    clients.join_all().await;
+    fixture.environment.close().await;
+}
+
 /// Prints what things cost; run by hand: `cargo test --lib figures -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "prints figures, asserts nothing"]
@@ -234,7 +260,41 @@ async fn figures() {
             eprintln!("{key}: last log line after the client's end p50 {:?} max {:?}", times[times.len() / 2], times[times.len() - 1]);
         }
     }
+    load(&fixture).await;
     let start = Instant::now();
     fixture.environment.close().await;
     eprintln!("close: {:?}", start.elapsed());
+}
+
+/// Sixteen clients at once over all servers: connections a second, log lines included, and this process's own processor time for each.
+#[expect(clippy::print_stderr, reason = "its output is its purpose")]
+async fn load(fixture: &Fixture) {
+    let mut servers = Vec::new();
+    for build in toolchain().postgres {
+        servers.push(fixture.environment.server(postgres_key(build.major)).await.expect("it starts"));
+    }
+    let (start, used) = (Instant::now(), processor_time());
+    let mut clients = JoinSet::new();
+    for client in 0..16 {
+        let server = Arc::clone(&servers[client % servers.len()]);
+        clients.spawn(async move {
+            let mut count = 0_u32;
+            while start.elapsed() < Duration::from_secs(4) {
+                let (local, _) = connect_postgres(server.address(), None).await;
+                let lines = server.log_lines(&[local], &contains("valid client certificate"), LIMIT).await;
+                assert!(lines.iter().any(|line| line.contains("valid client certificate")), "{lines:?}");
+                count += 1;
+            }
+            count
+        });
+    }
+    let count: u32 = clients.join_all().await.into_iter().sum();
+    let (wall, used) = (start.elapsed(), processor_time() - used);
+    eprintln!("load: {:.0} connections a second, {:?} of our processor time each", f64::from(count) / wall.as_secs_f64(), used / count);
+}
+
+fn processor_time() -> Duration {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).expect("usage");
+    let time = usage.user_time() + usage.system_time();
+    Duration::new(time.tv_sec().unsigned_abs(), 0) + Duration::from_micros(time.tv_usec().unsigned_abs())
 }

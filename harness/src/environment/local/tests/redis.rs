@@ -60,3 +60,44 @@ async fn a_configuration_that_is_not_taken_is_an_error_and_the_next_one_works() 
     ping_redis(server.address(), Some(&fixture.configurator.app), &server.password()).await.1.expect("a session");
     fixture.environment.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ended_by_itself_is_lost() {
+    let fixture = Fixture::new();
+    fixture.environment.server(redis_key()).await.expect("it starts");
+    for pid in crate::os::tree::processes_in(fixture.run.path()) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).expect("it is there");
+    }
+    let error = crate::os::poll::until("the loss", LIMIT, Duration::from_millis(1), || async {
+        match fixture.environment.server(redis_key()).await {
+            Ok(_) => Err("alive".to_owned()),
+            Err(error) => Ok(error),
+        }
+    })
+    .await
+    .expect("it is noticed");
+    assert!(matches!(error, EnvironmentError::Lost { .. }) && error.to_string().contains("bye bye"), "{error}");
+    fixture.environment.close().await;
+}
+
+/// Prints what things cost; run by hand: `cargo test --lib figures -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "prints figures, asserts nothing"]
+#[expect(clippy::print_stderr, reason = "its output is its purpose")]
+async fn figures_of_redis() {
+    let fixture = Fixture::new();
+    let start = std::time::Instant::now();
+    let server = fixture.environment.server(redis_key()).await.expect("it starts");
+    eprintln!("redis: start {:?}", start.elapsed());
+    let mut times: Vec<Duration> = Vec::new();
+    for _ in 0..10 {
+        for config in [ServerConfig { client_ca: Some("other".to_owned()), ..ServerConfig::default() }, ServerConfig::default()] {
+            let start = std::time::Instant::now();
+            server.apply(&config).await.expect("it takes it");
+            times.push(start.elapsed());
+        }
+    }
+    times.sort();
+    eprintln!("redis: apply p50 {:?} max {:?}", times[times.len() / 2], times[times.len() - 1]);
+    fixture.environment.close().await;
+}

@@ -1,14 +1,14 @@
 //! Which drivers there are, and starting those that a run needs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
-use super::args::ExecDriverArg;
 use crate::driver::exec::{ExecDriver, Program};
 use crate::driver::redis::RedisDriver;
 use crate::driver::rustls::{RustlsDriver, RustlsOptions};
@@ -19,8 +19,31 @@ use crate::model::observation::ClientObservation;
 use crate::model::server::Service;
 use crate::os::toolchain::Toolchain;
 
+/// A user's own client behind the exec protocol: `NAME=PROGRAM`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnDriver {
+    /// What scenarios call it.
+    pub name: String,
+    /// What runs.
+    pub program: PathBuf,
+}
+
+impl FromStr for OwnDriver {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, program)) if !name.is_empty() && !program.is_empty() => {
+                Ok(Self { name: name.to_owned(), program: PathBuf::from(program) })
+            }
+            _ => Err("expected NAME=PROGRAM, such as my-client=./client.sh".to_owned()),
+        }
+    }
+}
+
 /// The drivers by name, the user's own included, before any is started.
-pub(super) fn known(own: &[ExecDriverArg]) -> Vec<DriverInfo> {
+#[must_use]
+pub fn known(own: &[OwnDriver]) -> Vec<DriverInfo> {
     let mut drivers = catalogue::known();
     drivers.extend(own.iter().map(|own| DriverInfo {
         name: own.name.clone(),
@@ -34,7 +57,8 @@ pub(super) fn known(own: &[ExecDriverArg]) -> Vec<DriverInfo> {
 }
 
 /// Why a known driver is not there; `None` if it is.
-pub(super) fn missing(name: &str, toolchain: &Toolchain, own: &[ExecDriverArg]) -> Option<String> {
+#[must_use]
+pub fn missing(name: &str, toolchain: &Toolchain, own: &[OwnDriver]) -> Option<String> {
     let there = matches!(name, "rustls" | "redis-rs")
         || toolchain.libpq.iter().any(|build| build.driver == name)
         || toolchain.python.iter().any(|build| build.driver == name)
@@ -47,10 +71,10 @@ pub(super) fn missing(name: &str, toolchain: &Toolchain, own: &[ExecDriverArg]) 
 }
 
 /// Starts the drivers of these names, at the same time. One that doesn't start is there all the same: its cases end as errors.
-pub(super) async fn start(
+pub async fn start(
     names: &BTreeSet<String>,
     toolchain: &Toolchain,
-    own: &[ExecDriverArg],
+    own: &[OwnDriver],
     harness: &Path,
     directory: &Path,
 ) -> HashMap<String, Arc<dyn Driver>> {

@@ -1,0 +1,182 @@
+//! A run's parts wired together: credentials, environment and drivers for the cases that are meant. The command line and `cargo test`
+//! both run cases through here, and differ in what they do with the events.
+
+pub mod drivers;
+mod material;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::deployment::Manifests;
+use crate::environment::Environment;
+use crate::environment::local::{LocalEnvironment, LocalOptions, ManifestConfigurator};
+use crate::load::{Catalogue, LoadError, ScenarioSet, expand};
+use crate::model::case::{Action, Case};
+use crate::model::credential::Credentials;
+use crate::model::outcome::SkipReason;
+use crate::model::report::EnvironmentRecord;
+use crate::os::rundir::RunDir;
+use crate::os::toolchain::{POSTGRES_MAJORS, Toolchain};
+use crate::os::user::RunAs;
+use crate::pki::{CredentialProblem, Pki};
+use crate::run::event::Event;
+use crate::run::execute::{Limits, Workshop};
+use crate::run::schedule::{Pace, run as run_cases};
+use drivers::OwnDriver;
+use material::Issued;
+
+/// A session could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Credentials that can't be made from the manifests, one a line.
+    #[error("{}", lines(.0))]
+    Credentials(Vec<CredentialProblem>),
+    /// The environment or the run directory failed.
+    #[error("{0}")]
+    Environment(String),
+}
+
+fn lines(problems: &[CredentialProblem]) -> String {
+    let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.path.join("."), problem.message)).collect();
+    lines.join("\n")
+}
+
+/// The cases of a set in id order. Those whose driver is not installed are marked as skipped.
+///
+/// # Errors
+/// Everything that is wrong in the set, each with its place.
+pub fn plan(set: &ScenarioSet, toolchain: &Toolchain, own: &[OwnDriver]) -> Result<Vec<Case>, Vec<LoadError>> {
+    let catalogue = Catalogue { drivers: drivers::known(own), postgres: POSTGRES_MAJORS.to_vec() };
+    let mut cases = expand(set, &catalogue)?;
+    for case in &mut cases {
+        let missing = driver_names(case).find_map(|name| drivers::missing(name, toolchain, own));
+        case.skip = missing.map(SkipReason::DriverMissing);
+    }
+    Ok(cases)
+}
+
+fn driver_names(case: &Case) -> impl Iterator<Item = &str> {
+    case.steps.iter().flat_map(|step| {
+        let own = match &step.action {
+            Action::Connect(plan) => Some(plan.driver.as_str()),
+            Action::Openssl(_) => None,
+        };
+        own.into_iter().chain(step.control.as_ref().map(|plan| plan.driver.as_str()))
+    })
+}
+
+/// What a [`Session`] is made from.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// The harness's own binary: it watches the run directory and loads client libraries.
+    pub harness: PathBuf,
+    /// Servers and clients.
+    pub toolchain: Toolchain,
+    /// The deployment.
+    pub manifests: Arc<Manifests>,
+    /// What scenarios name beside it.
+    pub credentials: Credentials,
+    /// What outlives the run: prepared data directories.
+    pub cache: PathBuf,
+    /// The user's own drivers.
+    pub own_drivers: Vec<OwnDriver>,
+    /// Time limits.
+    pub limits: Limits,
+    /// Where evidence of failed cases goes; `None` keeps none.
+    pub evidence: Option<PathBuf>,
+    /// What stands after `mtls-conformance run ID` to repeat a case in the same environment.
+    pub repro_options: String,
+}
+
+/// Everything that runs cases: the run directory, the local environment, the drivers. Servers start at their first use.
+///
+/// Dropping it stops everything too, if more slowly than [`Session::close`]; what a killed process leaves, the watcher removes.
+pub struct Session {
+    // Fields drop in this order: clients, servers, and the directory last.
+    workshop: Arc<Workshop>,
+    environment: Arc<LocalEnvironment>,
+    directory: RunDir,
+}
+
+impl Session {
+    /// Starts the drivers that the cases need. Must be called in the tokio runtime that will run them.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn start(options: SessionOptions, cases: &[Arc<Case>]) -> Result<Self, SessionError> {
+        let environment_error = |error: String| SessionError::Environment(error);
+        let directory = RunDir::create(Some(&options.harness)).map_err(|error| environment_error(error.to_string()))?;
+        let pki = Arc::new(Pki::new(options.manifests, options.credentials, directory.path().join("pki"), RunAs::unprivileged()));
+        let problems = pki.check();
+        if !problems.is_empty() {
+            return Err(SessionError::Credentials(problems));
+        }
+        let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
+        let local = LocalOptions::new(options.toolchain.clone(), directory.path(), options.cache, configurator);
+        let environment = Arc::new(LocalEnvironment::new(local).map_err(|error| environment_error(error.to_string()))?);
+        let needed: BTreeSet<String> =
+            cases.iter().filter(|case| case.skip.is_none()).flat_map(|case| driver_names(case)).map(str::to_owned).collect();
+        let running = drivers::start(&needed, &options.toolchain, &options.own_drivers, &options.harness, directory.path()).await;
+        let workshop = Arc::new(Workshop {
+            drivers: running,
+            material: Arc::new(Issued { pki }),
+            openssl: options.toolchain.openssl.as_ref().map(|tool| tool.path.clone()),
+            limits: options.limits,
+            evidence: options.evidence,
+            repro_options: options.repro_options,
+        });
+        Ok(Self { workshop, environment, directory })
+    }
+
+    /// The environment, for servers and secrets.
+    #[must_use]
+    pub fn environment(&self) -> &LocalEnvironment {
+        &self.environment
+    }
+
+    /// The run directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where the run takes place, for its report.
+    #[must_use]
+    pub fn record(&self) -> EnvironmentRecord {
+        let mut drivers: Vec<_> = self.workshop.drivers.values().map(|driver| driver.info().clone()).collect();
+        drivers.sort_by(|one, other| one.name.cmp(&other.name));
+        EnvironmentRecord {
+            name: self.environment.name().to_owned(),
+            harness: env!("CARGO_PKG_VERSION").to_owned(),
+            platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            real_subjects: self.environment.real_subjects().to_vec(),
+            components: self.environment.components(),
+            drivers,
+        }
+    }
+
+    /// Runs cases; see [`run_cases`].
+    pub async fn run(&self, cases: Vec<Arc<Case>>, pace: Pace, events: mpsc::UnboundedSender<Event>, interrupted: watch::Receiver<bool>) {
+        let environment = Arc::clone(&self.environment) as Arc<dyn Environment>;
+        run_cases(cases, environment, Arc::clone(&self.workshop), pace, events, interrupted).await;
+    }
+
+    /// Stops clients and servers and removes the run directory.
+    pub async fn close(self) {
+        for driver in self.workshop.drivers.values() {
+            driver.close().await;
+        }
+        self.environment.close().await;
+        self.directory.close();
+    }
+}
+
+/// Cases at a time where nobody says how many: most of a case is waiting.
+#[must_use]
+pub fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(8, |cpus| cpus.get() * 4)
+}
