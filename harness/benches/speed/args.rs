@@ -1,6 +1,8 @@
 //! Arguments, and how much is measured.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 
@@ -23,9 +25,9 @@ pub(crate) struct Args {
     /// What `cargo bench` adds for every bench
     #[arg(long, hide = true)]
     bench: bool,
-    /// Make the connections of this plan and nothing else: what the measurement runs as its own yardstick
-    #[arg(long, hide = true, value_name = "PLAN")]
-    pub(crate) bare_loop: Option<String>,
+    /// Make the connections of a run of this size and nothing else: the measurement's own yardstick
+    #[arg(long, hide = true, value_name = "SIZE", requires = "output")]
+    pub(crate) bare_loop: Option<Size>,
 }
 
 /// What can be measured.
@@ -72,6 +74,25 @@ impl Size {
             Self { every: 1, repeat } => format!("all x{repeat}"),
             Self { every, repeat: 1 } => format!("1/{every}"),
             Self { every, repeat } => format!("1/{every} x{repeat}"),
+        }
+    }
+}
+
+/// As the bare loop's process is told.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.every, self.repeat)
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once('x').and_then(|(every, repeat)| Some((every.parse().ok()?, repeat.parse().ok()?)));
+        match parsed {
+            Some((every, repeat)) if every > 0 && repeat > 0 => Ok(Self { every, repeat }),
+            _ => Err("expected EVERYxREPEAT, such as 10x1".to_owned()),
         }
     }
 }

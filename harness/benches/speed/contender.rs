@@ -76,7 +76,9 @@ impl Contender {
         std::fs::create_dir_all(&directory)?;
         let native = site.toolchain.pgbench.as_ref().map(|tool| Pgbench::native(tool, &directory)).transpose()?;
         if native.is_none() {
-            say("pgbench is not installed: connections are measured without their yardstick (it is in the distribution's postgresql package)");
+            say(
+                "pgbench is not installed: connections are measured without their yardstick (it is in the distribution's postgresql package)",
+            );
         }
         for build in &site.toolchain.libpq {
             let of_distribution = build.origin == "distribution";

@@ -29,9 +29,9 @@ pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match &args.bare_loop {
-        Some(plan) => bare::main(plan),
-        None => measure(&args),
+    let result = match (args.bare_loop, &args.output) {
+        (Some(size), Some(output)) => bare::main(size, output),
+        _ => measure(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -50,8 +50,7 @@ impl Pgbench {
     pub(crate) fn with(&self, build: &LibpqBuild) -> Option<Self> {
         let libraries = build.library.parent()?.to_path_buf();
         // The loader itself tells what it would load (ld.so(8)).
-        let listing =
-            Command::new(&self.program).env("LD_TRACE_LOADED_OBJECTS", "1").env("LD_LIBRARY_PATH", &libraries).output().ok()?;
+        let listing = Command::new(&self.program).env("LD_TRACE_LOADED_OBJECTS", "1").env("LD_LIBRARY_PATH", &libraries).output().ok()?;
         let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
         let taken = listing.contains(&format!("=> {} ", build.library.display())) && !listing.contains("not found");
         taken.then(|| Self { program: self.program.clone(), libraries: Some(libraries), directory: self.directory.clone() })
@@ -71,7 +70,9 @@ impl Pgbench {
         let status = tokio::time::timeout(LIMIT, child.wait()).await;
         let said = tail(&log, 40);
         match status {
-            Ok(Ok(status)) if status.success() => told(&said).ok_or_else(|| format!("pgbench does not tell its times; it said:\n{said}").into()),
+            Ok(Ok(status)) if status.success() => {
+                told(&said).ok_or_else(|| format!("pgbench does not tell its times; it said:\n{said}").into())
+            }
             Ok(Ok(status)) => Err(format!("pgbench ended with {status}; it said:\n{said}").into()),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => {

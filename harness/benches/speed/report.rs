@@ -20,7 +20,7 @@ use crate::throughput::Throughput;
 const SCHEMA_VERSION: u32 = 1;
 
 /// Columns of a table; every row fits.
-const WIDTH: u16 = 140;
+pub(crate) const WIDTH: u16 = 140;
 
 /// Where and when.
 #[derive(Debug, Serialize)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mtls_conformance::deployment::Manifests;
 use mtls_conformance::environment::local::{LocalEnvironment, LocalOptions, ManifestConfigurator};
 use mtls_conformance::load::ScenarioSet;
+use mtls_conformance::model::case::Case;
 use mtls_conformance::model::connect::{ClientFiles, PostgresRequest, SslMode};
 use mtls_conformance::model::credential::SecretFile;
 use mtls_conformance::model::endpoint::{Address, Endpoint};
@@ -16,6 +17,8 @@ use mtls_conformance::os::toolchain::Toolchain;
 use mtls_conformance::os::tree;
 use mtls_conformance::os::user::RunAs;
 use mtls_conformance::pki::Pki;
+use mtls_conformance::run::execute::Limits;
+use mtls_conformance::session::{self, SessionOptions};
 
 use crate::Error;
 
@@ -24,6 +27,9 @@ pub(crate) const CLIENT: &str = "app";
 
 /// The trust of the deployment's clients.
 pub(crate) const TRUST: &str = "mtls-ca";
+
+/// Names the cache directory to a run, and to this.
+pub(crate) const CACHE_VARIABLE: &str = "MTLS_CONFORMANCE_CACHE";
 
 /// This machine, as far as it is measured.
 pub(crate) struct Site {
@@ -35,8 +41,11 @@ pub(crate) struct Site {
     pub(crate) toolchain: Toolchain,
     /// Claims, scenarios and credentials.
     pub(crate) set: ScenarioSet,
+    /// Where the toolchain was looked for.
+    pub(crate) toolchain_directory: PathBuf,
+    /// Prepared data directories of the measurement's own: what runs leave in theirs is the last real run's.
+    pub(crate) cache: PathBuf,
     manifests: Arc<Manifests>,
-    cache: PathBuf,
     directory: RunDir,
 }
 
@@ -58,8 +67,30 @@ impl Site {
         let manifests = Arc::new(Manifests::load(&root.join("kind/deployment"))?);
         let harness = PathBuf::from(env!("CARGO_BIN_EXE_mtls-conformance"));
         let directory = RunDir::create(Some(&harness))?;
-        let cache = std::env::var_os("MTLS_CONFORMANCE_CACHE").map_or_else(|| root.join(".cache"), PathBuf::from);
-        Ok(Self { toolchain: Toolchain::find(&Toolchain::default_directory()), root, harness, set, manifests, cache, directory })
+        let cache = std::env::var_os(CACHE_VARIABLE).map_or_else(|| root.join(".cache/bench"), PathBuf::from);
+        let toolchain_directory = Toolchain::default_directory();
+        let toolchain = Toolchain::find(&toolchain_directory);
+        Ok(Self { root, harness, toolchain, set, toolchain_directory, cache, manifests, directory })
+    }
+
+    /// All cases, as a run plans them.
+    pub(crate) fn plan(&self) -> Result<Vec<Case>, Error> {
+        Ok(session::plan(&self.set, &self.toolchain, &[]).map_err(|errors| lines(&errors))?)
+    }
+
+    /// What a run's session is made from.
+    pub(crate) fn session_options(&self) -> SessionOptions {
+        SessionOptions {
+            harness: self.harness.clone(),
+            toolchain: self.toolchain.clone(),
+            manifests: Arc::clone(&self.manifests),
+            credentials: self.set.credentials.clone(),
+            cache: self.cache.clone(),
+            own_drivers: Vec::new(),
+            limits: Limits::default(),
+            evidence: None,
+            repro_options: String::new(),
+        }
     }
 
     /// The directory of everything that is started or written; removed at the end.
