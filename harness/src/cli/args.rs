@@ -155,8 +155,9 @@ pub(super) struct RunArgs {
     /// Where the evidence of failed cases goes
     #[arg(long, value_name = "DIR", default_value = "reports/evidence")]
     pub(super) evidence: PathBuf,
-    /// Another client behind the exec protocol, under this name; may be given several times
-    #[arg(long, value_name = "NAME=PROGRAM")]
+    /// Your own client behind the exec protocol, under this name; it takes part wherever a scenario means kinds of clients
+    /// (`libpq-*`); may be given several times
+    #[arg(long, value_name = "[redis:]NAME=PROGRAM")]
     pub(super) exec_driver: Vec<OwnDriver>,
 }
 

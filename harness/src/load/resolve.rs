@@ -6,7 +6,7 @@ use std::path::Path;
 use indexmap::IndexMap;
 
 use super::yaml::{LoadError, Place};
-use crate::model::case::{ConnectPlan, Expectation, Expected, PasswordChoice, SessionExpectation};
+use crate::model::case::{ConnectPlan, DEFAULT_IDENTITY, DEFAULT_TRUST, Expectation, Expected, PasswordChoice, SessionExpectation};
 use crate::model::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
 use crate::model::scenario::{Connect, Expect, SessionExpect};
 use crate::model::server::Service;
@@ -118,8 +118,8 @@ impl Resolver<'_> {
             sslmode: self.named(field!(sslmode), &modes, None)?,
             sslnegotiation: self.named(field!(sslnegotiation), &negotiations, None)?,
             tls: self.named(field!(tls), &tls, RedisTls::VerifyFull)?,
-            identity: name_or_none(field!(identity), "app")?,
-            trust: name_or_none(field!(trust), "mtls-ca")?,
+            identity: name_or_none(field!(identity), DEFAULT_IDENTITY)?,
+            trust: name_or_none(field!(trust), DEFAULT_TRUST)?,
             host: self.optional(field!(host))?,
             user: self.optional(field!(user))?,
             database: self.optional(field!(database))?,

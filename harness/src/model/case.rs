@@ -12,6 +12,11 @@ use super::refusal::{Refusal, Stage};
 use super::server::{ServerConfig, ServerKey};
 use super::wire::WireEvent;
 
+/// The identity of a client that a scenario says nothing of.
+pub const DEFAULT_IDENTITY: &str = "app";
+/// Its trust.
+pub const DEFAULT_TRUST: &str = "mtls-ca";
+
 /// Which password a client offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]

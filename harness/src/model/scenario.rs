@@ -305,3 +305,19 @@ pub struct SessionExpect {
     #[serde(default)]
     pub server_certificate: Option<Text>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn the_schema_beside_the_scenarios_is_that_of_these_types() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/schema.json");
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(super::Scenario)).expect("a schema") + "\n";
+        if std::env::var_os("MTLS_UPDATE_SCHEMA").is_some() {
+            std::fs::write(&path, &schema).expect("scenarios/schema.json can be written");
+        }
+        let committed = std::fs::read_to_string(&path).expect("scenarios/schema.json is there");
+        assert!(committed == schema, "scenarios/schema.json is stale: run the test with MTLS_UPDATE_SCHEMA=1");
+    }
+}
