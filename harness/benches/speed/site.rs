@@ -123,6 +123,7 @@ impl Site {
             min_tls: None,
             max_tls: None,
             alpn: None,
+            replication: false,
         })
     }
 

@@ -98,7 +98,15 @@ impl Resolver<'_> {
         let default_password = if self.service == Service::Redis { PasswordChoice::Right } else { PasswordChoice::None };
         self.only_for(
             Service::Postgres,
-            &[field!(sslmode), field!(sslnegotiation), field!(user), field!(database), field!(transport), field!(alpn)],
+            &[
+                field!(sslmode),
+                field!(sslnegotiation),
+                field!(user),
+                field!(database),
+                field!(transport),
+                field!(alpn),
+                field!(replication),
+            ],
         )?;
         self.only_for(Service::Redis, &[field!(tls)])?;
         let driver = match field!(driver) {
@@ -129,6 +137,7 @@ impl Resolver<'_> {
             min_tls: self.tls_version(field!(min_tls))?,
             max_tls: self.tls_version(field!(max_tls))?,
             alpn: self.alpn(field!(alpn))?,
+            replication: self.named(field!(replication), &[("true", true), ("false", false)], false)?,
         })
     }
 

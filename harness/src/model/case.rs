@@ -62,6 +62,8 @@ pub struct ConnectPlan {
     pub max_tls: Option<TlsVersion>,
     /// ALPN override.
     pub alpn: Option<Vec<String>>,
+    /// A session of streaming replication.
+    pub replication: bool,
 }
 
 /// What is asserted of a session.

@@ -193,6 +193,9 @@ pub struct Connect {
     /// ALPN protocols in place of `postgresql`, comma-separated; `none` offers none; `rustls` only.
     #[serde(default)]
     pub alpn: Option<Text>,
+    /// `true`: a session of streaming replication, which only `replication` lines of `pg_hba.conf` match; libpq only.
+    #[serde(default)]
+    pub replication: Option<Text>,
 }
 
 /// A run of the `openssl` command.

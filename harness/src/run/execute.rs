@@ -294,6 +294,7 @@ impl Workshop {
                 min_tls: plan.min_tls,
                 max_tls: plan.max_tls,
                 alpn: plan.alpn.clone(),
+                replication: plan.replication,
             }),
             Service::Redis => ConnectRequest::Redis(RedisRequest {
                 endpoint,
