@@ -15,8 +15,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::sync::{mpsc as events, watch};
 
 use mtls_conformance::deployment::Manifests;
-use mtls_conformance::load::ScenarioSet;
-use mtls_conformance::load::expand::overdue;
+use mtls_conformance::load::{ScenarioSet, overdue};
 use mtls_conformance::model::case::Case;
 use mtls_conformance::model::outcome::Outcome;
 use mtls_conformance::model::report::CaseRecord;
@@ -26,7 +25,7 @@ use mtls_conformance::report::failure;
 use mtls_conformance::run::event::Event;
 use mtls_conformance::run::execute::Limits;
 use mtls_conformance::run::schedule::Pace;
-use mtls_conformance::session::{Session, SessionOptions, default_jobs, plan};
+use mtls_conformance::session::{Session, SessionOptions, check, default_jobs, plan};
 
 /// Failing cases of one scenario that are told in full.
 const FAILURES: usize = 10;
@@ -118,6 +117,7 @@ impl Planned {
         };
         let set = ScenarioSet::load(&[repository().join("scenarios")]).map_err(lines)?;
         let manifests = Manifests::load(&repository().join("kind/deployment")).map_err(|error| error.to_string())?;
+        check(&set, &manifests).map_err(lines)?;
         let toolchain = Toolchain::find(&Toolchain::default_directory());
         let mut cases: BTreeMap<String, Vec<Arc<Case>>> = BTreeMap::new();
         for case in plan(&set, &toolchain, &[]).map_err(lines)? {

@@ -48,10 +48,7 @@ impl From<Vec<crate::load::LoadError>> for CliError {
 
 impl From<SessionError> for CliError {
     fn from(error: SessionError) -> Self {
-        match error {
-            SessionError::Credentials(_) => Self::usage(error.to_string()),
-            SessionError::Environment(message) => Self::environment(message),
-        }
+        Self::environment(error.to_string())
     }
 }
 

@@ -16,8 +16,7 @@ use super::{CliError, list};
 use crate::deployment::Manifests;
 use crate::environment::Environment as _;
 use crate::exit::Exit;
-use crate::load::ScenarioSet;
-use crate::load::expand::overdue;
+use crate::load::{ScenarioSet, overdue};
 use crate::model::case::{Case, DEFAULT_IDENTITY, DEFAULT_TRUST};
 use crate::model::report::Summary;
 use crate::model::server::{Application, ServerKey, Service};
@@ -54,6 +53,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
         None => home()?.join("kind/deployment"),
     };
     let manifests = Arc::new(Manifests::load(&manifests).map_err(|error| CliError::usage(error.to_string()))?);
+    session::check(&set, &manifests)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

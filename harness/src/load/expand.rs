@@ -1,21 +1,20 @@
 //! Scenarios to cases: the product of each matrix, every expectation resolved, every deviation matched.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
-use globset::{Glob, GlobMatcher};
 use indexmap::IndexMap;
 
+use super::deviations;
 use super::resolve::{Cell, Resolver};
-use super::set::{LoadedDeviation, LoadedScenario, ScenarioSet, nearest};
+use super::set::{LoadedScenario, ScenarioSet};
+use super::tree;
 use super::yaml::{LoadError, Place};
-use crate::model::case::{Action, AppliedDeviation, Case, Expected, PlannedStep};
+use crate::model::case::{Action, Case, Expectation, Expected, PlannedStep};
 use crate::model::driver::{DriverInfo, Family};
 use crate::model::scenario::{Axis, Scenario, Step};
-use crate::model::server::{DeploymentKind, ServerConfig, ServerKey, Service};
-use crate::model::text::Text;
-use crate::model::when::{alternative_matches, holds};
+use crate::model::server::{DeploymentKind, ServerKey, Service};
+use crate::model::when::{When, alternative_matches, holds};
 
 /// What exists to run cases against, installed or not.
 #[derive(Debug, Clone)]
@@ -42,7 +41,7 @@ pub fn expand(set: &ScenarioSet, catalogue: &Catalogue) -> Result<Vec<Case>, Vec
     }
     if errors.is_empty() {
         for loaded in &set.deviations {
-            if let Err(error) = apply_deviation(loaded, &mut cases) {
+            if let Err(error) = deviations::apply(loaded, &mut cases) {
                 errors.push(error);
             }
         }
@@ -50,19 +49,21 @@ pub fn expand(set: &ScenarioSet, catalogue: &Catalogue) -> Result<Vec<Case>, Vec
     if errors.is_empty() { Ok(cases) } else { Err(errors) }
 }
 
-struct Expansion<'a> {
-    set: &'a ScenarioSet,
-    catalogue: &'a Catalogue,
+/// One scenario with what it is checked against.
+pub(super) struct Expansion<'a> {
+    pub(super) set: &'a ScenarioSet,
+    pub(super) catalogue: &'a Catalogue,
     loaded: &'a LoadedScenario,
 }
 
 impl Expansion<'_> {
-    fn scenario(&self) -> &Scenario {
+    pub(super) fn scenario(&self) -> &Scenario {
         &self.loaded.scenario
     }
 
-    fn at_id(&self, message: String) -> LoadError {
-        LoadError::new(Place::at(&self.loaded.file, self.scenario().id.place()), message)
+    /// An error at the value below these keys of the file (an index in a list is a key too).
+    pub(super) fn at(&self, keys: &[&str], message: impl Into<String>) -> LoadError {
+        LoadError::new(tree::place(&self.loaded.file, keys), message)
     }
 
     fn cases(&self) -> Result<Vec<Case>, LoadError> {
@@ -83,7 +84,7 @@ impl Expansion<'_> {
         self.check_axis_names(&axes)?;
         cells.retain(|cell| !self.scenario().exclude.iter().any(|when| holds(when, &|axis| self.value(cell, axis))));
         if cells.is_empty() {
-            return Err(self.at_id("the matrix has no cell".to_owned()));
+            return Err(self.at(&["exclude"], "nothing of the matrix is left"));
         }
         let mut used_rows = BTreeSet::new();
         let cases = cells.iter().map(|cell| self.case(cell, &mut used_rows)).collect::<Result<Vec<_>, _>>()?;
@@ -107,7 +108,7 @@ impl Expansion<'_> {
         let deployments = scenario.deployment.texts();
         for deployment in &deployments {
             if !DeploymentKind::ALL.iter().any(|kind| kind.name() == deployment) {
-                return Err(self.at_id(format!("deployment `{deployment}` is not one of documented, cnpg")));
+                return Err(self.at(&["deployment"], format!("deployment `{deployment}` is not one of documented, cnpg")));
             }
         }
         axes.insert("deployment".to_owned(), deployments.into_iter().map(same).collect());
@@ -116,16 +117,17 @@ impl Expansion<'_> {
                 let versions = versions.as_ref().unwrap_or(&self.catalogue.postgres);
                 if let Some(unknown) = versions.iter().find(|version| !self.catalogue.postgres.contains(version)) {
                     let known: Vec<String> = self.catalogue.postgres.iter().map(u16::to_string).collect();
-                    return Err(self.at_id(format!("postgres {unknown} is not one of {}", known.join(", "))));
+                    return Err(self.at(&["postgres"], format!("postgres {unknown} is not one of {}", known.join(", "))));
                 }
                 axes.insert("postgres".to_owned(), versions.iter().map(|version| same(version.to_string())).collect());
             }
-            (Service::Redis, Some(_)) => return Err(self.at_id("`postgres` has no meaning in a Redis scenario".to_owned())),
+            (Service::Redis, Some(_)) => return Err(self.at(&["postgres"], "`postgres` has no meaning in a Redis scenario")),
             (Service::Redis, None) => {}
         }
         for (name, axis) in &scenario.matrix {
+            let at_axis = |message: String| self.at(&["matrix", name], message);
             if axes.contains_key(name) || DERIVED.contains(&name.as_str()) {
-                return Err(self.at_id(format!("`{name}` can't be an axis of `matrix`: the harness sets it")));
+                return Err(at_axis(format!("`{name}` can't be an axis of `matrix`: the harness sets it")));
             }
             let mut values: Vec<(String, String)> = match axis {
                 Axis::Values(values) => values.iter().map(|value| same(value.text())).collect(),
@@ -135,8 +137,14 @@ impl Expansion<'_> {
                 values = self.drivers(&values)?.into_iter().map(same).collect();
             }
             if let Some((bad, _)) = values.iter().find(|(value, _)| value.is_empty() || value.contains([',', ' ', '\n', '"', '\''])) {
-                return Err(self
-                    .at_id(format!("axis `{name}`: `{bad}` can't stand in a case's id: give it a short name (`{name}: {{short: ...}}`)")));
+                return Err(at_axis(format!("`{bad}` can't stand in a case's id: give it a short name (`{name}: {{short: ...}}`)")));
+            }
+            let mut seen = BTreeSet::new();
+            if let Some((twice, _)) = values.iter().find(|(value, _)| !seen.insert(value)) {
+                return Err(at_axis(format!("axis `{name}` has `{twice}` twice")));
+            }
+            if values.is_empty() {
+                return Err(at_axis(format!("axis `{name}` has no value")));
             }
             axes.insert(name.clone(), values);
         }
@@ -151,7 +159,7 @@ impl Expansion<'_> {
         for (pattern, _) in patterns {
             let matching: Vec<&&str> = known.iter().filter(|name| alternative_matches(pattern, name)).collect();
             if matching.is_empty() {
-                return Err(self.at_id(format!("axis `driver`: `{pattern}` matches none of {}", known.join(", "))));
+                return Err(self.at(&["matrix", "driver"], format!("axis `driver`: `{pattern}` matches none of {}", known.join(", "))));
             }
             for name in matching {
                 if !drivers.iter().any(|driver| driver == name) {
@@ -168,26 +176,32 @@ impl Expansion<'_> {
     }
 
     fn check_axis_names(&self, axes: &IndexMap<String, Vec<(String, String)>>) -> Result<(), LoadError> {
-        let rows = self.scenario().steps.iter().flat_map(|step| &step.expect).map(|row| (&row.value.when, Some(row.referenced)));
-        let others = self.scenario().exclude.iter().chain(self.scenario().control.iter().map(|control| &control.when));
-        for (when, location) in rows.chain(others.map(|when| (when, None))) {
-            for (name, alternatives) in when {
-                let place = location.map_or_else(
-                    || Place::at(&self.loaded.file, self.scenario().id.place()),
-                    |location| Place::at(&self.loaded.file, (location.line(), location.column())),
-                );
-                if DERIVED.contains(&name.as_str()) {
-                    continue;
-                }
-                let Some(values) = axes.get(name) else {
-                    let known: Vec<&str> = axes.keys().map(String::as_str).chain(DERIVED).collect();
-                    return Err(LoadError::new(place, format!("`when` names `{name}`, which is not one of {}", known.join(", "))));
-                };
-                for pattern in alternatives.texts() {
-                    if !values.iter().any(|(value, _)| alternative_matches(&pattern, value)) {
-                        let known: Vec<&str> = values.iter().map(|(value, _)| value.as_str()).collect();
-                        return Err(LoadError::new(place, format!("`when`: {name} `{pattern}` matches none of {}", known.join(", "))));
-                    }
+        for row in self.scenario().steps.iter().flat_map(|step| &step.expect) {
+            let place = Place::at(&self.loaded.file, (row.referenced.line(), row.referenced.column()));
+            Self::check_when(axes, &row.value.when).map_err(|message| LoadError::new(place, format!("`when`{message}")))?;
+        }
+        for (index, when) in self.scenario().exclude.iter().enumerate() {
+            let at = |message| self.at(&["exclude", &index.to_string()], format!("`exclude`{message}"));
+            Self::check_when(axes, when).map_err(at)?;
+        }
+        for (index, control) in self.scenario().control.iter().enumerate() {
+            let at = |message| self.at(&["control", &index.to_string(), "when"], format!("`when`{message}"));
+            Self::check_when(axes, &control.when).map_err(at)?;
+        }
+        Ok(())
+    }
+
+    /// An axis that isn't there, or a pattern that matches none of its values.
+    fn check_when(axes: &IndexMap<String, Vec<(String, String)>>, when: &When) -> Result<(), String> {
+        for (name, alternatives) in when.iter().filter(|(name, _)| !DERIVED.contains(&name.as_str())) {
+            let Some(values) = axes.get(name) else {
+                let known: Vec<&str> = axes.keys().map(String::as_str).chain(DERIVED).collect();
+                return Err(format!(" names `{name}`, which is not one of {}", known.join(", ")));
+            };
+            for pattern in alternatives.texts() {
+                if !values.iter().any(|(value, _)| alternative_matches(&pattern, value)) {
+                    let known: Vec<&str> = values.iter().map(|(value, _)| value.as_str()).collect();
+                    return Err(format!(": {name} `{pattern}` matches none of {}", known.join(", ")));
                 }
             }
         }
@@ -215,7 +229,8 @@ impl Expansion<'_> {
         let mut steps = Vec::new();
         for (index, step) in scenario.steps.iter().enumerate() {
             let Some(row) = step.expect.iter().position(|row| holds(&row.value.when, &|axis| self.value(cell, axis))) else {
-                return Err(self.at_id(format!("case {id} has no expectation in step {}", index + 1)));
+                let keys = ["steps", &index.to_string(), "expect"];
+                return Err(self.at(&keys, format!("no row is for case {id}")));
             };
             used_rows.insert((index, row));
             let expect = &step.expect[row];
@@ -227,7 +242,8 @@ impl Expansion<'_> {
             }
             let place = (expect.referenced.line(), expect.referenced.column());
             let expectation = resolver.expectation(&expect.value, place)?;
-            steps.push(self.step(step, expectation, &resolver, cell, &id)?);
+            let step = StepAt { step, index, row: Place::at(&self.loaded.file, place) };
+            steps.push(self.step(&step, expectation, &resolver, cell, &id)?);
         }
         let deployment = DeploymentKind::ALL.into_iter().find(|kind| cell.get("deployment").is_some_and(|(value, _)| value == kind.name()));
         let key = ServerKey {
@@ -250,111 +266,60 @@ impl Expansion<'_> {
 
     fn step(
         &self,
-        step: &Step,
-        expectation: crate::model::case::Expectation,
+        StepAt { step, index, row }: &StepAt<'_>,
+        expectation: Expectation,
         resolver: &Resolver<'_>,
         cell: &Cell,
         id: &str,
     ) -> Result<PlannedStep, LoadError> {
+        let at_row = |message: String| LoadError::new(row.clone(), message);
         let wants_output = matches!(expectation.expected, Expected::Output { .. });
+        self.check_expectation(&expectation).map_err(at_row)?;
         match (&step.connect, &step.openssl) {
             (Some(connect), None) if !wants_output => {
                 let plan = resolver.connect(connect, None)?;
+                self.check_names(&plan, resolver, connect, *index)?;
                 let control = match &expectation.expected {
                     Expected::Refused(_) => {
                         let Some(control) =
-                            self.scenario().control.iter().find(|control| holds(&control.when, &|axis| self.value(cell, axis)))
+                            self.scenario().control.iter().position(|control| holds(&control.when, &|axis| self.value(cell, axis)))
                         else {
-                            return Err(
-                                self.at_id(format!("case {id} expects a refusal, but no row of `control` gives it a positive control"))
-                            );
+                            return Err(at_row(format!("case {id} is to be refused, but no row of `control` gives it a positive control")));
                         };
-                        Some(resolver.connect(connect, Some(&control.connect))?)
+                        let over = &self.scenario().control[control].connect;
+                        let control_plan = resolver.connect(connect, Some(over))?;
+                        self.check_names(&control_plan, resolver, over, *index)?;
+                        if control_plan == plan {
+                            let keys = ["control", &control.to_string(), "connect"];
+                            return Err(self.at(&keys, format!("this control of case {id} is the refused connection itself")));
+                        }
+                        Some(control_plan)
                     }
                     _ => None,
                 };
-                for plan in std::iter::once(&plan).chain(&control) {
-                    self.check_names(plan, resolver, connect)?;
-                }
-                if control.as_ref() == Some(&plan) {
-                    return Err(self.at_id(format!("case {id}: its control is the refused connection itself")));
-                }
                 Ok(PlannedStep { action: Action::Connect(plan), expectation, control })
             }
             (None, Some(openssl)) if wants_output => {
+                for text in
+                    openssl.args.iter().chain(step.expect.iter().filter_map(|row| row.value.output.as_ref()).flat_map(|texts| &texts.0))
+                {
+                    self.check_references(text, resolver)?;
+                }
                 let args = openssl.args.iter().map(|arg| resolver.text(arg)).collect::<Result<_, _>>()?;
                 Ok(PlannedStep { action: Action::Openssl(args), expectation, control: None })
             }
-            (Some(_), None) => Err(self.at_id("`output` goes with `openssl`, not with `connect`".to_owned())),
-            (None, Some(_)) => Err(self.at_id("`openssl` needs an expectation of `output`".to_owned())),
-            _ => Err(self.at_id("a step has exactly one of `connect` and `openssl`".to_owned())),
+            (Some(_), None) => Err(at_row("`output` goes with `openssl`, not with `connect`".to_owned())),
+            (None, Some(_)) => Err(at_row("`openssl` needs an expectation of `output`".to_owned())),
+            _ => Err(self.at(&["steps", &index.to_string()], "a step has exactly one of `connect` and `openssl`")),
         }
     }
+}
 
-    fn check_names(
-        &self,
-        plan: &crate::model::case::ConnectPlan,
-        resolver: &Resolver<'_>,
-        connect: &crate::model::scenario::Connect,
-    ) -> Result<(), LoadError> {
-        let unknown = |kind: &str, name: &str, text: Option<&Text>, known: Vec<&str>| {
-            let near = nearest(name, known.iter().copied());
-            let message = if near.is_empty() {
-                format!("unknown {kind} `{name}`: it is not one of {}", known.join(", "))
-            } else {
-                format!("unknown {kind} `{name}`{near}")
-            };
-            text.map_or_else(|| self.at_id(message.clone()), |text| resolver.error(text, message.clone()))
-        };
-        let credentials = &self.set.credentials;
-        if let Some(name) = plan.identity.as_ref().filter(|name| !credentials.identities.contains_key(*name)) {
-            return Err(unknown("identity", name, connect.identity.as_ref(), credentials.identities.keys().map(String::as_str).collect()));
-        }
-        if let Some(name) = plan.trust.as_ref().filter(|name| !credentials.trusts.contains_key(*name)) {
-            return Err(unknown("trust", name, connect.trust.as_ref(), credentials.trusts.keys().map(String::as_str).collect()));
-        }
-        let service = self.scenario().service;
-        if !self.catalogue.drivers.iter().any(|driver| driver.name == plan.driver && driver.service == service) {
-            let known =
-                self.catalogue.drivers.iter().filter(|driver| driver.service == service).map(|driver| driver.name.as_str()).collect();
-            return Err(unknown("driver", &plan.driver, connect.driver.as_ref(), known));
-        }
-        Ok(())
-    }
-
-    fn config(&self, resolver: &Resolver<'_>) -> Result<ServerConfig, LoadError> {
-        let patch = &self.scenario().server;
-        let pg_hba = match &patch.pg_hba {
-            None => None,
-            Some(lines) => {
-                let mut resolved = Vec::new();
-                for text in lines {
-                    resolved.extend(resolver.text(text)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
-                }
-                Some(resolved)
-            }
-        };
-        let optional = |text: &Option<Text>| text.as_ref().map(|text| resolver.text(text)).transpose();
-        let known = |kind: &str, name: Option<String>, text: &Option<Text>, names: Vec<&String>| match (name, text) {
-            (Some(name), Some(text)) if name != "default" && name != "none" && !names.contains(&&name) => {
-                let near = nearest(&name, names.iter().map(|name| name.as_str()));
-                Err(resolver.error(text, format!("unknown {kind} `{name}`{near}")))
-            }
-            (name, _) => Ok(name.filter(|name| name != "default")),
-        };
-        let credentials = &self.set.credentials;
-        let mut settings = std::collections::BTreeMap::new();
-        for (name, value) in &patch.settings {
-            settings.insert(name.clone(), resolver.text(value)?);
-        }
-        Ok(ServerConfig {
-            pg_hba,
-            settings,
-            certificate: known("identity", optional(&patch.certificate)?, &patch.certificate, credentials.identities.keys().collect())?,
-            client_ca: known("trust", optional(&patch.client_ca)?, &patch.client_ca, credentials.trusts.keys().collect())?,
-            crl: known("crl", optional(&patch.crl)?, &patch.crl, credentials.crls.keys().collect())?.filter(|name| name != "none"),
-        })
-    }
+/// A step with its index and the place of the row that holds.
+struct StepAt<'a> {
+    step: &'a Step,
+    index: usize,
+    row: Place,
 }
 
 /// Axes that conditions may name beside those of the matrix: they follow from the driver.
@@ -366,77 +331,6 @@ fn case_id(scenario: &str, cell: &Cell) -> String {
     format!("{scenario}:{}", values.join(","))
 }
 
-fn apply_deviation(loaded: &LoadedDeviation, cases: &mut [Case]) -> Result<(), LoadError> {
-    let LoadedDeviation { file, deviation } = loaded;
-    let at = |text: &Text, message: String| LoadError::new(Place::at(file, text.place()), message);
-    review_date(&deviation.review, file)?;
-    let globs = deviation.cases.iter().map(|text| glob(text, file)).collect::<Result<Vec<_>, _>>()?;
-    let place = (deviation.observed.referenced.line(), deviation.observed.referenced.column());
-    if !deviation.observed.value.when.is_empty() || deviation.observed.value.claims.is_some() {
-        return Err(LoadError::new(Place::at(file, place), "`observed` takes neither `when` nor `claims`"));
-    }
-    let mut matched = vec![false; globs.len()];
-    let refutes: Vec<String> = deviation.refutes.iter().map(Text::raw).collect();
-    for case in cases {
-        let applies = |alternatives: &Option<crate::model::text::OneOrMany>, axis: &str| {
-            alternatives.as_ref().is_none_or(|alternatives| {
-                let value = case.values.get(axis).map(String::as_str).unwrap_or_default();
-                alternatives.texts().iter().any(|pattern| alternative_matches(pattern, value))
-            })
-        };
-        if !applies(&deviation.deployment, "deployment") || !applies(&deviation.postgres, "postgres") {
-            continue;
-        }
-        let Some(index) = globs.iter().position(|glob| glob.is_match(&case.id)) else { continue };
-        for (index, glob) in globs.iter().enumerate() {
-            matched[index] |= glob.is_match(&case.id);
-        }
-        if let Some(other) = &case.deviation {
-            return Err(at(&deviation.cases[index], format!("case {} has deviation `{}` already", case.id, other.id)));
-        }
-        let cell: Cell = case.values.iter().map(|(axis, value)| (axis.clone(), (value.clone(), value.clone()))).collect();
-        let resolver = Resolver { file, cell: &cell, service: case.key.service };
-        case.deviation = Some(Arc::new(AppliedDeviation {
-            id: deviation.id.raw(),
-            observed: resolver.expectation(&deviation.observed.value, place)?,
-            refutes: refutes.clone(),
-            summary: deviation.summary.clone(),
-        }));
-        for claim in &refutes {
-            if !case.claims.contains(claim) {
-                return Err(at(&deviation.id, format!("it refutes `{claim}`, but case {} does not bear on that claim", case.id)));
-            }
-        }
-    }
-    match matched.iter().position(|matched| !matched) {
-        Some(index) => Err(at(&deviation.cases[index], format!("deviation `{}` matches no case with this pattern", deviation.id.raw()))),
-        None => Ok(()),
-    }
-}
-
-fn glob(text: &Text, file: &Path) -> Result<GlobMatcher, LoadError> {
-    Glob::new(&text.raw())
-        .map(|glob| glob.compile_matcher())
-        .map_err(|error| LoadError::new(Place::at(file, text.place()), format!("no valid pattern: {error}")))
-}
-
-fn review_date(text: &Text, file: &Path) -> Result<jiff::civil::Date, LoadError> {
-    text.raw().parse().map_err(|_| LoadError::new(Place::at(file, text.place()), format!("`{}` is no date such as 2027-06-30", text.raw())))
-}
-
-/// Deviations whose review date is before `today`, as problems of the run.
-#[must_use]
-pub fn overdue(set: &ScenarioSet, today: jiff::civil::Date) -> Vec<String> {
-    set.deviations
-        .iter()
-        .filter_map(|LoadedDeviation { file, deviation }| {
-            let date = review_date(&deviation.review, file).ok()?;
-            let place = Place::at(file, deviation.review.place());
-            (date < today).then(|| format!("{place}: deviation `{}` was to be reviewed by {date}", deviation.id.raw()))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -444,7 +338,7 @@ mod tests {
     /// Our own scenarios, with every driver and version that the harness knows.
     #[test]
     fn our_own_scenario_set_loads_and_every_case_has_an_expectation() {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
         let set = ScenarioSet::load(&[directory]).unwrap_or_else(|errors| panic!("{}", lines(&errors)));
         let drivers = crate::driver::catalogue::known();
         let cases =

@@ -1,12 +1,15 @@
 //! Reading files: YAML with source positions, and errors that name file, line and column.
 
+mod deviations;
 pub mod expand;
+mod names;
 mod resolve;
 pub mod select;
 pub mod set;
 pub mod tree;
 pub mod yaml;
 
+pub use deviations::overdue;
 pub use expand::{Catalogue, expand};
 pub use select::Selection;
 pub use set::ScenarioSet;

@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use super::yaml::{LoadError, Place};
 use crate::model::case::{ConnectPlan, DEFAULT_IDENTITY, DEFAULT_TRUST, Expectation, Expected, PasswordChoice, SessionExpectation};
 use crate::model::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
+use crate::model::refusal::Refusal;
 use crate::model::scenario::{Connect, Expect, SessionExpect};
 use crate::model::server::Service;
 use crate::model::text::{Text, Texts};
@@ -170,7 +171,16 @@ impl Resolver<'_> {
         let at_row = |message: &str| LoadError::new(Place::at(self.file, place), message);
         let expected = match (&row.session, &row.refused, &row.output) {
             (Some(session), None, None) => Expected::Session(self.session(session)?),
-            (None, Some(refused), None) => Expected::Refused(refused.classes().to_vec()),
+            (None, Some(refused), None) => {
+                let classes = refused.classes();
+                if classes.is_empty() {
+                    return Err(at_row("`refused` needs at least one class, such as `{alert: unknown-ca}`"));
+                }
+                if classes.iter().any(|class| matches!(class, Refusal::Unclassified(_))) {
+                    return Err(at_row("`unclassified` can't be expected: any failure would do; name the class that is meant"));
+                }
+                Expected::Refused(classes.to_vec())
+            }
             (None, None, Some(_)) | (None, None, None) if row.output.is_some() || row.status.is_some() => {
                 Expected::Output { lines: self.texts(row.output.as_ref())?, status: row.status.unwrap_or(0) }
             }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::tree;
 use super::yaml::{LoadError, Place, one, read};
 use crate::model::claim::Claim;
 use crate::model::credential::Credentials;
@@ -43,6 +44,8 @@ pub struct ScenarioSet {
     pub deviations: Vec<LoadedDeviation>,
     /// Credentials by name, those of scenario files included.
     pub credentials: Credentials,
+    /// The files that hold them, with the key below which they stand there.
+    pub credential_files: Vec<(PathBuf, Option<&'static str>)>,
 }
 
 /// `claims.yaml`.
@@ -120,9 +123,34 @@ impl ScenarioSet {
 
     fn load_credentials(&mut self, file: &Path) -> Result<(), LoadError> {
         match read_if_there::<Credentials>(file)? {
-            Some(credentials) => merge_credentials(&mut self.credentials, credentials, file),
+            Some(credentials) => self.add_credentials(credentials, file, None),
             None => Ok(()),
         }
+    }
+
+    fn add_credentials(&mut self, credentials: Credentials, file: &Path, below: Option<&'static str>) -> Result<(), LoadError> {
+        if credentials == Credentials::default() {
+            return Ok(());
+        }
+        let merged = merge_credentials(&mut self.credentials, credentials);
+        merged.map_err(|(path, message)| LoadError::new(place_in(file, below, &path.each_ref().map(String::as_str)), message))?;
+        self.credential_files.push((file.to_path_buf(), below));
+        Ok(())
+    }
+
+    /// Where a credential stands, by the keys that lead to it, such as `identities`, `expired`, `issuer`; the deepest key that is there.
+    /// Reads the files again: meant for errors.
+    #[must_use]
+    pub fn place_of_credential(&self, path: &[String]) -> Place {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let name = path.get(..2).unwrap_or(&path);
+        let holds = |file: &Path, below: Option<&str>| {
+            let keys: Vec<&str> = below.into_iter().chain(name.iter().copied()).collect();
+            let documents = read(file).and_then(|text| tree::documents(file, &text)).unwrap_or_default();
+            documents.iter().any(|document| document.tree.get(&keys).is_some())
+        };
+        let file = self.credential_files.iter().find(|(file, below)| holds(file, *below)).or(self.credential_files.first());
+        file.map_or_else(Place::default, |(file, below)| place_in(file, *below, &path))
     }
 
     fn load_scenario(&mut self, directory: &Path, file: &Path) -> Result<(), LoadError> {
@@ -137,9 +165,9 @@ impl ScenarioSet {
             return Err(at(&scenario.id, format!("`{id}` stands in {} already", other.file.display())));
         }
         if scenario.steps.is_empty() {
-            return Err(at(&scenario.id, "a scenario needs at least one step".to_owned()));
+            return Err(LoadError::new(tree::place(file, &["steps"]), "a scenario needs at least one step"));
         }
-        merge_credentials(&mut self.credentials, std::mem::take(&mut scenario.credentials), file)?;
+        self.add_credentials(std::mem::take(&mut scenario.credentials), file, Some("credentials"))?;
         self.scenarios.push(LoadedScenario { file: file.to_path_buf(), scenario });
         Ok(())
     }
@@ -231,20 +259,30 @@ fn read_if_there<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T
     one(file, &read(file)?).map(Some)
 }
 
-fn merge_credentials(into: &mut Credentials, from: Credentials, file: &Path) -> Result<(), LoadError> {
-    fn merge<T>(kind: &str, into: &mut BTreeMap<String, T>, from: BTreeMap<String, T>, file: &Path) -> Result<(), LoadError> {
+/// A name that is there already: the keys that lead to it, and the message.
+type Twice = ([String; 2], String);
+
+fn merge_credentials(into: &mut Credentials, from: Credentials) -> Result<(), Twice> {
+    fn merge<T>(kind: &str, section: &str, into: &mut BTreeMap<String, T>, from: BTreeMap<String, T>) -> Result<(), Twice> {
         for (name, value) in from {
             if into.contains_key(&name) {
-                return Err(LoadError::new(Place::file(file), format!("{kind} `{name}` is defined elsewhere already")));
+                let message = format!("{kind} `{name}` is defined elsewhere already");
+                return Err(([section.to_owned(), name], message));
             }
             into.insert(name, value);
         }
         Ok(())
     }
-    merge("authority", &mut into.authorities, from.authorities, file)?;
-    merge("identity", &mut into.identities, from.identities, file)?;
-    merge("trust", &mut into.trusts, from.trusts, file)?;
-    merge("crl", &mut into.crls, from.crls, file)
+    merge("authority", "authorities", &mut into.authorities, from.authorities)?;
+    merge("identity", "identities", &mut into.identities, from.identities)?;
+    merge("trust", "trusts", &mut into.trusts, from.trusts)?;
+    merge("crl", "crls", &mut into.crls, from.crls)
+}
+
+/// The place of these keys of `Credentials` in a file.
+fn place_in(file: &Path, below: Option<&str>, path: &[&str]) -> Place {
+    let keys: Vec<&str> = below.into_iter().chain(path.iter().copied()).collect();
+    tree::place(file, &keys)
 }
 
 /// Every `.yaml` file in folders below `directory`; those directly in it are no scenarios.

@@ -8,7 +8,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
-use super::yaml::{self, LoadError};
+use super::yaml::{self, LoadError, Place};
 
 /// Line and column, from 1.
 pub type Position = (u64, u64);
@@ -47,10 +47,13 @@ pub struct Entry {
 }
 
 impl Tree {
-    /// The value below these keys.
+    /// The value below these keys; an index in a list is a key too.
     #[must_use]
     pub fn get(&self, path: &[&str]) -> Option<&Self> {
-        path.iter().try_fold(self, |tree, key| tree.entries().iter().find(|entry| entry.key == *key).map(|entry| &entry.value))
+        path.iter().try_fold(self, |tree, key| match &tree.node {
+            Node::Sequence(items) => key.parse().ok().and_then(|index: usize| items.get(index)),
+            _ => tree.entries().iter().find(|entry| entry.key == *key).map(|entry| &entry.value),
+        })
     }
 
     /// The entries of a map; none for anything else.
@@ -83,6 +86,11 @@ impl Tree {
         let mut tree = self;
         let mut position = self.position;
         for key in path {
+            if let Node::Sequence(items) = &tree.node {
+                let Some(item) = key.parse().ok().and_then(|index: usize| items.get(index)) else { break };
+                (tree, position) = (item, item.position);
+                continue;
+            }
             let Some(entry) = tree.entries().iter().find(|entry| entry.key == *key) else { break };
             position = if entry.value.text().is_some() { entry.value.position } else { entry.position };
             tree = &entry.value;
@@ -202,6 +210,14 @@ pub fn documents(file: &Path, text: &str) -> Result<Vec<Document>, LoadError> {
         found.push(document(file, current)?);
     }
     Ok(found)
+}
+
+/// The place of the value below these keys, or of the deepest of them that is there, in the first document of a file; the file as a
+/// whole where it can't be read. Reads the file once more: meant for errors.
+#[must_use]
+pub fn place(file: &Path, keys: &[&str]) -> Place {
+    let documents = yaml::read(file).and_then(|text| documents(file, &text)).unwrap_or_default();
+    documents.first().map_or_else(|| Place::file(file), |document| Place::at(file, document.tree.position_of(keys)))
 }
 
 fn is_content(line: &str) -> bool {

@@ -88,5 +88,16 @@ fn located(file: &Path, error: &serde_saphyr::Error) -> LoadError {
     let message = error.without_snippet().to_string();
     let message = message.lines().next().unwrap_or_default().trim();
     let message = message.rsplit_once(" at line ").map_or(message, |(head, _)| head);
-    LoadError::new(place, message)
+    LoadError::new(place, in_words_of_the_file(message))
+}
+
+/// The parser's message without what only its own caller could follow.
+fn in_words_of_the_file(message: &str) -> String {
+    match message {
+        "expected sequence start" => "expected a list".to_owned(),
+        "expected mapping start" => "expected a map".to_owned(),
+        "invalid boolean" => "expected true or false".to_owned(),
+        "unexpected end of input" => "the file ends where something is still expected".to_owned(),
+        other => other.trim_end_matches(", set DuplicateKeyPolicy in Options if acceptable").to_owned(),
+    }
 }

@@ -21,27 +21,27 @@ use crate::model::report::EnvironmentRecord;
 use crate::os::rundir::RunDir;
 use crate::os::toolchain::{POSTGRES_MAJORS, Toolchain};
 use crate::os::user::RunAs;
-use crate::pki::{CredentialProblem, Pki};
+use crate::pki::{self, Pki};
 use crate::run::event::Event;
 use crate::run::execute::{Limits, Workshop};
 use crate::run::schedule::{Pace, run as run_cases};
 use drivers::OwnDriver;
 use material::Issued;
 
-/// A session could not be started.
+/// A session could not be started: the run directory or the environment failed.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// Credentials that can't be made from the manifests, one a line.
-    #[error("{}", lines(.0))]
-    Credentials(Vec<CredentialProblem>),
-    /// The environment or the run directory failed.
-    #[error("{0}")]
-    Environment(String),
-}
+#[error("{0}")]
+pub struct SessionError(String);
 
-fn lines(problems: &[CredentialProblem]) -> String {
-    let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.path.join("."), problem.message)).collect();
-    lines.join("\n")
+/// Checks that everything the set's credentials name can be made from the manifests.
+///
+/// # Errors
+/// Everything that can't, each with its place.
+pub fn check(set: &ScenarioSet, manifests: &Manifests) -> Result<(), Vec<LoadError>> {
+    let problems = pki::check(manifests, &set.credentials);
+    let errors: Vec<LoadError> =
+        problems.into_iter().map(|problem| LoadError::new(set.place_of_credential(&problem.path), problem.message)).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 /// The cases of a set in id order. Those whose driver is not installed are marked as skipped.
@@ -77,7 +77,7 @@ pub struct SessionOptions {
     pub toolchain: Toolchain,
     /// The deployment.
     pub manifests: Arc<Manifests>,
-    /// What scenarios name beside it.
+    /// What scenarios name beside it; see [`check`].
     pub credentials: Credentials,
     /// What outlives the run: prepared data directories.
     pub cache: PathBuf,
@@ -102,21 +102,16 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts the drivers that the cases need. Must be called in the tokio runtime that will run them.
+    /// Starts the drivers that the cases need. Credentials that can't be made ([`check`]) become errors of their cases. Must be called in the tokio runtime that will run them.
     ///
     /// # Errors
     /// [`SessionError`].
     pub async fn start(options: SessionOptions, cases: &[Arc<Case>]) -> Result<Self, SessionError> {
-        let environment_error = |error: String| SessionError::Environment(error);
-        let directory = RunDir::create(Some(&options.harness)).map_err(|error| environment_error(error.to_string()))?;
+        let directory = RunDir::create(Some(&options.harness)).map_err(|error| SessionError(error.to_string()))?;
         let pki = Arc::new(Pki::new(options.manifests, options.credentials, directory.path().join("pki"), RunAs::unprivileged()));
-        let problems = pki.check();
-        if !problems.is_empty() {
-            return Err(SessionError::Credentials(problems));
-        }
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
         let local = LocalOptions::new(options.toolchain.clone(), directory.path(), options.cache, configurator);
-        let environment = Arc::new(LocalEnvironment::new(local).map_err(|error| environment_error(error.to_string()))?);
+        let environment = Arc::new(LocalEnvironment::new(local).map_err(|error| SessionError(error.to_string()))?);
         let needed: BTreeSet<String> =
             cases.iter().filter(|case| case.skip.is_none()).flat_map(|case| driver_names(case)).map(str::to_owned).collect();
         let running = drivers::start(&needed, &options.toolchain, &options.own_drivers, &options.harness, directory.path()).await;
