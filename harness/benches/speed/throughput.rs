@@ -244,11 +244,15 @@ impl Throughput {
         let met = |met: bool| if met { "met" } else { "missed" };
         let (rate, ratio) = (largest.harness.cases_per_second(), largest.ratio());
         vec![
-            format!(
-                "goal, at least {RATE_GOAL:.0} cases a second on 2 processors: {} ({rate:.0}, {})",
-                met(rate >= RATE_GOAL),
-                largest.size
-            ),
+            if largest.every == 1 {
+                format!(
+                    "goal, at least {RATE_GOAL:.0} cases a second on 2 processors: {} ({rate:.0}, {})",
+                    met(rate >= RATE_GOAL),
+                    largest.size
+                )
+            } else {
+                format!("goal, at least {RATE_GOAL:.0} cases a second on 2 processors: it is for all cases, which --quick leaves out")
+            },
             format!("goal, at least {RATIO_GOAL} of the bare loop: {} ({ratio:.2}, {})", met(ratio >= RATIO_GOAL), largest.size),
             format!(
                 "goal, memory flat as cases grow: {:.0} MiB at {} cases, {:.0} MiB at {}",
