@@ -155,6 +155,9 @@ pub(super) struct RunArgs {
     /// Where the evidence of failed cases goes
     #[arg(long, value_name = "DIR", default_value = "reports/evidence")]
     pub(super) evidence: PathBuf,
+    /// Panic after so many cases: shows tests what a panic leaves
+    #[arg(long, value_name = "CASES", hide = true)]
+    pub(super) panic_after: Option<NonZeroUsize>,
     /// Another client behind the exec protocol, under this name; may be given several times
     #[arg(long, value_name = "NAME=PROGRAM")]
     pub(super) exec_driver: Vec<OwnDriver>,
