@@ -128,8 +128,16 @@ hold_services() {
   printf '%s\ncreate_main_cluster = false\n' "$policy_mark" | as_root tee "$cluster_defaults/mtls-conformance.conf" >/dev/null
 }
 
+# Packages of services that were not here before, so that nobody relies on their services.
+fresh_services=()
+
 # Takes away what hold_services put there, also what an earlier set-up that was killed left behind.
 release_services() {
+  local service
+  for service in "${fresh_services[@]}"; do
+    if [ -e "/etc/init.d/$service" ]; then as_root update-rc.d "$service" disable >>"$logs/apt.log" 2>&1 || true; fi
+  done
+  fresh_services=()
   if grep -qsF "$policy_mark" "$policy"; then as_root rm -f "$policy"; fi
   if [ -e "$cluster_defaults/mtls-conformance.conf" ]; then
     as_root rm -f "$cluster_defaults/mtls-conformance.conf"
@@ -157,6 +165,7 @@ install_packages() {
   local packages=("$@") failed=0 begin=${EPOCHREALTIME/./}
   say "apt: installing ${packages[*]} ..."
   hold_services
+  case " ${packages[*]} " in *' redis-server '*) fresh_services=(redis-server) ;; esac
   if ! apt_get install --no-install-recommends "${packages[@]}"; then
     if grep -qE 'Unable to locate package|no installation candidate|Failed to fetch|404 ' "$logs/apt.log"; then
       say "apt: the package lists are out of date; updating them ..."
@@ -172,10 +181,6 @@ install_packages() {
     show_tail "$logs/apt.log"
     return
   fi
-  # It was not here before, so nobody relies on its service.
-  case " ${packages[*]} " in
-    *' redis-server '*) as_root update-rc.d redis-server disable >>"$logs/apt.log" 2>&1 || true ;;
-  esac
   brought=1
   say "apt: done in $(since "$begin")"
 }
@@ -395,13 +400,9 @@ keep_builds() {
 # Makes the library links of build $1 and checks that its server and its libpq can be used.
 finish_build() {
   local name=$1 directory=$work/npm/node_modules/$1 unresolved
-  # npm ends well without an optional dependency that it could not fetch or verify.
+  # npm ends well, and says nothing, without an optional dependency that it could not fetch or verify.
   if [ ! -d "$directory" ]; then
-    if grep -q EINTEGRITY "$logs/npm.log"; then
-      lack "$name" "A DOWNLOAD'S HASH IS NOT THE LOCKED ONE, and it was thrown away. Look at the registry that npm uses; see $logs/npm.log."
-    else
-      lack "$name" "npm left it out; see $logs/npm.log."
-    fi
+    lack "$name" "npm left it out: it could not be fetched, or its hash is not the locked one, and npm doesn't say which. See $logs/npm.log."
     return 1
   fi
   (cd "$directory" && "$node" scripts/hydrate-symlinks.js) >>"$logs/npm.log" 2>&1 </dev/null || true

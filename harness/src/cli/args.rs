@@ -158,8 +158,9 @@ pub(super) struct RunArgs {
     /// Panic after so many cases: shows tests what a panic leaves
     #[arg(long, value_name = "CASES", hide = true)]
     pub(super) panic_after: Option<NonZeroUsize>,
-    /// Another client behind the exec protocol, under this name; may be given several times
-    #[arg(long, value_name = "NAME=PROGRAM")]
+    /// Your own client behind the exec protocol, under this name; it takes part wherever a scenario means kinds of clients
+    /// (`libpq-*`); may be given several times
+    #[arg(long, value_name = "[redis:]NAME=PROGRAM")]
     pub(super) exec_driver: Vec<OwnDriver>,
 }
 

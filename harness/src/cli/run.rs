@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,12 +15,11 @@ use super::home::{cache_directory, home, scenario_set, toolchain_directory};
 use super::{CliError, list};
 use crate::deployment::Manifests;
 use crate::environment::Environment as _;
-use crate::environment::local::LocalEnvironment;
 use crate::exit::Exit;
 use crate::load::{ScenarioSet, overdue};
-use crate::model::case::Case;
+use crate::model::case::{Case, DEFAULT_DATABASE, DEFAULT_IDENTITY, DEFAULT_TRUST, DEFAULT_USER};
 use crate::model::report::Summary;
-use crate::model::server::ServerKey;
+use crate::model::server::{ServerKey, Service};
 use crate::os::redact::Redactor;
 use crate::os::toolchain::Toolchain;
 use crate::report::standing::Standing;
@@ -33,7 +33,7 @@ use crate::session::{self, Session, SessionOptions};
 /// The last run's summary, in the cache directory: what `claims` shows.
 pub(super) const LAST_RUN: &str = "last-run.json";
 
-/// How many of its own limits a slow machine may need: the interval between the first and the second Ctrl-C.
+/// [`Exit::Interrupted`], for the way out that runs no destructor.
 const EXIT_INTERRUPTED: i32 = 5;
 
 pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
@@ -121,7 +121,7 @@ async fn carry_out(
     if let Ok(exit) = exit
         && hold(args, exit)
     {
-        hold_servers(session.environment(), &keys, session.directory(), interrupted.clone()).await;
+        hold_servers(&session, &keys, interrupted.clone()).await;
     }
     session.close().await;
     let (summary, errors) = outcome?;
@@ -215,7 +215,7 @@ fn repro_options(args: &RunArgs) -> String {
         options.push("--only-given-scenarios".to_owned());
     }
     for driver in &args.exec_driver {
-        options.push(format!("--exec-driver {}={}", driver.name, driver.program.display()));
+        options.push(format!("--exec-driver {driver}"));
     }
     options.join(" ")
 }
@@ -263,22 +263,36 @@ fn hold(args: &RunArgs, exit: Exit) -> bool {
     }
 }
 
-/// Says where the servers are, and waits for Ctrl-C.
-async fn hold_servers(
-    environment: &LocalEnvironment,
-    keys: &BTreeSet<ServerKey>,
-    directory: &Path,
-    mut interrupted: watch::Receiver<bool>,
-) {
-    let mut lines = vec![format!("holding the servers until Ctrl-C; credentials are in {}", directory.join("pki").display())];
+/// Says where the servers are and how to connect, and waits for Ctrl-C.
+async fn hold_servers(session: &Session, keys: &BTreeSet<ServerKey>, mut interrupted: watch::Receiver<bool>) {
+    let mut lines = vec![format!("holding the servers until Ctrl-C; credentials are in {}", session.directory().join("pki").display())];
     for key in keys {
-        if let Ok(server) = environment.server(*key).await {
+        if let Ok(server) = session.environment().server(*key).await {
             lines.push(format!("  {key}: {} (log {})", server.address(), server.log_path().display()));
+            lines.extend(connect_command(session, *key, server.address()));
         }
     }
     let _ = writeln!(std::io::stderr(), "{}", lines.join("\n"));
     // An error means that the sender is gone: nothing could end the wait.
     let _ = interrupted.wait_for(|interrupted| *interrupted).await;
+}
+
+/// A command line that connects as the deployment's own client does; `None` where the scenarios know no such client.
+fn connect_command(session: &Session, key: ServerKey, address: SocketAddr) -> Option<String> {
+    let material = &session.workshop().material;
+    let files = material.client_files(Some(DEFAULT_IDENTITY), Some(DEFAULT_TRUST)).ok()?;
+    let (certificate, private, root) = (files.certificate?, files.key?, files.root?);
+    let (certificate, private, root) = (certificate.display(), private.display(), root.display());
+    let (host, ip, port) = (material.default_host(key.service), address.ip(), address.port());
+    Some(match key.service {
+        Service::Postgres => format!(
+            "    psql 'host={host} hostaddr={ip} port={port} user={DEFAULT_USER} dbname={DEFAULT_DATABASE} sslmode=verify-full \
+             sslcert={certificate} sslkey={private} sslrootcert={root}'"
+        ),
+        Service::Redis => {
+            format!("    redis-cli -h {ip} -p {port} --tls --sni {host} --cert {certificate} --key {private} --cacert {root}")
+        }
+    })
 }
 
 /// For `claims`. A cache that can't be written makes no run fail.

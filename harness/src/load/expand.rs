@@ -11,7 +11,7 @@ use super::set::{LoadedScenario, ScenarioSet};
 use super::tree;
 use super::yaml::{LoadError, Place};
 use crate::model::case::{Action, Case, Expectation, Expected, PlannedStep};
-use crate::model::driver::DriverInfo;
+use crate::model::driver::{DriverInfo, Family};
 use crate::model::scenario::{Axis, Scenario, Step};
 use crate::model::server::{DeploymentKind, ServerKey, Service};
 use crate::model::when::{When, alternative_matches, holds};
@@ -166,6 +166,11 @@ impl Expansion<'_> {
                     drivers.push((*name).to_owned());
                 }
             }
+        }
+        // A client of the user's own takes part wherever kinds of clients are meant, not single ones.
+        if patterns.iter().any(|(pattern, _)| pattern.contains('*')) {
+            let own = self.catalogue.drivers.iter().filter(|driver| driver.service == service && driver.family == Family::Other);
+            drivers.extend(own.map(|driver| driver.name.clone()).filter(|name| !drivers.contains(name)).collect::<Vec<_>>());
         }
         Ok(drivers)
     }

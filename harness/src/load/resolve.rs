@@ -6,7 +6,9 @@ use std::path::Path;
 use indexmap::IndexMap;
 
 use super::yaml::{LoadError, Place};
-use crate::model::case::{ConnectPlan, Expectation, Expected, PasswordChoice, SessionExpectation};
+use crate::model::case::{
+    ConnectPlan, DEFAULT_DATABASE, DEFAULT_IDENTITY, DEFAULT_TRUST, DEFAULT_USER, Expectation, Expected, PasswordChoice, SessionExpectation,
+};
 use crate::model::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
 use crate::model::refusal::Refusal;
 use crate::model::scenario::{Connect, Expect, SessionExpect};
@@ -119,11 +121,11 @@ impl Resolver<'_> {
             sslmode: self.named(field!(sslmode), &modes, None)?,
             sslnegotiation: self.named(field!(sslnegotiation), &negotiations, None)?,
             tls: self.named(field!(tls), &tls, RedisTls::VerifyFull)?,
-            identity: name_or_none(field!(identity), "app")?,
-            trust: name_or_none(field!(trust), "mtls-ca")?,
+            identity: name_or_none(field!(identity), DEFAULT_IDENTITY)?,
+            trust: name_or_none(field!(trust), DEFAULT_TRUST)?,
             host: self.optional(field!(host))?,
-            user: self.optional(field!(user))?.unwrap_or_else(|| "app".to_owned()),
-            database: self.optional(field!(database))?.unwrap_or_else(|| "app".to_owned()),
+            user: self.optional(field!(user))?.unwrap_or_else(|| DEFAULT_USER.to_owned()),
+            database: self.optional(field!(database))?.unwrap_or_else(|| DEFAULT_DATABASE.to_owned()),
             password: self.named(field!(password), &passwords, default_password)?,
             source,
             unix: self.named(field!(transport), &[("tcp", false), ("unix", true)], false)?,

@@ -12,6 +12,15 @@ use super::refusal::{Refusal, Stage};
 use super::server::{ServerConfig, ServerKey};
 use super::wire::WireEvent;
 
+/// The identity of a client that a scenario says nothing of.
+pub const DEFAULT_IDENTITY: &str = "app";
+/// Its trust.
+pub const DEFAULT_TRUST: &str = "mtls-ca";
+/// Its database user.
+pub const DEFAULT_USER: &str = "app";
+/// Its database.
+pub const DEFAULT_DATABASE: &str = "app";
+
 /// Which password a client offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -235,7 +235,7 @@ impl Workshop {
     ) -> Result<Observation, Trouble> {
         let driver = self.driver(plan)?;
         let _turn = if server.log_names_clients() { None } else { Some(controls.turn().await) };
-        let mut request = self.request(plan, service, server)?;
+        let mut request = self.request(plan, service, server).map_err(Trouble::Error)?;
         let relay = if plan.unix {
             let socket = server
                 .unix_socket()
@@ -268,8 +268,12 @@ impl Workshop {
         Ok(Observation { client, server_log, wire })
     }
 
-    fn request(&self, plan: &ConnectPlan, service: Service, server: &dyn Server) -> Result<ConnectRequest, Trouble> {
-        let files = self.material.client_files(plan.identity.as_deref(), plan.trust.as_deref()).map_err(Trouble::Error)?;
+    /// What a plan asks of a driver, straight to the server: names become files and passwords.
+    ///
+    /// # Errors
+    /// A line of text where a file can't be issued or written.
+    pub fn request(&self, plan: &ConnectPlan, service: Service, server: &dyn Server) -> Result<ConnectRequest, String> {
+        let files = self.material.client_files(plan.identity.as_deref(), plan.trust.as_deref())?;
         let password = match plan.password {
             PasswordChoice::Right => Some(server.password()),
             PasswordChoice::Wrong => Some(Password::new("not-the-password")),

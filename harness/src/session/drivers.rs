@@ -1,6 +1,7 @@
 //! Which drivers there are, and starting those that a run needs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use crate::model::observation::ClientObservation;
 use crate::model::server::Service;
 use crate::os::toolchain::Toolchain;
 
-/// A user's own client behind the exec protocol: `NAME=PROGRAM`.
+/// A user's own client behind the exec protocol: `NAME=PROGRAM`, or `redis:NAME=PROGRAM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnDriver {
+    /// What it connects to.
+    pub service: Service,
     /// What scenarios call it.
     pub name: String,
     /// What runs.
@@ -32,12 +35,23 @@ impl FromStr for OwnDriver {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
+        let (service, rest) = match text.strip_prefix("redis:") {
+            Some(rest) => (Service::Redis, rest),
+            None => (Service::Postgres, text.strip_prefix("postgres:").unwrap_or(text)),
+        };
+        match rest.split_once('=') {
             Some((name, program)) if !name.is_empty() && !program.is_empty() => {
-                Ok(Self { name: name.to_owned(), program: PathBuf::from(program) })
+                Ok(Self { service, name: name.to_owned(), program: PathBuf::from(program) })
             }
-            _ => Err("expected NAME=PROGRAM, such as my-client=./client.sh".to_owned()),
+            _ => Err("expected NAME=PROGRAM or redis:NAME=PROGRAM, such as my-client=./client.sh".to_owned()),
         }
+    }
+}
+
+impl fmt::Display for OwnDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let service = if self.service == Service::Redis { "redis:" } else { "" };
+        write!(f, "{service}{}={}", self.name, self.program.display())
     }
 }
 
@@ -47,7 +61,7 @@ pub fn known(own: &[OwnDriver]) -> Vec<DriverInfo> {
     let mut drivers = catalogue::known();
     drivers.extend(own.iter().map(|own| DriverInfo {
         name: own.name.clone(),
-        service: Service::Postgres,
+        service: own.service,
         family: Family::Other,
         libpq: None,
         version: String::new(),

@@ -132,6 +132,12 @@ impl Session {
         &self.environment
     }
 
+    /// What cases are carried out with: drivers and credentials.
+    #[must_use]
+    pub fn workshop(&self) -> &Arc<Workshop> {
+        &self.workshop
+    }
+
     /// The run directory.
     #[must_use]
     pub fn directory(&self) -> &Path {

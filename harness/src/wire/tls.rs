@@ -174,7 +174,7 @@ fn next_hello(message: &mut Vec<u8>, wanted: u8, waiting: &mut bool, part: &mut 
             return None;
         }
         let whole = std::mem::take(message);
-        let Some((&kind, rest)) = whole.split_first() else { return None };
+        let (&kind, rest) = whole.split_first()?;
         if kind != wanted {
             continue;
         }

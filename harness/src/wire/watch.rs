@@ -103,15 +103,15 @@ impl Watch {
         *left -= readable.len();
         let used_up = *left == 0;
         match side {
-            Side::Client => self.from_client(readable),
-            Side::Server => self.from_server(readable),
+            Side::Client => self.watch_client(readable),
+            Side::Server => self.watch_server(readable),
         }
         if used_up {
             self.ignore(side);
         }
     }
 
-    fn from_client(&mut self, mut input: &[u8]) {
+    fn watch_client(&mut self, mut input: &[u8]) {
         while let Some(first) = input.first() {
             match &mut self.client {
                 ClientState::Opening(head) if head.is_empty() && *first == HANDSHAKE => {
@@ -141,7 +141,7 @@ impl Watch {
         }
     }
 
-    fn from_server(&mut self, mut input: &[u8]) {
+    fn watch_server(&mut self, mut input: &[u8]) {
         while let Some(first) = input.first() {
             match &mut self.server {
                 ServerState::Opening => {
@@ -189,7 +189,7 @@ impl Watch {
             ClientState::Opening(_) | ClientState::Asked(..) => {}
         }
         self.client = next;
-        self.from_client(&held);
+        self.watch_client(&held);
         true
     }
 

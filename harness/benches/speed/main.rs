@@ -1,0 +1,74 @@
+//! `make bench`: how fast the harness is, beside what is possible on the same machine at the same time.
+//!
+//! Three measurements, each beside its yardstick and interleaved with it, so that a machine that gets busy slows both: whole runs beside a
+//! bare loop that makes the same connections ([`throughput`]), server starts ([`starts`]), and single connections beside `pgbench -C`
+//! ([`connections`]). Prints tables, and writes `reports/bench.json` with every raw sample.
+
+mod args;
+mod bare;
+mod connections;
+mod contender;
+mod pgbench;
+mod report;
+mod site;
+mod starts;
+mod statistics;
+mod throughput;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Part};
+use report::Report;
+use site::Site;
+
+/// What ends the program: one text that says what was tried and what was found.
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match (args.bare_loop, &args.output) {
+        (Some(size), Some(output)) => bare::main(size, output),
+        _ => measure(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell if standard error is closed.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &Args) -> Result<(), Error> {
+    let site = Site::find()?;
+    let mut report = Report::begin(&site)?;
+    if let Some(warning) = report.busy() {
+        say(&warning);
+    }
+    let effort = args.effort();
+    if args.measures(Part::Throughput) {
+        report.throughput = Some(throughput::measure(&site, &effort)?);
+    }
+    if args.measures(Part::Starts) {
+        report.starts = Some(starts::measure(&site, &effort)?);
+    }
+    if args.measures(Part::Connections) {
+        report.connections = Some(connections::measure(&site, &effort)?);
+    }
+    report.end();
+    writeln!(std::io::stdout().lock(), "{}", report.tables())?;
+    let path = args.output.clone().unwrap_or_else(|| site.root.join("reports/bench.json"));
+    report.write(&path)?;
+    say(&format!("all samples: {}", path.display()));
+    Ok(())
+}
+
+/// Progress, on standard error.
+pub(crate) fn say(text: &str) {
+    // Progress that nobody can read is no failure.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
