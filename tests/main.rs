@@ -3,3 +3,4 @@
 mod bad_files;
 mod leaks;
 mod support;
+mod wrong_on_purpose;
