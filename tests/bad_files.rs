@@ -11,9 +11,7 @@ use mtls_conformance::load::{LoadError, ScenarioSet};
 use mtls_conformance::os::toolchain::Toolchain;
 use mtls_conformance::session;
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
+use crate::support::repository;
 
 /// The folders with the place in the set that their files take.
 const FOLDERS: [(&str, &str); 5] = [

@@ -155,6 +155,9 @@ pub(super) struct RunArgs {
     /// Where the evidence of failed cases goes
     #[arg(long, value_name = "DIR", default_value = "reports/evidence")]
     pub(super) evidence: PathBuf,
+    /// Panic after so many cases: shows tests what a panic leaves
+    #[arg(long, value_name = "CASES", hide = true)]
+    pub(super) panic_after: Option<NonZeroUsize>,
     /// Your own client behind the exec protocol, under this name; it takes part wherever a scenario means kinds of clients
     /// (`libpq-*`); may be given several times
     #[arg(long, value_name = "[redis:]NAME=PROGRAM")]

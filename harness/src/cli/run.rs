@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::args::{EnvironmentName, Hold, RunArgs};
 use super::home::{cache_directory, home, scenario_set, toolchain_directory};
@@ -100,12 +100,17 @@ async fn carry_out(
     for problem in overdue(set, today()?) {
         let _ = events.send(Event::Problem(problem));
     }
-    let reporters = reporters(args, redactor)?;
+    let mut reporters = reporters(args, redactor)?;
+    let (panic_after, asked) = PanicAfter::new(args.panic_after);
+    reporters.push(Box::new(panic_after));
     let reporting = std::thread::spawn(move || report(received, reporters, fold));
     let jobs = args.jobs.map_or_else(session::default_jobs, NonZeroUsize::get);
     let pace = Pace { jobs, fail_fast: args.fail_fast };
     let keys: BTreeSet<ServerKey> = cases.iter().filter(|case| case.skip.is_none()).map(|case| case.key).collect();
-    session.run(cases, pace, events, interrupted.clone()).await;
+    tokio::select! {
+        () = session.run(cases, pace, events, interrupted.clone()) => {}
+        true = async { asked.await.is_ok() } => panic!("asked for by --panic-after"),
+    }
     let reported = tokio::task::spawn_blocking(move || reporting.join()).await;
     let outcome = match reported {
         Ok(Ok(outcome)) => outcome,
@@ -125,6 +130,34 @@ async fn carry_out(
         return Err(CliError::environment(errors.join("\n")));
     }
     Ok(exit_of(&summary, &[], interrupted_now))
+}
+
+/// Says when `--panic-after` asks for its panic.
+struct PanicAfter {
+    cases: usize,
+    ask: Option<oneshot::Sender<()>>,
+}
+
+impl PanicAfter {
+    fn new(cases: Option<NonZeroUsize>) -> (Self, oneshot::Receiver<()>) {
+        let (ask, asked) = oneshot::channel();
+        (Self { cases: cases.map_or(usize::MAX, NonZeroUsize::get), ask: Some(ask) }, asked)
+    }
+}
+
+impl Reporter for PanicAfter {
+    fn event(&mut self, event: &Event) -> std::io::Result<()> {
+        if let Event::CaseFinished(_) = event {
+            self.cases -= 1;
+            if self.cases == 0
+                && let Some(ask) = self.ask.take()
+            {
+                // Nobody listens where the run is over.
+                let _ = ask.send(());
+            }
+        }
+        Ok(())
+    }
 }
 
 fn exit_of(summary: &Summary, errors: &[String], interrupted: bool) -> Exit {

@@ -1,0 +1,6 @@
+//! The harness's own tests that need its binary, real servers or files. One target, so that it is linked once.
+
+mod bad_files;
+mod leaks;
+mod support;
+mod wrong_on_purpose;

@@ -1,0 +1,119 @@
+//! What the tests share: the harness as a process, and waiting for conditions.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use mtls_conformance::os::toolchain::{PostgresBuild, Toolchain};
+
+/// How long anything may take that a test waits for: far above what a busy machine needs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The repository.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The harness's binary.
+pub(crate) fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_mtls-conformance"))
+}
+
+/// What is installed.
+pub(crate) fn toolchain() -> Toolchain {
+    Toolchain::find(&Toolchain::default_directory())
+}
+
+/// A PostgreSQL to test with: the newest there is, or a line that says why the test shows nothing.
+pub(crate) fn newest_postgres() -> Option<PostgresBuild> {
+    let newest = toolchain().postgres.into_iter().max_by_key(|build| build.major);
+    if newest.is_none() {
+        eprintln!("skipped: no PostgreSQL is installed; `make setup` brings it");
+    }
+    newest
+}
+
+/// A cache of the tests' own: the last run that `claims` shows must stay the user's.
+pub(crate) fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+}
+
+/// The harness with these arguments, working in `directory`.
+pub(crate) fn harness(directory: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(args)
+        .current_dir(directory)
+        .env("MTLS_CONFORMANCE_CACHE", cache())
+        .env("MTLS_CONFORMANCE_TOOLCHAIN", Toolchain::default_directory())
+        .stdin(Stdio::null());
+    command
+}
+
+/// Asks `probe` again and again until it gives `Some`.
+pub(crate) fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        match probe() {
+            Ok(value) => return value,
+            Err(last) => assert!(start.elapsed() < limit, "waited {limit:?} for {what}; last seen: {last}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A harness that runs beside the test; killed when the test gives up.
+pub(crate) struct Running {
+    child: Child,
+    said: Arc<Mutex<String>>,
+}
+
+impl Running {
+    /// Starts it; what it says on standard error is kept.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the harness starts");
+        let said = Arc::new(Mutex::new(String::new()));
+        let (stderr, sink) = (child.stderr.take().expect("a pipe"), Arc::clone(&said));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut said = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+        Self { child, said }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid")
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it has said all these texts.
+    pub(crate) fn wait_for_texts(&mut self, texts: &[&str]) {
+        until(&format!("{texts:?}"), PATIENCE, || {
+            let said = self.said();
+            let ended = self.child.try_wait().expect("waits");
+            if texts.iter().all(|text| said.contains(text)) { Ok(()) } else { Err(format!("ended {ended:?}, said\n{said}")) }
+        });
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        until("the harness's end", PATIENCE, || self.child.try_wait().expect("waits").ok_or_else(|| self.said()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing to do where it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
