@@ -2,5 +2,6 @@
 
 mod bad_files;
 mod leaks;
+mod outcomes;
 mod support;
 mod wrong_on_purpose;
