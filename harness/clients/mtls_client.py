@@ -181,6 +181,8 @@ class Psycopg2:
     def _options(request: Json) -> Json:
         if request.get("alpn") is not None:
             raise Unable("libpq always offers the ALPN protocol `postgresql`")
+        if request.get("replication"):
+            raise Unable("applications open no session of streaming replication")
         address = request["endpoint"]["address"]
         if "tcp" in address:
             ip, port = split_address(address["tcp"])

@@ -39,6 +39,8 @@ pub(crate) struct Measured {
     pub(crate) sslmode: &'static str,
     /// `sslnegotiation`.
     pub(crate) sslnegotiation: &'static str,
+    /// Whether that is TLS.
+    pub(crate) tls: bool,
     /// The server.
     pub(crate) server: String,
     /// Who did it.
@@ -58,6 +60,8 @@ pub(crate) struct Client {
     pub(crate) of_distribution: bool,
     /// Its libraries.
     pub(crate) version: String,
+    /// Median of connecting in each round; pgbench tells none.
+    pub(crate) connect_p50s_ms: Vec<f64>,
     /// Mean of connecting in each round; pgbench's with closing.
     pub(crate) connect_means_ms: Vec<f64>,
     /// Mean of the whole call in each round.
@@ -71,12 +75,12 @@ pub(crate) struct Client {
 pub(crate) struct Beside<'a> {
     /// The yardstick.
     pub(crate) yardstick: &'a Client,
-    /// Connecting against connecting.
+    /// Connecting against connecting: by medians where both tell each connection, else (pgbench) by means.
     pub(crate) connect: f64,
     /// Whole call against whole call.
     pub(crate) whole: f64,
-    /// The most that is wanted; absent where the two use different libraries, so that the ratio says nothing of us.
-    pub(crate) goal: Option<f64>,
+    /// The most that is wanted, or why nothing is.
+    pub(crate) goal: Result<f64, &'static str>,
 }
 
 impl Client {
@@ -100,20 +104,22 @@ impl Measured {
             Kind::Rustls => {
                 let libpq = |other: &Client| other.kind == Kind::Libpq;
                 let found = find(&|other| libpq(other) && other.of_distribution).or_else(|| find(&libpq));
-                (found?, Some(RUSTLS_GOAL))
+                // What rustls can save is in the handshake.
+                (found?, if self.tls { Ok(RUSTLS_GOAL) } else { Err("no TLS") })
             }
             Kind::Libpq => {
                 let pgbench = |other: &Client| other.kind == Kind::Pgbench;
                 match find(&|other| pgbench(other) && other.libpq == client.libpq) {
-                    Some(same) => (same, Some(LIBPQ_GOAL)),
-                    None => (find(&|other| pgbench(other) && other.of_distribution).or_else(|| find(&pgbench))?, None),
+                    Some(same) => (same, Ok(LIBPQ_GOAL)),
+                    None => (find(&|other| pgbench(other) && other.of_distribution).or_else(|| find(&pgbench))?, Err("another library")),
                 }
             }
             Kind::Pgbench => return None,
         };
+        let by_medians = paired_ratio(&client.connect_p50s_ms, &yardstick.connect_p50s_ms);
         Some(Beside {
             yardstick,
-            connect: paired_ratio(&client.connect_means_ms, &yardstick.connect_means_ms)?,
+            connect: by_medians.or_else(|| paired_ratio(&client.connect_means_ms, &yardstick.connect_means_ms))?,
             whole: paired_ratio(&client.whole_means_ms, &yardstick.whole_means_ms)?,
             goal,
         })
@@ -140,11 +146,13 @@ pub(crate) fn measure(site: &Site, effort: &Effort) -> Result<Vec<Measured>, Err
         if !situation.files {
             request.files = ClientFiles::default();
         }
-        let rounds = rounds(Arc::clone(&contenders), request, situation.sslmode != SslMode::Disable, effort.clone());
+        let tls = situation.sslmode != SslMode::Disable;
+        let rounds = rounds(Arc::clone(&contenders), request, tls, effort.clone());
         let results = clients.block_on(async { tokio::spawn(rounds).await })??;
         measured.push(Measured {
             situation: situation.name,
             sslmode: situation.sslmode.name(),
+            tls,
             sslnegotiation: situation.negotiation.map_or("postgres", SslNegotiation::name),
             server: format!("PostgreSQL {}, {}", build.version, build.openssl.as_deref().unwrap_or("TLS library unknown")),
             clients: results,
@@ -192,6 +200,7 @@ async fn rounds(contenders: Arc<Vec<Contender>>, request: PostgresRequest, tls: 
         for turn in 0..able.len() {
             let index = (round + turn) % able.len();
             let done = able[index].round(&request, tls, effort.connections).await?;
+            clients[index].connect_p50s_ms.extend(done.connect_p50_ms);
             clients[index].connect_means_ms.push(done.connect_ms);
             clients[index].whole_means_ms.push(done.whole_ms);
             clients[index].phases.extend(done.phases);
@@ -207,6 +216,7 @@ fn client(contender: &Contender) -> Client {
         libpq: contender.libpq.clone(),
         of_distribution: contender.of_distribution,
         version: contender.version.clone(),
+        connect_p50s_ms: Vec::new(),
         connect_means_ms: Vec::new(),
         whole_means_ms: Vec::new(),
         phases: Vec::new(),

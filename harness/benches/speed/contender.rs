@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::pgbench::Pgbench;
 use crate::site::Site;
+use crate::statistics::{mean, median};
 use crate::{Error, say};
 
 /// One connection's limit.
@@ -57,6 +58,8 @@ pub(crate) struct Contender {
 /// A number of connections in a row, in milliseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
+    /// First packet to ready session: the median, which pgbench doesn't tell.
+    pub(crate) connect_p50_ms: Option<f64>,
     /// First packet to ready session: the mean. pgbench's also holds the closing.
     pub(crate) connect_ms: f64,
     /// The whole call: the mean. Connecting, one query, closing; our libpq driver's also the pipe to its child.
@@ -125,7 +128,7 @@ impl Contender {
             Means::Driver(driver) => driver,
             Means::Pgbench(pgbench) => {
                 let told = pgbench.run(request, connections).await?;
-                return Ok(Round { connect_ms: told.connection_ms, whole_ms: told.transaction_ms, phases: Vec::new() });
+                return Ok(Round { connect_ms: told.connection_ms, whole_ms: told.transaction_ms, ..Round::default() });
             }
         };
         let request = ConnectRequest::Postgres(request.clone());
@@ -141,10 +144,9 @@ impl Contender {
         }
         let whole = begun.elapsed();
         let connects: Vec<f64> = phases.iter().filter_map(|phases| phases.connect_ns).map(milliseconds).collect();
-        let connect_ms = crate::statistics::mean(&connects).ok_or_else(|| format!("{} tells no connect times", self.name))?;
-        #[expect(clippy::cast_precision_loss, reason = "there are never 2^52 connections")]
+        let connect_ms = mean(&connects).ok_or_else(|| format!("{} tells no connect times", self.name))?;
         let whole_ms = whole.as_secs_f64() * 1e3 / connections as f64;
-        Ok(Round { connect_ms, whole_ms, phases })
+        Ok(Round { connect_p50_ms: median(&connects), connect_ms, whole_ms, phases })
     }
 
     /// Ends what it has started.
@@ -169,7 +171,6 @@ fn rustls(name: &str, options: RustlsOptions) -> Contender {
 }
 
 /// Nanoseconds as milliseconds.
-#[expect(clippy::cast_precision_loss, reason = "2^52 nanoseconds are fifty days")]
 pub(crate) fn milliseconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e6
 }

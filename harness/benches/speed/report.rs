@@ -89,7 +89,6 @@ impl Report {
     /// What is said where the machine has other things to do.
     pub(crate) fn busy(&self) -> Option<String> {
         let load = self.machine.load_before?;
-        #[expect(clippy::cast_precision_loss, reason = "processors are few")]
         let limit = self.machine.cpus as f64 / 4.0;
         (load > limit).then(|| {
             format!(
@@ -172,8 +171,8 @@ fn situation(measured: &Measured) -> String {
     let row = |client: &Client| {
         let beside = measured.beside(client);
         let verdict = |beside: &Beside<'_>| match beside.goal {
-            None => "another library".to_owned(),
-            Some(goal) => format!("{goal:.1}: {}", if beside.connect <= goal { "met" } else { "missed" }),
+            Err(why_not) => why_not.to_owned(),
+            Ok(goal) => format!("{goal:.1}: {}", if beside.connect <= goal { "met" } else { "missed" }),
         };
         vec![
             client.name.clone(),
@@ -206,7 +205,8 @@ fn explanation(measured: &[Measured]) -> Option<String> {
     let clients = measured.iter().flat_map(|measured| &measured.clients).filter(|client| client.kind != Kind::Pgbench);
     let versions: BTreeMap<&str, &str> = clients.map(|client| (client.name.as_str(), client.version.as_str())).collect();
     let versions: Vec<String> = versions.into_iter().map(|(name, version)| format!("{name}: {version}")).collect();
-    let text = "Means are medians over the rounds; ratios are medians of the ratios within each round. pgbench's connection time holds the \
+    let text = "Means are medians over the rounds. Ratios are medians of the ratios within each round, of the rounds' medians, and beside \
+                pgbench, which tells only those, of their means. pgbench's connection time holds the \
                 closing too. The whole call is connecting, the same query, closing; our libpq driver's also the pipe to its child.";
     (!measured.is_empty()).then(|| format!("{text}\n{}", versions.join("\n")))
 }

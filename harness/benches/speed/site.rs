@@ -124,6 +124,7 @@ impl Site {
             min_tls: None,
             max_tls: None,
             alpn: None,
+            replication: false,
         })
     }
 

@@ -14,7 +14,6 @@ pub(crate) fn median(samples: &[f64]) -> Option<f64> {
 
 /// The arithmetic mean; `None` without samples.
 pub(crate) fn mean(samples: &[f64]) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "there are never 2^52 samples")]
     let count = samples.len() as f64;
     (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / count)
 }

@@ -9,6 +9,8 @@ use mtls_conformance::model::report::Totals;
 use mtls_conformance::os::child::{ChildSpec, tail};
 use mtls_conformance::os::toolchain::DIRECTORY_VARIABLE;
 use mtls_conformance::report::tables::Rows;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use serde::{Deserialize, Serialize};
 
 use crate::args::{Effort, Size};
@@ -57,6 +59,8 @@ struct Run {
     connections: u64,
     /// From the process's start to its end.
     wall_seconds: f64,
+    /// Processor time of the process and of all that it started, servers included: hardly changes with what else the machine does.
+    cpu_seconds: f64,
     /// Its peak resident memory.
     peak_memory_bytes: u64,
     /// Cases that failed or could not be carried out: they wait for what does not come, and slow a run down.
@@ -64,17 +68,18 @@ struct Run {
 }
 
 impl Run {
-    #[expect(clippy::cast_precision_loss, reason = "there are never 2^52 cases")]
     fn cases_per_second(&self) -> f64 {
         self.cases as f64 / self.wall_seconds
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "there are never 2^52 connections")]
     fn connections_per_second(&self) -> f64 {
         self.connections as f64 / self.wall_seconds
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "there are never 2^52 bytes")]
+    fn cpu_ms_per_connection(&self) -> f64 {
+        self.cpu_seconds * 1e3 / self.connections as f64
+    }
+
     fn mebibytes(&self) -> f64 {
         self.peak_memory_bytes as f64 / f64::from(1 << 20)
     }
@@ -127,7 +132,7 @@ async fn harness(site: &Site, scenarios: &[String], size: Size) -> Result<Run, E
     spec = spec.arg("--partition").arg(format!("1/{}", size.every)).arg("--repeat").arg(size.repeat.to_string());
     spec = spec.arg("--report").arg(format!("json={}", report.display())).arg("--evidence").arg(evidence);
     // Not conformant is no failure of the measurement; the table says so.
-    let wall = timed(site, spec, &[0, 1]).await?;
+    let (wall, cpu_seconds) = timed(site, spec, &[0, 1]).await?;
     let Tail { totals } = serde_json::from_reader(BufReader::new(File::open(&report)?))?;
     let count = |wanted: &dyn Fn(OutcomeKind) -> bool| -> u64 {
         let counts = totals.outcomes.iter().filter(|(kind, _)| wanted(**kind)).map(|(_, count)| *count as u64);
@@ -137,6 +142,7 @@ async fn harness(site: &Site, scenarios: &[String], size: Size) -> Result<Run, E
         cases: count(&|kind| kind != OutcomeKind::Skipped),
         connections: totals.connections,
         wall_seconds: wall.as_secs_f64(),
+        cpu_seconds,
         peak_memory_bytes: totals.peak_memory_bytes,
         unsuccessful: count(&|kind| kind.is_failure() || kind.is_error()),
     })
@@ -146,29 +152,31 @@ async fn bare_loop(site: &Site, size: Size) -> Result<Run, Error> {
     let output = site.directory().join("bare.json");
     let spec = ChildSpec::new(std::env::current_exe()?, site.directory().join("bare.log"));
     let spec = spec.arg("--bare-loop").arg(size.to_string()).arg("--output").arg(&output);
-    let wall = timed(site, spec, &[0]).await?;
+    let (wall, cpu_seconds) = timed(site, spec, &[0]).await?;
     let done: Done = serde_json::from_reader(BufReader::new(File::open(&output)?))?;
     Ok(Run {
         cases: done.cases,
         connections: done.connections,
         wall_seconds: wall.as_secs_f64(),
+        cpu_seconds,
         peak_memory_bytes: done.peak_memory_bytes,
         unsuccessful: 0,
     })
 }
 
-/// Runs a process to its end, which must be one of `statuses`.
-async fn timed(site: &Site, spec: ChildSpec, statuses: &[i32]) -> Result<Duration, Error> {
+/// Runs a process to its end, which must be one of `statuses`. Gives its time, and the processor seconds of all that ended with it.
+async fn timed(site: &Site, spec: ChildSpec, statuses: &[i32]) -> Result<(Duration, f64), Error> {
     let mut spec = spec.env(DIRECTORY_VARIABLE, &site.toolchain_directory).env(CACHE_VARIABLE, &site.cache);
     spec.directory = Some(site.root.clone());
     let (log, command) = (spec.log.clone(), spec.command_line());
+    let cpu_before = cpu_of_children()?;
     let begun = Instant::now();
     let mut child = spec.spawn().await?;
     let ended = tokio::time::timeout(LIMIT, child.wait()).await;
     let wall = begun.elapsed();
     let said = || tail(&log, 20);
     match ended {
-        Ok(Ok(status)) if status.code().is_some_and(|code| statuses.contains(&code)) => Ok(wall),
+        Ok(Ok(status)) if status.code().is_some_and(|code| statuses.contains(&code)) => Ok((wall, cpu_of_children()? - cpu_before)),
         Ok(Ok(status)) => Err(format!("`{command}` ended with {status}; its last words:\n{}", said()).into()),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => {
@@ -176,6 +184,12 @@ async fn timed(site: &Site, spec: ChildSpec, statuses: &[i32]) -> Result<Duratio
             Err(format!("`{command}` did not end within {LIMIT:?}; its last words:\n{}", said()).into())
         }
     }
+}
+
+/// Processor seconds of all children that have ended, and theirs: see getrusage(2).
+fn cpu_of_children() -> Result<f64, Error> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    Ok((usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6)
 }
 
 impl Throughput {
@@ -191,6 +205,7 @@ impl Throughput {
                 number(Some(run.wall_seconds), 2),
                 number(Some(run.cases_per_second()), 0),
                 number(Some(run.connections_per_second()), 0),
+                number(Some(run.cpu_ms_per_connection()), 2),
                 number(Some(run.mebibytes()), 0),
                 ratio.map(|ratio| number(Some(ratio), 2)).unwrap_or_default(),
             ]
@@ -198,8 +213,19 @@ impl Throughput {
         let rows = self.pairs.iter().flat_map(|pair| {
             [row(&pair.size, "harness", &pair.harness, Some(pair.ratio())), row(&pair.size, "bare loop", &pair.bare, None)]
         });
-        let head =
-            vec!["part", "who", "cases", "failed", "connections", "wall s", "cases/s", "connections/s", "peak MiB", "harness / bare"];
+        let head = vec![
+            "part",
+            "who",
+            "cases",
+            "failed",
+            "connections",
+            "wall s",
+            "cases/s",
+            "connections/s",
+            "CPU ms/connection",
+            "peak MiB",
+            "harness / bare",
+        ];
         let table = Rows { head, rows: rows.collect(), numbers_from: 2, omitted: 0 };
         let mut lines = vec!["Whole runs, start-up included, each in a process of its own".to_owned(), table.render(WIDTH)];
         lines.extend(
@@ -218,11 +244,15 @@ impl Throughput {
         let met = |met: bool| if met { "met" } else { "missed" };
         let (rate, ratio) = (largest.harness.cases_per_second(), largest.ratio());
         vec![
-            format!(
-                "goal, at least {RATE_GOAL:.0} cases a second on 2 processors: {} ({rate:.0}, {})",
-                met(rate >= RATE_GOAL),
-                largest.size
-            ),
+            if largest.every == 1 {
+                format!(
+                    "goal, at least {RATE_GOAL:.0} cases a second on 2 processors: {} ({rate:.0}, {})",
+                    met(rate >= RATE_GOAL),
+                    largest.size
+                )
+            } else {
+                format!("goal, at least {RATE_GOAL:.0} cases a second on 2 processors: it is for all cases, which --quick leaves out")
+            },
             format!("goal, at least {RATIO_GOAL} of the bare loop: {} ({ratio:.2}, {})", met(ratio >= RATIO_GOAL), largest.size),
             format!(
                 "goal, memory flat as cases grow: {:.0} MiB at {} cases, {:.0} MiB at {}",

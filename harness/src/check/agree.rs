@@ -66,6 +66,8 @@ pub fn disagreements(step: usize, service: Service, observation: &Observation) -
     }
     if let (Service::Postgres, ClientOutcome::Session(session)) = (service, outcome) {
         match &session.server_view {
+            // A WAL sender takes no SQL: there the server's log speaks for itself.
+            None if log_has(&observation.server_log, "replication connection authorized: user=") => {}
             None => add(Witness::Server, "agreement", "a row of pg_stat_ssl".to_owned(), "none".to_owned()),
             Some(view) if view.ssl != session.tls => {
                 add(
@@ -152,4 +154,27 @@ pub fn log_in_short(lines: &[LogLine]) -> String {
         })
         .collect();
     messages.join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::observation::{ClientObservation, Phases};
+
+    #[test]
+    fn a_session_without_a_server_view_is_believed_only_where_the_log_tells_of_streaming_replication() {
+        let session = Session { tls: true, version: None, cipher: None, alpn: None, server_certificate: None, server_view: None };
+        let observed = |message: &str| Observation {
+            client: ClientObservation { outcome: ClientOutcome::Session(session.clone()), phases: Phases::default() },
+            server_log: vec![LogLine { severity: "LOG".into(), sqlstate: None, message: message.into(), detail: None, peer: None }],
+            wire: None,
+        };
+        let replication = "replication connection authorized: user=streaming_replica application_name=mtls-conformance SSL enabled \
+            (protocol=TLSv1.3, cipher=TLS_AES_256_GCM_SHA384, bits=256)";
+        assert_eq!(disagreements(0, Service::Postgres, &observed(replication)), []);
+        let ordinary =
+            "connection authorized: user=app database=app SSL enabled (protocol=TLSv1.3, cipher=TLS_AES_256_GCM_SHA384, bits=256)";
+        let found = disagreements(0, Service::Postgres, &observed(ordinary));
+        assert_eq!(found.iter().map(|mismatch| mismatch.witness).collect::<Vec<_>>(), [Witness::Server]);
+    }
 }

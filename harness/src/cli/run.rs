@@ -17,9 +17,9 @@ use crate::deployment::Manifests;
 use crate::environment::Environment as _;
 use crate::exit::Exit;
 use crate::load::{ScenarioSet, overdue};
-use crate::model::case::{Case, DEFAULT_DATABASE, DEFAULT_IDENTITY, DEFAULT_TRUST, DEFAULT_USER};
+use crate::model::case::{Case, DEFAULT_IDENTITY, DEFAULT_TRUST};
 use crate::model::report::Summary;
-use crate::model::server::{ServerKey, Service};
+use crate::model::server::{Application, ServerKey, Service};
 use crate::os::redact::Redactor;
 use crate::os::toolchain::Toolchain;
 use crate::report::standing::Standing;
@@ -285,9 +285,10 @@ fn connect_command(session: &Session, key: ServerKey, address: SocketAddr) -> Op
     let (certificate, private, root) = (files.certificate?, files.key?, files.root?);
     let (certificate, private, root) = (certificate.display(), private.display(), root.display());
     let (host, ip, port) = (material.default_host(key.service), address.ip(), address.port());
+    let Application { user, database } = material.application();
     Some(match key.service {
         Service::Postgres => format!(
-            "    psql 'host={host} hostaddr={ip} port={port} user={DEFAULT_USER} dbname={DEFAULT_DATABASE} sslmode=verify-full \
+            "    psql 'host={host} hostaddr={ip} port={port} user={user} dbname={database} sslmode=verify-full \
              sslcert={certificate} sslkey={private} sslrootcert={root}'"
         ),
         Service::Redis => {

@@ -13,6 +13,7 @@ use super::{duration, fields, references};
 use crate::load::tree::{self, Document, Node, Tree};
 use crate::load::yaml;
 use crate::load::{LoadError, Place};
+use crate::model::server::Application;
 
 /// The deployment that the manifests describe.
 #[derive(Debug, Clone)]
@@ -156,6 +157,15 @@ impl Manifests {
     pub fn redis_defaults(&self) -> Option<ServiceDefaults> {
         let redis = self.redis.as_ref()?;
         self.defaults(&redis.server_tls, &redis.client_ca)
+    }
+
+    /// The application's user and database, as `bootstrap.initdb` of the Cluster has them.
+    #[must_use]
+    pub fn application(&self) -> Application {
+        self.cluster.as_ref().map_or_else(Application::default, |cluster| Application {
+            user: cluster.initdb.owner().to_owned(),
+            database: cluster.initdb.database().to_owned(),
+        })
     }
 
     fn defaults(&self, server_secret: &str, client_ca_secret: &str) -> Option<ServiceDefaults> {

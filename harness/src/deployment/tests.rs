@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::load::yaml;
-use crate::model::server::{DeploymentKind, ServerConfig};
+use crate::model::server::{Application, DeploymentKind, ServerConfig};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -75,6 +75,22 @@ fn the_shipped_manifests_hold_the_documented_resources() {
             host: "nautobot-redis-master.nautobot.svc".to_owned(),
         })
     );
+}
+
+#[test]
+fn the_application_has_the_clusters_names() {
+    assert_eq!(shipped().application(), Application { user: "app".to_owned(), database: "app".to_owned() });
+    let named = |initdb: &str| {
+        let texts = ["10-certificate-authority", "20-server-certificates", "30-client-certificates", "40-postgres"].map(|file| {
+            let name = PathBuf::from(file);
+            let text = yaml::read(&repository().join(format!("kind/deployment/{file}.yaml"))).expect("readable");
+            (name, text.replace("database: app\n      owner: app", initdb))
+        });
+        Manifests::from_texts(Path::new("DIR"), texts.to_vec()).expect("valid").application()
+    };
+    let expected = |user: &str, database: &str| Application { user: user.to_owned(), database: database.to_owned() };
+    assert_eq!(named("database: orders\n      owner: shop"), expected("shop", "orders"));
+    assert_eq!(named("database: orders"), expected("orders", "orders"), "CloudNativePG names the owner after the database");
 }
 
 #[test]

@@ -6,9 +6,7 @@ use std::path::Path;
 use indexmap::IndexMap;
 
 use super::yaml::{LoadError, Place};
-use crate::model::case::{
-    ConnectPlan, DEFAULT_DATABASE, DEFAULT_IDENTITY, DEFAULT_TRUST, DEFAULT_USER, Expectation, Expected, PasswordChoice, SessionExpectation,
-};
+use crate::model::case::{ConnectPlan, DEFAULT_IDENTITY, DEFAULT_TRUST, Expectation, Expected, PasswordChoice, SessionExpectation};
 use crate::model::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
 use crate::model::refusal::Refusal;
 use crate::model::scenario::{Connect, Expect, SessionExpect};
@@ -101,7 +99,15 @@ impl Resolver<'_> {
         let default_password = if self.service == Service::Redis { PasswordChoice::Right } else { PasswordChoice::None };
         self.only_for(
             Service::Postgres,
-            &[field!(sslmode), field!(sslnegotiation), field!(user), field!(database), field!(transport), field!(alpn)],
+            &[
+                field!(sslmode),
+                field!(sslnegotiation),
+                field!(user),
+                field!(database),
+                field!(transport),
+                field!(alpn),
+                field!(replication),
+            ],
         )?;
         self.only_for(Service::Redis, &[field!(tls)])?;
         let driver = match field!(driver) {
@@ -124,14 +130,15 @@ impl Resolver<'_> {
             identity: name_or_none(field!(identity), DEFAULT_IDENTITY)?,
             trust: name_or_none(field!(trust), DEFAULT_TRUST)?,
             host: self.optional(field!(host))?,
-            user: self.optional(field!(user))?.unwrap_or_else(|| DEFAULT_USER.to_owned()),
-            database: self.optional(field!(database))?.unwrap_or_else(|| DEFAULT_DATABASE.to_owned()),
+            user: self.optional(field!(user))?,
+            database: self.optional(field!(database))?,
             password: self.named(field!(password), &passwords, default_password)?,
             source,
             unix: self.named(field!(transport), &[("tcp", false), ("unix", true)], false)?,
             min_tls: self.tls_version(field!(min_tls))?,
             max_tls: self.tls_version(field!(max_tls))?,
             alpn: self.alpn(field!(alpn))?,
+            replication: self.named(field!(replication), &[("true", true), ("false", false)], false)?,
         })
     }
 

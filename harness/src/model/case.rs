@@ -16,10 +16,6 @@ use super::wire::WireEvent;
 pub const DEFAULT_IDENTITY: &str = "app";
 /// Its trust.
 pub const DEFAULT_TRUST: &str = "mtls-ca";
-/// Its database user.
-pub const DEFAULT_USER: &str = "app";
-/// Its database.
-pub const DEFAULT_DATABASE: &str = "app";
 
 /// Which password a client offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -50,10 +46,10 @@ pub struct ConnectPlan {
     pub trust: Option<String>,
     /// The host name asked for; `None`: the server certificate's common name.
     pub host: Option<String>,
-    /// The user.
-    pub user: String,
-    /// The database.
-    pub database: String,
+    /// The user; `None`: the deployment's.
+    pub user: Option<String>,
+    /// The database; `None`: the deployment's.
+    pub database: Option<String>,
     /// The password.
     pub password: PasswordChoice,
     /// The address that the server sees.
@@ -66,6 +62,8 @@ pub struct ConnectPlan {
     pub max_tls: Option<TlsVersion>,
     /// ALPN override.
     pub alpn: Option<Vec<String>>,
+    /// A session of streaming replication.
+    pub replication: bool,
 }
 
 /// What is asserted of a session.

@@ -185,6 +185,10 @@ pub struct PostgresRequest {
     /// ALPN protocols offered in place of `postgresql`; only the `rustls` driver can. An empty list offers none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpn: Option<Vec<String>>,
+    /// `replication=true`: a session with a WAL sender, as streaming replication opens it. Such a session takes no SQL: there is no view
+    /// of `pg_stat_ssl`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replication: bool,
 }
 
 /// One Redis connection to make: authenticate, then `PING`.

@@ -85,7 +85,7 @@ pub struct Session {
     /// The certificate that the server presented.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_certificate: Option<SeenCertificate>,
-    /// The server's view. Always present for PostgreSQL.
+    /// The server's view. Always present for PostgreSQL, except for a session of streaming replication, which takes no SQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_view: Option<ServerView>,
 }

@@ -144,7 +144,7 @@ pub struct Step {
     pub expect: Vec<Spanned<Expect>>,
 }
 
-/// A connection. Fields left out: the deployment's own client (identity `app`, trust `mtls-ca`, user and database `app`).
+/// A connection. Fields left out: the deployment's own client (identity `app`, trust `mtls-ca`, the Cluster's owner and database).
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
@@ -169,10 +169,10 @@ pub struct Connect {
     /// The host name asked for: SNI and host name verification. Default: the server certificate's common name.
     #[serde(default)]
     pub host: Option<Text>,
-    /// Database user.
+    /// Database user. Default: the owner in the Cluster's `initdb`.
     #[serde(default)]
     pub user: Option<Text>,
-    /// Database.
+    /// Database. Default: that of the Cluster's `initdb`.
     #[serde(default)]
     pub database: Option<Text>,
     /// `right`, `wrong` or `none` (PostgreSQL's default; Redis' is `right`).
@@ -193,6 +193,9 @@ pub struct Connect {
     /// ALPN protocols in place of `postgresql`, comma-separated; `none` offers none; `rustls` only.
     #[serde(default)]
     pub alpn: Option<Text>,
+    /// `true`: a session of streaming replication, which only `replication` lines of `pg_hba.conf` match; libpq only.
+    #[serde(default)]
+    pub replication: Option<Text>,
 }
 
 /// A run of the `openssl` command.
@@ -304,4 +307,20 @@ pub struct SessionExpect {
     /// The identity whose certificate the server must have presented. Asserted for drivers that can tell.
     #[serde(default)]
     pub server_certificate: Option<Text>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn the_schema_beside_the_scenarios_is_that_of_these_types() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/schema.json");
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(super::Scenario)).expect("a schema") + "\n";
+        if std::env::var_os("MTLS_UPDATE_SCHEMA").is_some() {
+            std::fs::write(&path, &schema).expect("scenarios/schema.json can be written");
+        }
+        let committed = std::fs::read_to_string(&path).expect("scenarios/schema.json is there");
+        assert!(committed == schema, "scenarios/schema.json is stale: run the test with MTLS_UPDATE_SCHEMA=1");
+    }
 }

@@ -46,6 +46,22 @@ impl fmt::Display for DeploymentKind {
     }
 }
 
+/// The application's user and database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Application {
+    /// The user who owns the database.
+    pub user: String,
+    /// The database.
+    pub database: String,
+}
+
+impl Default for Application {
+    /// CloudNativePG's defaults.
+    fn default() -> Self {
+        Self { user: "app".to_owned(), database: "app".to_owned() }
+    }
+}
+
 /// The server process that a case needs. One process serves all cases of a key; its configuration changes by reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ServerKey {

@@ -281,18 +281,20 @@ impl Workshop {
         };
         let host = plan.host.clone().unwrap_or_else(|| self.material.default_host(service));
         let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
+        let application = self.material.application();
         Ok(match service {
             Service::Postgres => ConnectRequest::Postgres(PostgresRequest {
                 endpoint,
                 sslmode: plan.sslmode,
                 sslnegotiation: plan.sslnegotiation,
                 files,
-                user: plan.user.clone(),
-                database: plan.database.clone(),
+                user: plan.user.clone().unwrap_or(application.user),
+                database: plan.database.clone().unwrap_or(application.database),
                 password,
                 min_tls: plan.min_tls,
                 max_tls: plan.max_tls,
                 alpn: plan.alpn.clone(),
+                replication: plan.replication,
             }),
             Service::Redis => ConnectRequest::Redis(RedisRequest {
                 endpoint,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::model::connect::ClientFiles;
-use crate::model::server::Service;
+use crate::model::server::{Application, Service};
 
 /// Issues credentials by name. An error is one line that says which name, and what went wrong.
 pub trait Material: Send + Sync {
@@ -24,4 +24,7 @@ pub trait Material: Send + Sync {
 
     /// The name that the deployment's clients use for a service: its server certificate's common name.
     fn default_host(&self, service: Service) -> String;
+
+    /// The user and database of the deployment's clients.
+    fn application(&self) -> Application;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::connect::ClientFiles;
 use crate::model::credential::SecretFile;
-use crate::model::server::Service;
+use crate::model::server::{Application, Service};
 use crate::pki::Pki;
 use crate::run::material::Material;
 
@@ -54,5 +54,9 @@ impl Material for Issued {
             Service::Redis => manifests.redis_defaults(),
         };
         defaults.map(|defaults| defaults.host).unwrap_or_default()
+    }
+
+    fn application(&self) -> Application {
+        self.pki.manifests().application()
     }
 }

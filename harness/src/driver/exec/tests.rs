@@ -65,6 +65,7 @@ fn request(database: &str) -> ConnectRequest {
         min_tls: None,
         max_tls: None,
         alpn: None,
+        replication: false,
     })
 }
 

@@ -43,7 +43,12 @@ pub(super) fn serve(library: &Libpq, request: &PostgresRequest, limit: Duration)
         return end.outcome(&progress, None);
     }
     let ready_ns = clock.now_ns();
-    let view = match server_view(&mut connection, &clock) {
+    let view = if request.replication {
+        identify_system(&mut connection, &clock).map(|()| None)
+    } else {
+        server_view(&mut connection, &clock).map(Some)
+    };
+    let view = match view {
         Ok(view) => view,
         Err(end) => return end.outcome(&progress, Some(ready_ns)),
     };
@@ -78,6 +83,7 @@ fn options(request: &PostgresRequest) -> Result<Vec<(&'static CStr, CString)>, N
         (c"sslnegotiation", request.sslnegotiation.map(SslNegotiation::name)),
         (c"ssl_min_protocol_version", request.min_tls.map(TlsVersion::name)),
         (c"ssl_max_protocol_version", request.max_tls.map(TlsVersion::name)),
+        (c"replication", request.replication.then_some("true")),
     ];
     for (name, value) in words {
         if let Some(value) = value {
@@ -199,9 +205,29 @@ fn peek(socket: BorrowedFd<'_>) -> Option<u8> {
     matches!(recv(socket.as_raw_fd(), &mut byte, flags), Ok(1)).then_some(byte[0])
 }
 
-/// Asks for the server's view, without ever blocking in libpq.
+/// Asks for the server's view.
 fn server_view(connection: &mut Connection<'_>, clock: &Clock) -> Result<ServerView, End> {
-    if !connection.send_query(SERVER_VIEW) {
+    let mut columns = first_row(connection, SERVER_VIEW, clock)?.into_iter();
+    let mut next = || columns.next().flatten();
+    Ok(ServerView {
+        ssl: next().as_deref() == Some("t"),
+        version: next(),
+        cipher: next(),
+        client_dn: next(),
+        client_serial: next(),
+        issuer_dn: next(),
+        user: next(),
+    })
+}
+
+/// The first command of every replica: a WAL sender takes no SQL.
+fn identify_system(connection: &mut Connection<'_>, clock: &Clock) -> Result<(), End> {
+    first_row(connection, c"IDENTIFY_SYSTEM", clock).map(drop)
+}
+
+/// Sends a command and takes the first row of its result, without ever blocking in libpq.
+fn first_row(connection: &mut Connection<'_>, command: &CStr, clock: &Clock) -> Result<Vec<Option<String>>, End> {
+    if !connection.send_query(command) {
         return Err(End::refused(connection.message(), Stage::Query));
     }
     while connection.is_busy() {
@@ -215,24 +241,13 @@ fn server_view(connection: &mut Connection<'_>, clock: &Clock) -> Result<ServerV
             return Err(End::refused(connection.message(), Stage::Query));
         }
     }
-    let row = match connection.result() {
-        Some(result) => result.row().map_err(|(text, sqlstate)| End::Refused { text, stage: Stage::Query, sqlstate })?,
-        None => return Err(End::refused(connection.message(), Stage::Query)),
-    };
-    let mut columns = row.into_iter();
-    let mut next = || columns.next().flatten();
-    Ok(ServerView {
-        ssl: next().as_deref() == Some("t"),
-        version: next(),
-        cipher: next(),
-        client_dn: next(),
-        client_serial: next(),
-        issuer_dn: next(),
-        user: next(),
-    })
+    match connection.result() {
+        Some(result) => result.row().map_err(|(text, sqlstate)| End::Refused { text, stage: Stage::Query, sqlstate }),
+        None => Err(End::refused(connection.message(), Stage::Query)),
+    }
 }
 
-fn session(connection: &Connection<'_>, view: ServerView) -> Session {
+fn session(connection: &Connection<'_>, view: Option<ServerView>) -> Session {
     let tls = connection.tls();
     let attribute = |name| connection.tls_attribute(name).filter(|_| tls);
     Session {
@@ -241,7 +256,7 @@ fn session(connection: &Connection<'_>, view: ServerView) -> Session {
         cipher: attribute(c"cipher"),
         alpn: attribute(c"alpn"),
         server_certificate: connection.server_certificate().map(|der| SeenCertificate { sha256: hex(&Sha256::digest(der)) }),
-        server_view: Some(view),
+        server_view: view,
     }
 }
 

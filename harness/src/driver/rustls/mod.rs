@@ -111,6 +111,10 @@ impl Driver for RustlsDriver {
             let reason = "it connects to PostgreSQL only; use redis-rs or redis-py for Redis".to_owned();
             return Err(DriverError::Unable { driver: NAME.to_owned(), reason });
         };
+        if request.replication {
+            let reason = "tokio-postgres opens no session of streaming replication".to_owned();
+            return Err(DriverError::Unable { driver: NAME.to_owned(), reason });
+        }
         let deadline = Instant::now() + limit;
         let mut trace = Trace::start();
         let result = timeout_at(deadline, self.run(request, &mut trace)).await.ok();

@@ -72,6 +72,7 @@ mod tests {
             min_tls: None,
             max_tls: None,
             alpn: None,
+            replication: false,
         }
     }
 

@@ -64,6 +64,7 @@ fn request(address: Address, sslmode: Option<SslMode>) -> PostgresRequest {
         min_tls: None,
         max_tls: None,
         alpn: None,
+        replication: false,
     }
 }
 

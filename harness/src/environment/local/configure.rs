@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::model::connect::Password;
-use crate::model::server::{ServerConfig, ServerKey};
+use crate::model::server::{Application, ServerConfig, ServerKey};
 use crate::os::tree;
 use crate::os::user::RunAs;
 
@@ -25,6 +25,11 @@ pub trait Configurator: Send + Sync {
     /// # Errors
     /// What can't be rendered, in words: it becomes the reason of an [`EnvironmentError::Configure`](crate::environment::EnvironmentError::Configure).
     fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String>;
+
+    /// The application's user and database, as they are to be on the server.
+    fn application(&self) -> Application {
+        Application::default()
+    }
 }
 
 /// Where a server's things are.

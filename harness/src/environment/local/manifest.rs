@@ -7,7 +7,7 @@ use super::{ConfigFile, Configurator, Paths};
 use crate::deployment::{ServiceDefaults, postgres, redis_conf};
 use crate::model::connect::Password;
 use crate::model::credential::SecretFile;
-use crate::model::server::{ServerConfig, ServerKey, Service};
+use crate::model::server::{Application, ServerConfig, ServerKey, Service};
 use crate::os::user::RunAs;
 use crate::pki::{IssuedIdentity, Pki};
 
@@ -120,6 +120,10 @@ impl Configurator for ManifestConfigurator {
             Service::Postgres => self.postgres(key, config, paths),
             Service::Redis => self.redis(config, paths),
         }
+    }
+
+    fn application(&self) -> Application {
+        self.pki.manifests().application()
     }
 }
 

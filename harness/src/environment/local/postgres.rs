@@ -17,7 +17,7 @@ use crate::environment::{EnvironmentError, LogCondition, Server};
 use crate::model::connect::Password;
 use crate::model::endpoint::Address;
 use crate::model::observation::LogLine;
-use crate::model::server::{ServerConfig, ServerKey};
+use crate::model::server::{Application, ServerConfig, ServerKey};
 use crate::os::child::Child;
 use crate::os::tree;
 
@@ -54,7 +54,7 @@ impl PostgresServer {
                 place.paths.port = (shared.options.ports)(&place.paths.listen)
                     .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &place.log))?;
                 let mut written = Written::default();
-                // The application's password is set by the superuser over the private unix socket before the real rules hold.
+                // Name and password of the application are set by the superuser over the private unix socket before the real rules hold.
                 let rules = Some("local all all trust\n");
                 write(&shared, key, &place.paths, &mut written, &ServerConfig::default(), rules)
                     .map_err(|reason| Failure::new(reason, &place.log))?;
@@ -67,7 +67,7 @@ impl PostgresServer {
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
         };
         let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
-        set_password(&shared, &place).await.map_err(|reason| place.failure(&reason, 0).at_start_of(key))?;
+        prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, 0).at_start_of(key))?;
         let server = Self { shared, place, state: Mutex::new(state) };
         server.apply(&ServerConfig::default()).await?;
         Ok(server)
@@ -198,7 +198,19 @@ async fn start_once(shared: &Shared, prepared: &Prepared, place: &Place) -> Resu
     }
 }
 
-async fn set_password(shared: &Shared, place: &Place) -> Result<(), String> {
+/// Gives the prepared user and database `app` the deployment's names, and the user its password.
+async fn prepare_application(shared: &Shared, place: &Place) -> Result<(), String> {
+    let Application { user, database } = shared.options.configurator.application();
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let mut statements = Vec::new();
+    if user != "app" {
+        statements.push(format!("ALTER ROLE app RENAME TO {}", quoted(&user)));
+    }
+    if database != "app" {
+        statements.push(format!("ALTER DATABASE app RENAME TO {}", quoted(&database)));
+    }
+    // Hexadecimal digits only: nothing to quote.
+    statements.push(format!("ALTER ROLE {} PASSWORD '{}'", quoted(&user), shared.password.reveal()));
     let mut config = tokio_postgres::Config::new();
     config.host_path(&place.paths.sockets).port(place.paths.port).user("postgres").dbname("postgres");
     // A failed statement would be logged with its text.
@@ -206,8 +218,9 @@ async fn set_password(shared: &Shared, place: &Place) -> Result<(), String> {
     let set = async {
         let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
         let connection = tokio::spawn(connection);
-        // Hexadecimal digits only: nothing to quote.
-        client.batch_execute(&format!("ALTER ROLE app PASSWORD '{}'", shared.password.reveal())).await?;
+        for statement in &statements {
+            client.batch_execute(statement).await?;
+        }
         drop(client);
         let _ = connection.await;
         Ok::<(), tokio_postgres::Error>(())
@@ -216,9 +229,9 @@ async fn set_password(shared: &Shared, place: &Place) -> Result<(), String> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            Err(format!("the password of role app could not be set over its unix socket: {error}{cause}"))
+            Err(format!("role {user} could not be given its name and password over the unix socket: {error}{cause}"))
         }
-        Err(_) => Err("the password of role app could not be set over its unix socket in time".to_owned()),
+        Err(_) => Err(format!("role {user} could not be given its name and password over the unix socket in time")),
     }
 }
 

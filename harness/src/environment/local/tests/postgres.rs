@@ -298,3 +298,31 @@ fn processor_time() -> Duration {
     let time = usage.user_time() + usage.system_time();
     Duration::new(time.tv_sec().unsigned_abs(), 0) + Duration::from_micros(time.tv_usec().unsigned_abs())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn user_and_database_have_the_deployments_names() {
+    struct Shop(TestConfigurator);
+    impl Configurator for Shop {
+        fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
+            self.0.files(key, config, paths)
+        }
+
+        fn application(&self) -> crate::model::server::Application {
+            crate::model::server::Application { user: "the shop".to_owned(), database: "or\"ders".to_owned() }
+        }
+    }
+    let fixture = Fixture::with(|options, _| options.configurator = Arc::new(Shop(TestConfigurator::new())));
+    let server = fixture.environment.server(postgres_key(any_major())).await.expect("it starts");
+    let rules = ["local all all scram-sha-256".to_owned()];
+    server.apply(&ServerConfig { pg_hba: Some(rules.to_vec()), ..ServerConfig::default() }).await.expect("it reloads");
+    let Some(crate::model::endpoint::Address::Unix { directory, port }) = server.unix_socket() else { panic!("no unix socket") };
+    let mut config = tokio_postgres::Config::new();
+    config.host_path(&directory).port(port).user("the shop").dbname("or\"ders").password(server.password().reveal());
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("a session");
+    let connection = tokio::spawn(connection);
+    let row = client.query_one("SELECT rolname::text FROM pg_roles WHERE rolname IN ('app', 'the shop')", &[]).await.expect("one role");
+    assert_eq!(row.get::<_, String>(0), "the shop");
+    drop(client);
+    connection.await.expect("no panic").expect("a clean end");
+    fixture.environment.close().await;
+}
