@@ -4,5 +4,6 @@ mod bad_files;
 mod broken_environments;
 mod leaks;
 mod outcomes;
+mod schema;
 mod support;
 mod wrong_on_purpose;

@@ -22,7 +22,7 @@ use mtls_conformance::model::observation::{ClientObservation, ClientOutcome, Log
 use mtls_conformance::model::outcome::SkipReason;
 use mtls_conformance::model::refusal::{AuthRefusal, Refusal};
 use mtls_conformance::model::report::Component;
-use mtls_conformance::model::server::{ServerConfig, ServerKey, Service};
+use mtls_conformance::model::server::{Application, ServerConfig, ServerKey, Service};
 use mtls_conformance::run::material::Material;
 
 /// What the user's name makes of a connection.
@@ -284,5 +284,9 @@ impl Material for NoMaterial {
 
     fn default_host(&self, _: Service) -> String {
         "fake.example.com".to_owned()
+    }
+
+    fn application(&self) -> Application {
+        Application::default()
     }
 }
