@@ -1,6 +1,9 @@
 //! The harness's own tests that need its binary, real servers or files. One target, so that it is linked once.
 
 mod bad_files;
+mod broken_environments;
 mod leaks;
+mod outcomes;
+mod schema;
 mod support;
 mod wrong_on_purpose;

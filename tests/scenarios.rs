@@ -141,6 +141,7 @@ impl Planned {
             cache,
             own_drivers: Vec::new(),
             limits: Limits::default(),
+            start_limit: None,
             evidence: Some(repository().join("reports/evidence")),
             repro_options: String::new(),
         }

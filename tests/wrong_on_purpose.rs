@@ -6,7 +6,7 @@ use std::path::Path;
 use mtls_conformance::model::outcome::{Outcome, Witness};
 use mtls_conformance::model::report::{CaseRecord, Report};
 
-use crate::support::{harness, repository, toolchain};
+use crate::support::{harness, repository, skipped, toolchain};
 
 /// One expectation of one scenario, changed.
 struct Wrong {
@@ -151,7 +151,7 @@ fn version() -> Option<String> {
     let toolchain = toolchain();
     let version = VERSIONS.into_iter().find(|major| toolchain.postgres(*major).is_some());
     if version.is_none() {
-        eprintln!("skipped: none of PostgreSQL {VERSIONS:?} is installed; `make setup` brings them");
+        skipped(&format!("none of PostgreSQL {VERSIONS:?} is installed; `make setup` brings them"));
     }
     version.map(|major| major.to_string())
 }
@@ -192,7 +192,7 @@ fn each_wrong_expectation_fails_by_its_own_witness_and_the_right_one_passes() {
         let (right, changed) = match (of(wrong.scenario), of(&wrong.id())) {
             (Some(right), Some(changed)) => (right, changed),
             (None, None) => {
-                eprintln!("skipped {}: it is not for PostgreSQL {version}, or something is not installed", wrong.name);
+                skipped(&format!("{} is not for PostgreSQL {version}, or something is not installed", wrong.name));
                 continue;
             }
             (right, changed) => panic!("{}: {right:?} {changed:?}", wrong.name),

@@ -1,6 +1,8 @@
 //! What the tests share: the harness as a process, and waiting for conditions.
 
-use std::io::{BufRead as _, BufReader};
+pub(crate) mod fakes;
+
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,9 +32,15 @@ pub(crate) fn toolchain() -> Toolchain {
 pub(crate) fn newest_postgres() -> Option<PostgresBuild> {
     let newest = toolchain().postgres.into_iter().max_by_key(|build| build.major);
     if newest.is_none() {
-        eprintln!("skipped: no PostgreSQL is installed; `make setup` brings it");
+        skipped("no PostgreSQL is installed; `make setup` brings it");
     }
     newest
+}
+
+/// Says why a test shows nothing here, past libtest's capture: libtest itself can only say `ok`.
+pub(crate) fn skipped(reason: &str) {
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped {name}: {reason}");
 }
 
 /// A cache of the tests' own: the last run that `claims` shows must stay the user's.

@@ -88,6 +88,7 @@ impl Site {
             cache: self.cache.clone(),
             own_drivers: Vec::new(),
             limits: Limits::default(),
+            start_limit: None,
             evidence: None,
             repro_options: String::new(),
         }

@@ -143,6 +143,9 @@ pub(super) struct RunArgs {
     /// Time limit of one case in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(super) timeout: Duration,
+    /// Time limit of a server's start in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(super) start_timeout: Duration,
     /// Keep the servers running at the end, until Ctrl-C
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(super) hold: Option<Hold>,

@@ -132,14 +132,12 @@ fn driver_infos(toolchain: &Toolchain) -> Result<Vec<DriverInfo>, CliError> {
 
 pub(super) fn schema(which: SchemaKind) -> Result<Exit, CliError> {
     let schema = match which {
-        SchemaKind::Scenario => schema_for!(crate::model::scenario::Scenario),
-        SchemaKind::Report => schema_for!(crate::model::report::Report),
-        SchemaKind::Claims => schema_for!(crate::load::set::ClaimsFile),
-        SchemaKind::Credentials => schema_for!(crate::model::credential::Credentials),
-        SchemaKind::Deviations => schema_for!(crate::load::set::DeviationsFile),
+        SchemaKind::Scenario => serde_json::to_string_pretty(&schema_for!(crate::model::scenario::Scenario)),
+        SchemaKind::Report => serde_json::to_string_pretty(&report::json::schema()),
+        SchemaKind::Claims => serde_json::to_string_pretty(&schema_for!(crate::load::set::ClaimsFile)),
+        SchemaKind::Credentials => serde_json::to_string_pretty(&schema_for!(crate::model::credential::Credentials)),
+        SchemaKind::Deviations => serde_json::to_string_pretty(&schema_for!(crate::load::set::DeviationsFile)),
     };
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &schema).map_err(std::io::Error::from)?;
-    writeln!(out)?;
+    writeln!(std::io::stdout().lock(), "{}", schema.map_err(std::io::Error::from)?)?;
     Ok(Exit::Conformant)
 }

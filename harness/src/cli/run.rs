@@ -86,6 +86,7 @@ async fn carry_out(
         cache: cache_directory()?,
         own_drivers: args.exec_driver.clone(),
         limits: Limits { case: args.timeout, ..Limits::default() },
+        start_limit: Some(args.start_timeout),
         evidence: Some(args.evidence.clone()),
         repro_options: repro_options(args),
     };

@@ -3,7 +3,7 @@
 pub mod local;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +53,27 @@ pub enum EnvironmentError {
     /// Something around the servers.
     #[error("{0}")]
     Other(String),
+}
+
+impl EnvironmentError {
+    /// The log that tells more; `None` where there is none.
+    #[must_use]
+    pub fn log(&self) -> Option<&Path> {
+        match self {
+            Self::Start { log, .. } | Self::Configure { log, .. } | Self::Lost { log, .. } => Some(log),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// The same error with its log in another place.
+    #[must_use]
+    pub fn with_log_at(mut self, place: PathBuf) -> Self {
+        match &mut self {
+            Self::Start { log, .. } | Self::Configure { log, .. } | Self::Lost { log, .. } => *log = place,
+            Self::Other(_) => {}
+        }
+        self
+    }
 }
 
 /// The log lines that a case waits for.

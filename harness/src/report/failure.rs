@@ -11,6 +11,10 @@ use crate::model::wire::WireTrace;
 const TEXT: usize = 240;
 /// Log lines of one connection.
 const LOG_LINES: usize = 3;
+/// Lines of one error: it quotes the last lines of a log, and its end names that log.
+const ERROR_LINES: usize = 16;
+/// Characters of one line of an error: it begins with the whole command that failed.
+const ERROR_TEXT: usize = 1000;
 /// Mismatches of one case.
 const MISMATCHES: usize = 8;
 
@@ -51,7 +55,7 @@ pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
             lines.push((Part::Observed, "  observed  what the document says: narrow or remove the deviation".to_owned()));
         }
         Outcome::Errored(text) | Outcome::TimedOut(text) => {
-            lines.extend(text.lines().take(LOG_LINES * 2).map(|line| (Part::Observed, format!("  {}", clip(line, TEXT)))));
+            lines.extend(text.lines().take(ERROR_LINES).map(|line| (Part::Observed, format!("  {}", clip(line, ERROR_TEXT)))));
         }
     }
     if let Some(evidence) = &case.evidence {

@@ -4,5 +4,6 @@ mod control;
 pub mod event;
 pub mod execute;
 pub mod fold;
+mod keep;
 pub mod material;
 pub mod schedule;

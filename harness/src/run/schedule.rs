@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::control::Controls;
 use super::event::Event;
 use super::execute::Workshop;
+use super::keep;
 use crate::environment::{Environment, Server};
 use crate::model::case::Case;
 use crate::model::outcome::{Outcome, SkipReason};
@@ -126,6 +127,7 @@ impl Shared {
                 server
             }
             Err(error) => {
+                let error = keep::log(self.workshop.evidence.as_deref(), key, error);
                 self.end_all(&all, &Outcome::Errored(error.to_string()));
                 return;
             }
@@ -141,6 +143,10 @@ impl Shared {
             return;
         }
         if let Err(error) = server.apply(config).await {
+            let error = match cases.first() {
+                Some(case) => keep::log(self.workshop.evidence.as_deref(), case.key, error),
+                None => error,
+            };
             self.end_all(&cases, &Outcome::Errored(error.to_string()));
             return;
         }

@@ -7,6 +7,7 @@ mod material;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -83,8 +84,10 @@ pub struct SessionOptions {
     pub cache: PathBuf,
     /// The user's own drivers.
     pub own_drivers: Vec<OwnDriver>,
-    /// Time limits.
+    /// Time limits of a case.
     pub limits: Limits,
+    /// How long a server may take to start; `None` leaves it to the environment.
+    pub start_limit: Option<Duration>,
     /// Where evidence of failed cases goes; `None` keeps none.
     pub evidence: Option<PathBuf>,
     /// What stands after `mtls-conformance run ID` to repeat a case in the same environment.
@@ -102,7 +105,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts the drivers that the cases need. Credentials that can't be made ([`check`]) become errors of their cases. Must be called in the tokio runtime that will run them.
+    /// Starts the drivers that the cases need. Credentials that can't be made ([`check`]) become errors of their cases. Must be called in
+    /// the tokio runtime that will run them.
     ///
     /// # Errors
     /// [`SessionError`].
@@ -110,7 +114,8 @@ impl Session {
         let directory = RunDir::create(Some(&options.harness)).map_err(|error| SessionError(error.to_string()))?;
         let pki = Arc::new(Pki::new(options.manifests, options.credentials, directory.path().join("pki"), RunAs::unprivileged()));
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
-        let local = LocalOptions::new(options.toolchain.clone(), directory.path(), options.cache, configurator);
+        let mut local = LocalOptions::new(options.toolchain.clone(), directory.path(), options.cache, configurator);
+        local.start_limit = options.start_limit.unwrap_or(local.start_limit);
         let environment = Arc::new(LocalEnvironment::new(local).map_err(|error| SessionError(error.to_string()))?);
         let needed: BTreeSet<String> =
             cases.iter().filter(|case| case.skip.is_none()).flat_map(|case| driver_names(case)).map(str::to_owned).collect();

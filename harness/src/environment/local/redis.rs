@@ -102,7 +102,8 @@ async fn start_once(shared: &Shared, program: &Tool, place: &Place) -> Result<Ch
             let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
             // Written by the process itself, so it is all there now; the tailer may be some lines behind.
             let said = [tail_since(&place.log, before.0, 8), tail_since(&place.output, before.1, 8)].join("\n");
-            let failure = |what: String| Failure::new(format!("{what}; its last lines: {}", said.trim()), &place.log);
+            let log = if length(&place.log) > before.0 { &place.log } else { &place.output };
+            let failure = |what: String| Failure::new(format!("{what}; its last lines: {}", said.trim()), log);
             if said.contains("Address already in use") {
                 return Err(StartError::PortTaken(failure(format!("port {} is taken (`{command}`)", paths.port))));
             }

@@ -1,0 +1,417 @@
+//! Every outcome that a case can have and every exit code, driven by fakes; where an exit code needs no server, by the binary itself.
+//! (Those that need real ones: 1 in `wrong_on_purpose`, 3 in `broken_environments`, 5 in `leaks`.)
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use mtls_conformance::driver::Driver;
+use mtls_conformance::environment::EnvironmentError;
+use mtls_conformance::load::{Catalogue, ScenarioSet, expand};
+use mtls_conformance::model::case::Case;
+use mtls_conformance::model::claim::Verdict;
+use mtls_conformance::model::outcome::{Outcome, OutcomeKind, SkipReason, Witness};
+use mtls_conformance::model::report::{CaseRecord, EnvironmentRecord, Summary};
+use mtls_conformance::report::standing::Standing;
+use mtls_conformance::run::event::Event;
+use mtls_conformance::run::execute::{Limits, Workshop};
+use mtls_conformance::run::fold::Fold;
+use mtls_conformance::run::schedule::{Pace, run};
+
+use crate::support::fakes::{DRIVER, FakeDriver, FakeEnvironment, NoMaterial, driver_info};
+use crate::support::harness;
+
+/// A set with one scenario, and what runs it.
+struct World {
+    set: ScenarioSet,
+    cases: Vec<Arc<Case>>,
+    environment: FakeEnvironment,
+    drivers: bool,
+    limits: Limits,
+    pace: Pace,
+    gate: watch::Sender<bool>,
+    interrupt: watch::Sender<bool>,
+}
+
+/// What came of a run.
+struct Ran {
+    records: BTreeMap<String, CaseRecord>,
+    summary: Summary,
+    standing: Standing,
+}
+
+const CLAIMS: &str = "claims:\n  - {id: rule.one, statement: One., document: guide.md, section: Rules, subject: [postgres]}\n";
+
+impl World {
+    /// `scenario` is what follows the deployment in the file; `deviations` the whole file.
+    fn new(scenario: &str, deviations: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |file: &str, text: &str| std::fs::write(directory.path().join(file), text).expect("writes");
+        std::fs::create_dir(directory.path().join("fake")).expect("makes");
+        write("claims.yaml", CLAIMS);
+        write("fake/case.yaml", &format!("id: fake/case\ntitle: Fake\nclaims: [rule.one]\ndeployment: documented\n{scenario}"));
+        if !deviations.is_empty() {
+            write("deviations.yaml", deviations);
+        }
+        let set = ScenarioSet::load(&[directory.path().to_path_buf()]).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let catalogue = Catalogue { drivers: vec![driver_info()], postgres: vec![15, 16, 17, 18] };
+        let cases = expand(&set, &catalogue).unwrap_or_else(|errors| panic!("{errors:?}"));
+        Self {
+            set,
+            cases: cases.into_iter().map(Arc::new).collect(),
+            environment: FakeEnvironment::default(),
+            drivers: true,
+            limits: Limits::default(),
+            pace: Pace { jobs: 4, fail_fast: false },
+            gate: watch::Sender::new(false),
+            interrupt: watch::Sender::new(false),
+        }
+    }
+
+    /// One case a user, on PostgreSQL 17, each expecting to be a session in plaintext; see [`Act`](crate::support::fakes).
+    fn of_users(users: &str) -> Self {
+        let scenario = format!(
+            "postgres: [17]\nmatrix:\n  driver: [{DRIVER}]\n  user: [{users}]\nsteps:\n  - connect: {{user: \"${{user}}\", identity: none, trust: none}}\n    \
+             expect:\n      - session: {{tls: false, user: \"${{user}}\"}}\n        wire: [connect, authenticated]\n"
+        );
+        Self::new(&scenario, "")
+    }
+
+    async fn run(self) -> Ran {
+        self.run_while(|_, _, _| {}).await
+    }
+
+    /// Runs, and shows every event to `watcher` with the gate and the interruption.
+    async fn run_while(self, mut watcher: impl FnMut(&Event, &watch::Sender<bool>, &watch::Sender<bool>)) -> Ran {
+        let driver: Arc<dyn Driver> = Arc::new(FakeDriver::new(self.gate.subscribe()));
+        let workshop = Arc::new(Workshop {
+            drivers: if self.drivers { HashMap::from([(DRIVER.to_owned(), driver)]) } else { HashMap::new() },
+            material: Arc::new(NoMaterial),
+            openssl: None,
+            limits: self.limits,
+            evidence: None,
+            repro_options: String::new(),
+        });
+        let record = EnvironmentRecord {
+            name: "fake".to_owned(),
+            harness: String::new(),
+            platform: String::new(),
+            cpus: 1,
+            real_subjects: vec![mtls_conformance::model::claim::Subject::Postgres],
+            components: Vec::new(),
+            drivers: Vec::new(),
+        };
+        let planned = self.cases.len();
+        let mut fold = Fold::new(&self.set.claims, &self.cases, record, Vec::new(), Instant::now()).expect("a fold");
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let mut records = BTreeMap::new();
+        let interrupted = self.interrupt.subscribe();
+        let telling = async {
+            while let Some(event) = events.recv().await {
+                watcher(&event, &self.gate, &self.interrupt);
+                match event {
+                    Event::CaseFinished(record) => {
+                        fold.add(&record);
+                        let id = record.id.clone();
+                        assert!(records.insert(id.clone(), *record).is_none(), "{id} ended twice");
+                    }
+                    Event::Problem(problem) => fold.problem(problem),
+                    _ => {}
+                }
+            }
+        };
+        tokio::join!(run(self.cases, Arc::new(self.environment), workshop, self.pace, sender, interrupted), telling);
+        assert_eq!(records.len(), planned, "every case ends, and once");
+        let summary = fold.finish().expect("a summary");
+        let standing = Standing::of(&summary, *self.interrupt.borrow());
+        Ran { records, summary, standing }
+    }
+}
+
+impl Ran {
+    /// The outcome of the only case whose id holds this text.
+    fn outcome(&self, part: &str) -> &Outcome {
+        let mut found = self.records.iter().filter(|(id, _)| id.contains(part));
+        let (Some((_, record)), None) = (found.next(), found.next()) else { panic!("{part}: {:?}", self.records.keys()) };
+        &record.outcome
+    }
+
+    fn count(&self, kind: OutcomeKind) -> usize {
+        self.summary.totals.outcomes[&kind]
+    }
+
+    fn errored(&self, part: &str) -> &str {
+        match self.outcome(part) {
+            Outcome::Errored(message) => message,
+            other => panic!("{part}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_case_passes_when_all_witnesses_saw_what_was_expected() {
+    let ran = World::of_users("app").run().await;
+    assert_eq!(ran.outcome("user=app"), &Outcome::Pass);
+    assert_eq!((ran.standing, ran.summary.claims[0].verdict), (Standing::Conformant, Verdict::Confirmed));
+    assert_eq!(ran.summary.totals.connections, 1);
+}
+
+#[tokio::test]
+async fn a_case_fails_by_the_witnesses_that_saw_something_else() {
+    let ran = World::of_users("app, refused").run().await;
+    let Outcome::Fail(mismatches) = ran.outcome("user=refused") else { panic!("{:?}", ran.outcome("user=refused")) };
+    let witnesses: Vec<Witness> = mismatches.iter().map(|mismatch| mismatch.witness).collect();
+    assert_eq!(witnesses, [Witness::Client, Witness::Wire]);
+    assert_eq!(ran.outcome("user=app"), &Outcome::Pass);
+    assert_eq!((ran.standing, ran.summary.claims[0].verdict), (Standing::NotConformant, Verdict::Refuted));
+}
+
+/// A scenario that expects a plaintext session of `refused`, with a deviation that says `observed`.
+fn deviating(users: &str, observed: &str) -> World {
+    let scenario = format!(
+        "postgres: [17]\nmatrix:\n  driver: [{DRIVER}]\n  user: [{users}]\ncontrol:\n  - connect: {{user: app}}\nsteps:\n  \
+         - connect: {{user: \"${{user}}\", identity: none, trust: none}}\n    expect:\n      - session: {{tls: false}}\n"
+    );
+    let deviation = format!(
+        "deviations:\n  - id: known\n    cases: [\"fake/case:*\"]\n    observed: {observed}\n    refutes: [rule.one]\n    summary: it is refused\n    \
+         reason: made so\n    reference: none\n    review: 2999-01-01\n"
+    );
+    World::new(&scenario, &deviation)
+}
+
+#[tokio::test]
+async fn a_known_deviation_seen_as_described_deviates_and_refutes_its_claim() {
+    let ran = deviating("refused", "{refused: {auth: no-hba-entry}}").run().await;
+    assert_eq!(ran.outcome("user=refused"), &Outcome::Deviates { deviation: "known".to_owned() });
+    assert_eq!((ran.standing, ran.summary.claims[0].verdict), (Standing::Conformant, Verdict::Refuted));
+}
+
+#[tokio::test]
+async fn a_known_deviation_seen_differently_fails() {
+    let ran = deviating("refused", "{refused: {auth: hba-reject}}").run().await;
+    assert_eq!(ran.outcome("user=refused").kind(), OutcomeKind::Fail);
+    assert_eq!(ran.standing, Standing::NotConformant);
+}
+
+#[tokio::test]
+async fn a_known_deviation_that_passes_is_an_unexpected_pass() {
+    let ran = deviating("app", "{refused: {auth: no-hba-entry}}").run().await;
+    assert_eq!(ran.outcome("user=app"), &Outcome::UnexpectedPass { deviation: "known".to_owned() });
+    assert_eq!(ran.standing, Standing::NotConformant);
+}
+
+#[tokio::test]
+async fn a_driver_that_fails_or_panics_makes_the_case_errored_and_never_loses_it() {
+    let ran = World::of_users("app, breaks, panics").run().await;
+    assert!(ran.errored("user=breaks").contains("its log: fake.log"), "{}", ran.errored("user=breaks"));
+    assert!(ran.errored("user=panics").contains("the harness itself failed"), "{}", ran.errored("user=panics"));
+    assert_eq!(ran.outcome("user=app"), &Outcome::Pass);
+    assert_eq!((ran.standing, ran.count(OutcomeKind::Errored)), (Standing::Errored, 2));
+}
+
+#[tokio::test]
+async fn a_case_that_does_not_end_times_out_with_what_it_was_doing() {
+    let mut world = World::of_users("hangs");
+    world.limits.case = Duration::from_millis(300);
+    let ran = world.run().await;
+    let Outcome::TimedOut(message) = ran.outcome("user=hangs") else { panic!("{:?}", ran.outcome("user=hangs")) };
+    assert!(message.contains("300ms") && message.contains("0 of 1 steps"), "{message}");
+    assert_eq!((ran.standing, ran.summary.claims[0].verdict), (Standing::Errored, Verdict::NotExercised));
+}
+
+/// A scenario in which `refused` is refused as expected; `control` is the user of its positive control.
+fn refused_with_control(control: &str) -> World {
+    let scenario = format!(
+        "postgres: [17]\nmatrix: {{driver: [{DRIVER}]}}\ncontrol:\n  - connect: {{user: {control}}}\nsteps:\n  \
+         - connect: {{user: refused, identity: none, trust: none}}\n    expect:\n      - refused: {{auth: no-hba-entry}}\n        \
+         server_log: no pg_hba.conf entry\n        wire: [connect, auth-refused]\n"
+    );
+    World::new(&scenario, "")
+}
+
+#[tokio::test]
+async fn a_refusal_with_a_good_control_passes_and_names_it() {
+    let ran = refused_with_control("app").run().await;
+    assert_eq!(ran.outcome("fake/case"), &Outcome::Pass);
+    let record = ran.records.values().next().expect("a record");
+    assert_eq!((record.control.as_deref(), record.connections), (Some("connected with user=\"app\""), 2));
+}
+
+#[tokio::test]
+async fn a_refusal_whose_control_fails_is_errored_and_never_passes() {
+    for (control, reason) in [("breaks", "it fell over"), ("unable", "it never learnt that")] {
+        let ran = refused_with_control(control).run().await;
+        let message = ran.errored("fake/case");
+        assert!(message.contains("its positive control failed") && message.contains(reason), "{message}");
+        assert_eq!(ran.standing, Standing::Errored);
+    }
+    // The same user in another database is refused too.
+    let scenario = format!(
+        "postgres: [17]\nmatrix: {{driver: [{DRIVER}]}}\ncontrol:\n  - connect: {{database: other}}\nsteps:\n  \
+         - connect: {{user: refused, identity: none, trust: none}}\n    expect:\n      - refused: {{auth: no-hba-entry}}\n"
+    );
+    let ran = World::new(&scenario, "").run().await;
+    assert!(ran.errored("fake/case").contains("it was refused too (auth: no-hba-entry)"), "{}", ran.errored("fake/case"));
+}
+
+/// One case a version of PostgreSQL.
+fn of_versions() -> World {
+    let scenario = format!(
+        "matrix: {{driver: [{DRIVER}]}}\nsteps:\n  - connect: {{identity: none, trust: none}}\n    expect:\n      - session: {{tls: false}}\n"
+    );
+    World::new(&scenario, "")
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_or_takes_no_configuration_makes_its_cases_errored_with_the_place_of_its_log() {
+    let mut world = of_versions();
+    let (server, log) = ("postgres-16".to_owned(), "/run/16/server.log".into());
+    world.environment.broken.insert(16, EnvironmentError::Start { server, reason: "it ended early".to_owned(), log });
+    let (server, log) = ("postgres-17".to_owned(), "/run/17/server.log".into());
+    world.environment.stubborn.insert(17, EnvironmentError::Configure { server, reason: "a bad line".to_owned(), log });
+    let ran = world.run().await;
+    assert_eq!(ran.errored("postgres=16"), "postgres-16 did not start: it ended early; its log: /run/16/server.log");
+    assert_eq!(ran.errored("postgres=17"), "postgres-17 did not take its configuration: a bad line; its log: /run/17/server.log");
+    assert_eq!((ran.count(OutcomeKind::Pass), ran.count(OutcomeKind::Errored)), (2, 2));
+    assert_eq!(ran.standing, Standing::Errored);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_skipped_with_its_reason() {
+    let mut world = of_versions();
+    world.environment.unable.insert(16, SkipReason::ServerMissing("PostgreSQL 16 is not installed".to_owned()));
+    let missing = SkipReason::DriverMissing("driver fake is not installed".to_owned());
+    for case in &mut world.cases {
+        let case = Arc::make_mut(case);
+        case.skip = (case.key.version == Some(17)).then(|| missing.clone());
+    }
+    let ran = world.run().await;
+    assert_eq!(ran.outcome("postgres=16"), &Outcome::Skipped(SkipReason::ServerMissing("PostgreSQL 16 is not installed".to_owned())));
+    assert_eq!(ran.outcome("postgres=17"), &Outcome::Skipped(missing));
+    assert_eq!((ran.standing, ran.count(OutcomeKind::Skipped)), (Standing::Conformant, 2));
+}
+
+#[tokio::test]
+async fn what_driver_machine_or_environment_can_not_do_is_skipped_with_its_reason() {
+    let scenario = format!(
+        "postgres: [17]\nmatrix:\n  driver: [{DRIVER}]\n  user: [app, unable]\n  source: [127.0.0.9, \"::1\"]\n  transport: [tcp, unix]\n\
+         exclude:\n  - {{user: unable, source: \"::1\"}}\n  - {{source: \"::1\", transport: unix}}\nsteps:\n  \
+         - connect: {{user: \"${{user}}\", source: \"${{source}}\", transport: \"${{transport}}\", identity: none, trust: none}}\n    \
+         expect:\n      - session: {{tls: false}}\n"
+    );
+    let ran = World::new(&scenario, "").run().await;
+    let reason = |part: &str| match ran.outcome(part) {
+        Outcome::Skipped(reason) => reason.clone(),
+        other => panic!("{part}: {other:?}"),
+    };
+    assert_eq!(ran.outcome("user=app,source=127.0.0.9,transport=tcp"), &Outcome::Pass);
+    assert!(matches!(reason("user=unable,source=127.0.0.9,transport=tcp"), SkipReason::DriverUnable(_)));
+    assert!(matches!(reason("source=::1"), SkipReason::MachineLacks(_)));
+    assert!(matches!(reason("user=app,source=127.0.0.9,transport=unix"), SkipReason::EnvironmentUnable(_)));
+}
+
+#[tokio::test]
+async fn a_run_in_which_all_is_skipped_ran_nothing() {
+    let mut world = of_versions();
+    world.drivers = false;
+    let ran = world.run().await;
+    assert!(matches!(ran.outcome("postgres=15"), Outcome::Skipped(SkipReason::DriverMissing(_))));
+    assert_eq!((ran.standing, ran.count(OutcomeKind::Skipped)), (Standing::NothingRan, 4));
+}
+
+#[tokio::test]
+async fn fail_fast_begins_no_further_case_after_the_first_failure() {
+    let scenario = format!(
+        "postgres: [17]\nmatrix:\n  driver: [{DRIVER}]\n  number: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\nsteps:\n  \
+         - connect: {{user: refused, identity: none, trust: none}}\n    expect:\n      - session: {{tls: false}}\n"
+    );
+    let mut world = World::new(&scenario, "");
+    world.pace = Pace { jobs: 1, fail_fast: true };
+    let ran = world.run().await;
+    let skipped = ran.records.values().filter(|record| record.outcome == Outcome::Skipped(SkipReason::FailFast)).count();
+    // One more may have begun while the first was told.
+    assert!((1..=2).contains(&ran.count(OutcomeKind::Fail)) && skipped >= 8, "{:?}", ran.summary.totals.outcomes);
+    assert_eq!(ran.standing, Standing::NotConformant);
+}
+
+#[tokio::test]
+async fn an_interrupted_run_ends_the_cases_that_have_begun_and_skips_the_others() {
+    let scenario = format!(
+        "postgres: [17]\nmatrix:\n  driver: [{DRIVER}]\n  number: [1, 2, 3, 4, 5]\nsteps:\n  \
+         - connect: {{user: waits, identity: none, trust: none}}\n    expect:\n      - session: {{tls: false}}\n"
+    );
+    let mut world = World::new(&scenario, "");
+    world.pace = Pace { jobs: 2, fail_fast: false };
+    let mut begun = 0;
+    let ran = world
+        .run_while(move |event, gate, interrupt| {
+            begun += usize::from(matches!(event, Event::CaseStarted { .. }));
+            if begun == 2 {
+                interrupt.send_replace(true);
+                gate.send_replace(true);
+            }
+        })
+        .await;
+    let skipped = ran.records.values().filter(|record| record.outcome == Outcome::Skipped(SkipReason::Interrupted)).count();
+    assert_eq!((ran.count(OutcomeKind::Pass), skipped), (2, 3));
+    assert_eq!(ran.standing, Standing::Interrupted);
+}
+
+/// Exit code, standard output and standard error of the binary.
+fn harness_says(directory: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = harness(directory, args).output().expect("the harness runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().expect("a code"), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn bad_usage_and_bad_files_end_with_2_and_say_what_is_wrong() {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir_all(directory.path().join("set/mine")).expect("makes");
+    std::fs::write(directory.path().join("set/mine/case.yaml"), "id: mine/case\ntitle: Mine\nclaim: [a]\n").expect("writes");
+    let table: [(&[&str], &str); 8] = [
+        (&["run", "--no-such-option"], "--no-such-option"),
+        (&["run", "--partition", "5/4"], "I from 1 to N"),
+        (&["run", "--timeout", "0"], "expected seconds"),
+        (&["run", "--report", "pdf=x"], "pdf"),
+        (&["run", "--scenarios", "nowhere"], "nowhere: is no directory of scenarios"),
+        (&["run", "--scenarios", "set"], "set/mine/case.yaml:3:1: unknown field `claim`"),
+        (&["run", "--manifests", "nowhere"], "nowhere"),
+        (&["run", "postgres/{"], "is no valid pattern"),
+    ];
+    for (args, expected) in table {
+        let (code, stdout, stderr) = harness_says(directory.path(), args);
+        assert_eq!(code, 2, "{args:?}: {stderr}");
+        assert!(stderr.contains(expected), "{args:?}: {stderr}");
+        assert_eq!(stdout, "", "{args:?}: what is wrong is no output");
+    }
+}
+
+#[test]
+fn a_run_of_nothing_ends_with_4() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for args in [&["run", "postgres/no-such-scenario"][..], &["list", "postgres/no-such-scenario"]] {
+        let (code, _, stderr) = harness_says(directory.path(), args);
+        assert_eq!(code, 4, "{stderr}");
+        assert!(stderr.contains("no case matches"), "{stderr}");
+    }
+    // A toolchain without any client library: all cases of this client are skipped.
+    let empty = directory.path().display().to_string();
+    let (code, _, stderr) =
+        harness_says(directory.path(), &["run", "postgres/unset", "--driver", "libpq-psycopg2-2.9.10", "--toolchain", &empty]);
+    assert_eq!(code, 4, "{stderr}");
+    assert!(stderr.contains("nothing ran: ") && stderr.contains("driver libpq-psycopg2-2.9.10 is not installed"), "{stderr}");
+}
+
+#[test]
+fn what_needs_no_server_ends_with_0_and_writes_to_standard_output() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for args in [&["list"][..], &["list", "--cases", "redis/*"], &["claims"], &["schema", "report"], &["--help"], &["--version"]] {
+        let (code, stdout, stderr) = harness_says(directory.path(), args);
+        assert_eq!(code, 0, "{args:?}: {stderr}");
+        assert!(!stdout.is_empty(), "{args:?}");
+    }
+}
