@@ -36,9 +36,9 @@ test: ## Set up, build and run all tests, the scenarios among them
 	@$(call beside_setup,$(CARGO) test --release --locked --workspace --no-run)
 	@$(CARGO) test --release --locked --workspace $(ARGS)
 
-bench: ## Set up, build and measure: cases a second, server start, connections beside pgbench
+bench: ## Set up, build and measure: cases a second, server start, connections beside pgbench (ARGS=--quick for less)
 	@$(call beside_setup,$(CARGO) bench --locked --workspace --no-run)
-	@$(CARGO) bench --locked --workspace $(ARGS)
+	@$(CARGO) bench --locked --workspace -- $(ARGS)
 
 lint: ## Formatting, clippy, shell and Python scripts, licences, advisories, banned and yanked crates
 	@$(SETUP) compiler

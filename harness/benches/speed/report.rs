@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mtls_conformance::environment::Environment as _;
+use mtls_conformance::model::observation::Phases;
 use mtls_conformance::model::report::Component;
 use mtls_conformance::report::tables::Rows;
 use serde::Serialize;
@@ -20,7 +21,7 @@ use crate::throughput::Throughput;
 const SCHEMA_VERSION: u32 = 1;
 
 /// Columns of a table; every row fits.
-pub(crate) const WIDTH: u16 = 140;
+pub(crate) const WIDTH: u16 = 170;
 
 /// Where and when.
 #[derive(Debug, Serialize)]
@@ -179,6 +180,7 @@ fn situation(measured: &Measured) -> String {
             number(client.connect_p50_ms(), 2),
             number(median(&client.connect_means_ms), 2),
             number(median(&client.whole_means_ms), 2),
+            phases(client),
             beside.as_ref().map(|beside| beside.yardstick.name.clone()).unwrap_or_default(),
             number(beside.as_ref().map(|beside| beside.connect), 2),
             number(beside.as_ref().map(|beside| beside.whole), 2),
@@ -186,7 +188,7 @@ fn situation(measured: &Measured) -> String {
         ]
     };
     let table = Rows {
-        head: vec!["client", "connect p50 ms", "connect mean ms", "whole call ms", "beside", "connect", "whole", "goal"],
+        head: vec!["client", "connect p50 ms", "connect mean ms", "whole call ms", PHASES, "beside", "connect", "whole", "goal"],
         rows: measured.clients.iter().map(row).collect(),
         numbers_from: 1,
         omitted: 0,
@@ -200,6 +202,16 @@ fn situation(measured: &Measured) -> String {
     )
 }
 
+/// The head of [`phases`].
+const PHASES: &str = "tcp/ask/tls/auth p50";
+
+/// The medians of the phases in milliseconds: what the server needs is in all clients' alike.
+fn phases(client: &Client) -> String {
+    let phases: [fn(&Phases) -> Option<u64>; 4] =
+        [|phases| phases.tcp_ns, |phases| phases.sslrequest_ns, |phases| phases.tls_ns, |phases| phases.auth_ns];
+    phases.map(|phase| number(client.phase_p50_ms(phase), 2)).join("/")
+}
+
 /// What the numbers are, and who is behind the clients' names.
 fn explanation(measured: &[Measured]) -> Option<String> {
     let clients = measured.iter().flat_map(|measured| &measured.clients).filter(|client| client.kind != Kind::Pgbench);
@@ -207,7 +219,8 @@ fn explanation(measured: &[Measured]) -> Option<String> {
     let versions: Vec<String> = versions.into_iter().map(|(name, version)| format!("{name}: {version}")).collect();
     let text = "Means are medians over the rounds. Ratios are medians of the ratios within each round, of the rounds' medians, and beside \
                 pgbench, which tells only those, of their means. pgbench's connection time holds the \
-                closing too. The whole call is connecting, the same query, closing; our libpq driver's also the pipe to its child.";
+                closing too. The whole call is connecting, the same query, closing; our libpq driver's also the pipe to its child. `ask` is \
+                SSLRequest with the server's fork, which direct negotiation has in its handshake.";
     (!measured.is_empty()).then(|| format!("{text}\n{}", versions.join("\n")))
 }
 
