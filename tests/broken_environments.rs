@@ -11,7 +11,7 @@ use mtls_conformance::model::outcome::{Outcome, OutcomeKind};
 use mtls_conformance::model::report::Report;
 use mtls_conformance::os::toolchain::Toolchain;
 
-use crate::support::{harness, newest_postgres, skipped};
+use crate::support::{harness, newest_postgres, skipped, toolchain};
 
 /// A toolchain with one PostgreSQL of a major version that no distribution here has: its programs are scripts.
 struct Broken {
@@ -52,7 +52,7 @@ impl Broken {
     /// real one's folder.
     fn around_real(serving: &str) -> Option<Self> {
         let broken = Self::new("")?;
-        let Some(build) = newest_postgres().filter(|build| build.major == broken.major) else {
+        let Some(build) = toolchain().postgres(broken.major).cloned() else {
             skipped("the toolchain has no PostgreSQL of its own; `make setup` brings it");
             return None;
         };
