@@ -33,9 +33,6 @@ use crate::session::{self, Session, SessionOptions};
 /// The last run's summary, in the cache directory: what `claims` shows.
 pub(super) const LAST_RUN: &str = "last-run.json";
 
-/// [`Exit::Interrupted`], for the way out that runs no destructor.
-const EXIT_INTERRUPTED: i32 = 5;
-
 pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let set = scenario_set(&args.set)?;
@@ -190,7 +187,7 @@ fn interruption() -> watch::Receiver<bool> {
                 _ = terminate.recv() => {}
             }
             if sender.send_replace(true) {
-                std::process::exit(EXIT_INTERRUPTED);
+                std::process::exit(i32::from(Exit::Interrupted.code()));
             }
             let _ = writeln!(std::io::stderr(), "interrupted: ending the cases that have begun; once more to leave at once");
         }

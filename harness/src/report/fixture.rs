@@ -1,7 +1,9 @@
 //! A small hand-built run with a case of every outcome, for the tests of reporters.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
+use super::spool::{Spool, SpooledCases};
 use crate::check::latency::Latencies;
 use crate::model::claim::{Subject, Verdict};
 use crate::model::connect::TlsVersion;
@@ -14,6 +16,7 @@ use crate::model::report::{
 };
 use crate::model::server::Service;
 use crate::model::wire::{WireConnection, WireEvent, WireTrace};
+use crate::os::redact::Redactor;
 use crate::run::event::Event;
 
 pub(crate) const STARTED: &str = "2026-11-24T08:00:00Z";
@@ -242,4 +245,15 @@ pub(crate) fn events() -> Vec<Event> {
     events.extend(summary().problems.into_iter().map(Event::Problem));
     events.push(Event::RunFinished(Box::new(summary())));
     events
+}
+
+/// What a report's `write` makes of these cases and of [`summary`].
+pub(crate) fn written(cases: &[CaseRecord], write: fn(&mut dyn Write, &Summary, SpooledCases<'_>) -> io::Result<()>) -> String {
+    let mut spool = Spool::create(Redactor::default()).expect("makes a file");
+    for case in cases {
+        spool.push(case).expect("spools");
+    }
+    let mut out = Vec::new();
+    write(&mut out, &summary(), spool.cases().expect("flushes")).expect("writes");
+    String::from_utf8(out).expect("is text")
 }

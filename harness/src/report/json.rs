@@ -82,18 +82,10 @@ mod tests {
 
     use super::*;
     use crate::model::report::CaseRecord;
-    use crate::os::redact::Redactor;
     use crate::report::fixture;
-    use crate::report::spool::Spool;
 
     fn written(cases: &[CaseRecord]) -> String {
-        let mut spool = Spool::create(Redactor::default()).expect("makes a file");
-        for case in cases {
-            spool.push(case).expect("spools");
-        }
-        let mut out = Vec::new();
-        write(&mut out, &fixture::summary(), spool.cases().expect("flushes")).expect("writes");
-        String::from_utf8(out).expect("is text")
+        fixture::written(cases, write)
     }
 
     #[test]
