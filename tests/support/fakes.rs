@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use mtls_conformance::driver::{Driver, DriverError};
-use mtls_conformance::environment::{Environment, EnvironmentError, LogCondition, Server};
+use mtls_conformance::environment::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, LogCondition, Server};
 use mtls_conformance::model::claim::Subject;
 use mtls_conformance::model::connect::{ClientFiles, ConnectRequest, Password};
 use mtls_conformance::model::driver::{DriverInfo, Family};
@@ -224,6 +224,14 @@ impl Server for FakeServer {
     fn log_path(&self) -> PathBuf {
         PathBuf::from("/nonexistent/fake.log")
     }
+
+    fn log_mark(&self) -> u64 {
+        0
+    }
+
+    async fn says_since(&self, _: u64, _: LogCondition<'_>, _: Duration) -> Vec<LogLine> {
+        Vec::new()
+    }
 }
 
 /// Fake servers, one for each version of PostgreSQL that is asked for.
@@ -261,6 +269,14 @@ impl Environment for FakeEnvironment {
             Some(error) => Err(error.clone()),
             None => Ok(Arc::new(FakeServer::start(self.stubborn.get(&version).cloned()))),
         }
+    }
+
+    async fn install(&self, options: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError> {
+        Err(EnvironmentError::Other(format!("there is no installation of a fake {}", options.key)))
+    }
+
+    async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError> {
+        Err(EnvironmentError::Other(format!("there is no gateway in front of a fake {key}")))
     }
 
     async fn close(&self) {}

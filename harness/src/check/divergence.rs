@@ -208,6 +208,7 @@ mod tests {
             outcome,
             claims: vec![],
             steps: vec![StepRecord { expected: serde_json::Value::Null, observed, output: None }],
+            timeline: None,
             client: None,
             phases: None,
             connections: 1,

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 use crate::model::connect::ConnectRequest;
 use crate::model::driver::DriverInfo;
-use crate::model::observation::ClientObservation;
+use crate::model::observation::{ClientObservation, Refused};
 
 /// A client could not be used at all: nothing is known about the server.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +66,47 @@ pub trait Driver: Send + Sync {
     /// [`DriverError`] if the client itself failed.
     async fn connect(&self, request: &ConnectRequest, limit: Duration) -> Result<ClientObservation, DriverError>;
 
+    /// Makes one connection, asks the server for its view of the session, and keeps it. `limit` bounds the whole call.
+    ///
+    /// # Errors
+    /// [`DriverError`] if the client itself failed; [`DriverError::Unable`] if it can't keep sessions.
+    async fn open(&self, request: &ConnectRequest, limit: Duration) -> Result<Opened, DriverError> {
+        let _ = (request, limit);
+        Err(DriverError::Unable { driver: self.info().name.clone(), reason: "it keeps no session open".to_owned() })
+    }
+
     /// Ends whatever the driver started.
     async fn close(&self) {}
+}
+
+/// How [`Driver::open`] ended.
+pub enum Opened {
+    /// A session that is kept, and what was seen while it was opened.
+    Session(ClientObservation, Box<dyn HeldSession>),
+    /// Refused: the observation tells.
+    Refused(ClientObservation),
+}
+
+/// A session that stays open. Dropping it closes it, if not always at once.
+#[async_trait]
+pub trait HeldSession: Send {
+    /// Asks the server something small (`SELECT 1`, `PING`). After [`Queried::Ended`] the session is of no more use.
+    ///
+    /// # Errors
+    /// [`DriverError`] if the client itself failed.
+    async fn query(&mut self, limit: Duration) -> Result<Queried, DriverError>;
+
+    /// Closes it in order, and waits for that.
+    async fn close(self: Box<Self>);
+}
+
+/// How a query of a held session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Queried {
+    /// The server answered.
+    Answered,
+    /// The session is over: in the client's words, with the class, at [`Stage::Query`](crate::model::refusal::Stage::Query).
+    Ended(Refused),
 }
 
 /// A driver that is known by name, found or not.

@@ -1,6 +1,9 @@
 //! Environments make a deployment real: they give endpoints, apply changes, and yield the servers' logs.
 
+mod installation;
 pub mod local;
+
+pub use installation::{Applied, Gateway, InstallOptions, Installation, Replication, ReplicationState};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -115,6 +118,13 @@ pub trait Server: Send + Sync {
 
     /// Its log, for evidence.
     fn log_path(&self) -> PathBuf;
+
+    /// How far its log has come: for [`Server::says_since`].
+    fn log_mark(&self) -> u64;
+
+    /// The log lines since the mark that belong to no connection, in order: returns as soon as `enough` holds for them, and at `limit` at
+    /// the latest.
+    async fn says_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine>;
 }
 
 /// Where servers come from.
@@ -137,6 +147,18 @@ pub trait Environment: Send + Sync {
     /// # Errors
     /// [`EnvironmentError`] if it did not come up; the same error at later calls.
     async fn server(&self, key: ServerKey) -> Result<Arc<dyn Server>, EnvironmentError>;
+
+    /// An installation for one timeline, its servers running.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] if something of it did not come up, or if this environment can't make one.
+    async fn install(&self, options: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError>;
+
+    /// The gateway in front of a key's server: started at the first call.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] if it did not come up, or if this environment has none.
+    async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError>;
 
     /// Stops everything.
     async fn close(&self);

@@ -258,6 +258,7 @@ impl Expansion<'_> {
             key,
             config: Arc::new(self.config(&resolver)?),
             steps,
+            timeline: None,
             claims,
             deviation: None,
             skip: None,

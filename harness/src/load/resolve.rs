@@ -1,5 +1,6 @@
 //! Texts of a scenario to typed values: `${axis}` replaced, names parsed, every error at the text's place.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -139,6 +140,11 @@ impl Resolver<'_> {
             max_tls: self.tls_version(field!(max_tls))?,
             alpn: self.alpn(field!(alpn))?,
             replication: self.named(field!(replication), &[("true", true), ("false", false)], false)?,
+            gateway: self.named(field!(via), &[("server", false), ("gateway", true)], false)?,
+            env: match over.and_then(|over| over.env.as_ref()).or(connect.env.as_ref()) {
+                Some(env) => env.iter().map(|(name, text)| Ok((name.clone(), self.text(text)?))).collect::<Result<_, LoadError>>()?,
+                None => BTreeMap::new(),
+            },
         })
     }
 

@@ -1,5 +1,6 @@
 //! A case: one cell of a scenario's matrix, every text resolved to its type.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
 use super::outcome::SkipReason;
 use super::refusal::{Refusal, Stage};
 use super::server::{ServerConfig, ServerKey};
+use super::timeline::plan::TimelinePlan;
 use super::wire::WireEvent;
 
 /// The identity of a client that a scenario says nothing of.
@@ -64,6 +66,11 @@ pub struct ConnectPlan {
     pub alpn: Option<Vec<String>>,
     /// A session of streaming replication.
     pub replication: bool,
+    /// Through the gateway.
+    pub gateway: bool,
+    /// Environment variables of `nautobot_config.py` (credential places not yet replaced by paths).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
 }
 
 /// What is asserted of a session.
@@ -172,8 +179,10 @@ pub struct Case {
     pub key: ServerKey,
     /// How that is configured.
     pub config: Arc<ServerConfig>,
-    /// Its steps.
+    /// Its steps; none where it has a timeline.
     pub steps: Vec<PlannedStep>,
+    /// Its timeline.
+    pub timeline: Option<Arc<TimelinePlan>>,
     /// Claims that it bears on.
     pub claims: Vec<String>,
     /// The deviation that applies.

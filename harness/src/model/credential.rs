@@ -106,6 +106,18 @@ pub enum SecretFile {
     Ca,
 }
 
+impl SecretFile {
+    /// Its name in a Secret and on disk.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Certificate => "tls.crt",
+            Self::Key => "tls.key",
+            Self::Ca => "ca.crt",
+        }
+    }
+}
+
 /// A certificate with its key, as files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

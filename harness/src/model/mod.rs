@@ -1,6 +1,7 @@
 //! The nouns of the harness: data without I/O.
 
 pub mod case;
+pub mod change;
 pub mod claim;
 pub mod connect;
 pub mod credential;
@@ -14,5 +15,6 @@ pub mod report;
 pub mod scenario;
 pub mod server;
 pub mod text;
+pub mod timeline;
 pub mod when;
 pub mod wire;

@@ -10,6 +10,7 @@ use super::claim::{Subject, Verdict};
 use super::driver::DriverInfo;
 use super::observation::{Observation, Phases};
 use super::outcome::{Outcome, OutcomeKind};
+use super::timeline::record::TimelineRecord;
 
 /// The report format's version: raised when a reader of the old one could go wrong.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -96,8 +97,11 @@ pub struct CaseRecord {
     pub outcome: Outcome,
     /// Claims that it bears on.
     pub claims: Vec<String>,
-    /// Its steps.
+    /// Its steps; none where it has a timeline.
     pub steps: Vec<StepRecord>,
+    /// Its timeline as it went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<TimelineRecord>,
     /// The client of its last session, where one was established.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientRecord>,

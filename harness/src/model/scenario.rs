@@ -17,6 +17,7 @@ use super::credential::Credentials;
 use super::refusal::{Refusal, Stage};
 use super::server::Service;
 use super::text::{OneOrMany, Scalar, Text, Texts};
+use super::timeline::Timeline;
 use super::when::When;
 use super::wire::WireEvent;
 
@@ -89,8 +90,12 @@ pub struct Scenario {
     /// The positive control of every refused case: the first row whose `when` holds; its `connect` fields replace the step's.
     #[serde(default)]
     pub control: Vec<Control>,
-    /// What is done, in order.
+    /// What is done, in order, where nothing changes meanwhile.
+    #[serde(default)]
     pub steps: Vec<Step>,
+    /// In place of `steps`: the deployment changes while clients run.
+    #[serde(default)]
+    pub timeline: Option<Timeline>,
 }
 
 fn postgres() -> Service {
@@ -193,6 +198,13 @@ pub struct Connect {
     /// ALPN protocols in place of `postgresql`, comma-separated; `none` offers none; `rustls` only.
     #[serde(default)]
     pub alpn: Option<Text>,
+    /// `server` (default) or `gateway`: through the TLS-passthrough gateway in front of it.
+    #[serde(default)]
+    pub via: Option<Text>,
+    /// Environment variables of `nautobot_config.py`, for the drivers that load it (`nautobot-*`). `${identity:NAME/FILE}` and `${trust:NAME}`
+    /// stand for the paths of credential files.
+    #[serde(default)]
+    pub env: Option<BTreeMap<String, Text>>,
     /// `true`: a session of streaming replication, which only `replication` lines of `pg_hba.conf` match; libpq only.
     #[serde(default)]
     pub replication: Option<Text>,

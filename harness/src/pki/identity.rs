@@ -15,18 +15,6 @@ use crate::os::user::RunAs;
 /// What a file holds that is asked to hold no PEM.
 pub(super) const GARBAGE: &str = "this is no PEM\n";
 
-impl SecretFile {
-    /// Its name in a Secret and on disk.
-    #[must_use]
-    pub fn file_name(self) -> &'static str {
-        match self {
-            Self::Certificate => "tls.crt",
-            Self::Key => "tls.key",
-            Self::Ca => "ca.crt",
-        }
-    }
-}
-
 /// An issued identity or Secret: files on disk, and the same in memory.
 #[derive(Clone)]
 pub struct IssuedIdentity {

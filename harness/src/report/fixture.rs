@@ -79,6 +79,7 @@ fn case(scenario: &str, values: &[(&str, &str)], outcome: Outcome, observed: Opt
         deployment: "documented".to_owned(),
         outcome,
         claims: vec!["postgres.tls-and-cert-required".to_owned(), "config.require".to_owned()],
+        timeline: None,
         client: None,
         phases: observed.as_ref().map(|_| phases()),
         steps: vec![StepRecord { expected: serde_json::json!({"session": {"tls": true}}), observed, output: None }],

@@ -11,7 +11,7 @@ use super::material::Material;
 use crate::check::agree::{disagreements, log_has, log_witness};
 use crate::check::judge::{Context, describe, judge, same_class};
 use crate::driver::{Driver, DriverError};
-use crate::environment::Server;
+use crate::environment::{Gateway, Server};
 use crate::model::case::{Action, Case, ConnectPlan, Expectation, Expected, PasswordChoice, PlannedStep};
 use crate::model::connect::{ConnectRequest, Password, PostgresRequest, RedisRequest, SslMode, SslNegotiation};
 use crate::model::endpoint::{Address, Endpoint};
@@ -68,6 +68,17 @@ enum Trouble {
     Error(String),
 }
 
+/// Where a case's connections are made.
+pub(crate) struct Scene<'a> {
+    pub(crate) service: Service,
+    pub(crate) server: &'a dyn Server,
+    /// In front of the server, where the case has connections that go through one.
+    pub(crate) gateway: Option<&'a dyn Gateway>,
+    /// The clients' files.
+    pub(crate) material: &'a dyn Material,
+    pub(crate) controls: &'a Controls,
+}
+
 struct StepResult {
     record: StepRecord,
     mismatches: Vec<Mismatch>,
@@ -93,6 +104,7 @@ impl Workshop {
                 .iter()
                 .map(|step| StepRecord { expected: expected_value(&step.expectation), observed: None, output: None })
                 .collect(),
+            timeline: None,
             client: None,
             phases: None,
             connections: 0,
@@ -109,10 +121,11 @@ impl Workshop {
     }
 
     /// Runs a case on a server that has its configuration.
-    pub(crate) async fn execute(&self, case: &Case, server: &dyn Server, controls: &Controls) -> CaseRecord {
+    pub(crate) async fn execute(&self, case: &Case, server: &dyn Server, gateway: Option<&dyn Gateway>, controls: &Controls) -> CaseRecord {
+        let scene = Scene { service: case.key.service, server, gateway, material: self.material.as_ref(), controls };
         let start = Instant::now();
         let mut record = self.record_without_run(case, Outcome::Errored("the case was not carried out".to_owned()));
-        let outcome = match tokio::time::timeout(self.limits.case, self.steps(case, server, controls, &mut record)).await {
+        let outcome = match tokio::time::timeout(self.limits.case, self.steps(case, &scene, &mut record)).await {
             Err(_) => Outcome::TimedOut(format!(
                 "no end within {:?}; {} of {} steps were done",
                 self.limits.case,
@@ -131,15 +144,15 @@ impl Workshop {
         record
     }
 
-    async fn steps(&self, case: &Case, server: &dyn Server, controls: &Controls, record: &mut CaseRecord) -> Result<Outcome, Trouble> {
+    async fn steps(&self, case: &Case, scene: &Scene<'_>, record: &mut CaseRecord) -> Result<Outcome, Trouble> {
         let mut mismatches = Vec::new();
         let mut as_deviation = case.deviation.is_some();
         for (index, step) in case.steps.iter().enumerate() {
             let result = match &step.action {
-                Action::Connect(plan) => self.connect_step(case, index, step, plan, server, controls, &mut record.connections).await?,
+                Action::Connect(plan) => self.connect_step(case, index, step, plan, scene, &mut record.connections).await?,
                 Action::Openssl(args) => {
                     let deviation = case.deviation.as_ref().map(|deviation| &deviation.observed);
-                    self.openssl_step(index, step, args, server, deviation).await?
+                    self.openssl_step(index, step, args, scene.server, deviation).await?
                 }
             };
             record.steps[index] = result.record;
@@ -159,30 +172,28 @@ impl Workshop {
         })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a step's whole context; a struct of it would be used once")]
     async fn connect_step(
         &self,
         case: &Case,
         index: usize,
         step: &PlannedStep,
         plan: &ConnectPlan,
-        server: &dyn Server,
-        controls: &Controls,
+        scene: &Scene<'_>,
         connections: &mut u32,
     ) -> Result<StepResult, Trouble> {
-        let service = case.key.service;
+        let service = scene.service;
         let driver = self.driver(plan)?;
         let deviation = case.deviation.as_ref().map(|deviation| &deviation.observed);
-        let observation = self.observe(plan, service, server, controls, Some(&step.expectation), deviation).await?;
+        let observation = self.observe(plan, scene, Some(&step.expectation), deviation).await?;
         *connections += 1;
         let mut control = None;
         if let (ClientOutcome::Refused(_), Some(control_plan)) = (&observation.client.outcome, &step.control) {
-            let (result, made) = controls.result(control_plan, || self.control(control_plan, service, server, controls)).await;
+            let (result, made) = scene.controls.result(control_plan, || self.control(control_plan, scene)).await;
             *connections += u32::from(made);
             result.map_err(|reason| Trouble::Error(format!("its positive control failed, so the refusal proves nothing: {reason}")))?;
             control = Some(describe_control(plan, control_plan));
         }
-        let sha256 = |identity: &str| self.material.certificate_sha256(identity);
+        let sha256 = |identity: &str| scene.material.certificate_sha256(identity);
         let context = Context { step: index, family: driver.info().family, certificate_sha256: &sha256 };
         let agreement = disagreements(index, service, &observation);
         let judged = |expectation: &Expectation| {
@@ -200,15 +211,15 @@ impl Workshop {
         Ok(StepResult { record, mismatches, deviation, session, control })
     }
 
-    async fn control(&self, plan: &ConnectPlan, service: Service, server: &dyn Server, controls: &Controls) -> ControlResult {
-        let observation = match self.observe(plan, service, server, controls, None, None).await {
+    async fn control(&self, plan: &ConnectPlan, scene: &Scene<'_>) -> ControlResult {
+        let observation = match self.observe(plan, scene, None, None).await {
             Ok(observation) => observation,
             Err(Trouble::Error(message)) => return Err(message),
             Err(Trouble::Skip(reason)) => return Err(reason.to_string()),
         };
         match &observation.client.outcome {
             ClientOutcome::Refused(refused) => Err(format!("it was refused too ({}): {}", refused.refusal, refused.text.trim())),
-            ClientOutcome::Session(_) => match disagreements(0, service, &observation).first() {
+            ClientOutcome::Session(_) => match disagreements(0, scene.service, &observation).first() {
                 None => Ok(()),
                 Some(mismatch) => {
                     Err(format!("{:?} disagrees: expected {}, saw {}", mismatch.witness, mismatch.expected, mismatch.observed))
@@ -227,15 +238,14 @@ impl Workshop {
     async fn observe(
         &self,
         plan: &ConnectPlan,
-        service: Service,
-        server: &dyn Server,
-        controls: &Controls,
+        scene: &Scene<'_>,
         expectation: Option<&Expectation>,
         deviation: Option<&Expectation>,
     ) -> Result<Observation, Trouble> {
+        let Scene { service, server, controls, .. } = *scene;
         let driver = self.driver(plan)?;
         let _turn = if server.log_names_clients() { None } else { Some(controls.turn().await) };
-        let mut request = self.request(plan, service, server).map_err(Trouble::Error)?;
+        let mut request = request(plan, service, server, scene.material).map_err(Trouble::Error)?;
         let relay = if plan.unix {
             let socket = server
                 .unix_socket()
@@ -273,38 +283,7 @@ impl Workshop {
     /// # Errors
     /// A line of text where a file can't be issued or written.
     pub fn request(&self, plan: &ConnectPlan, service: Service, server: &dyn Server) -> Result<ConnectRequest, String> {
-        let files = self.material.client_files(plan.identity.as_deref(), plan.trust.as_deref())?;
-        let password = match plan.password {
-            PasswordChoice::Right => Some(server.password()),
-            PasswordChoice::Wrong => Some(Password::new("not-the-password")),
-            PasswordChoice::None => None,
-        };
-        let host = plan.host.clone().unwrap_or_else(|| self.material.default_host(service));
-        let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
-        let application = self.material.application();
-        Ok(match service {
-            Service::Postgres => ConnectRequest::Postgres(PostgresRequest {
-                endpoint,
-                sslmode: plan.sslmode,
-                sslnegotiation: plan.sslnegotiation,
-                files,
-                user: plan.user.clone().unwrap_or(application.user),
-                database: plan.database.clone().unwrap_or(application.database),
-                password,
-                min_tls: plan.min_tls,
-                max_tls: plan.max_tls,
-                alpn: plan.alpn.clone(),
-                replication: plan.replication,
-            }),
-            Service::Redis => ConnectRequest::Redis(RedisRequest {
-                endpoint,
-                tls: plan.tls,
-                files,
-                password,
-                min_tls: plan.min_tls,
-                max_tls: plan.max_tls,
-            }),
-        })
+        request(plan, service, server, self.material.as_ref())
     }
 
     async fn openssl_step(
@@ -395,6 +374,42 @@ impl Workshop {
         copy_log(&server.log_path(), &directory);
         Some(directory.display().to_string())
     }
+}
+
+/// What a plan asks of a driver, straight to the server.
+pub(crate) fn request(
+    plan: &ConnectPlan,
+    service: Service,
+    server: &dyn Server,
+    material: &dyn Material,
+) -> Result<ConnectRequest, String> {
+    let files = material.client_files(plan.identity.as_deref(), plan.trust.as_deref())?;
+    let password = match plan.password {
+        PasswordChoice::Right => Some(server.password()),
+        PasswordChoice::Wrong => Some(Password::new("not-the-password")),
+        PasswordChoice::None => None,
+    };
+    let host = plan.host.clone().unwrap_or_else(|| material.default_host(service));
+    let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
+    let application = material.application();
+    Ok(match service {
+        Service::Postgres => ConnectRequest::Postgres(PostgresRequest {
+            endpoint,
+            sslmode: plan.sslmode,
+            sslnegotiation: plan.sslnegotiation,
+            files,
+            user: plan.user.clone().unwrap_or(application.user),
+            database: plan.database.clone().unwrap_or(application.database),
+            password,
+            min_tls: plan.min_tls,
+            max_tls: plan.max_tls,
+            alpn: plan.alpn.clone(),
+            replication: plan.replication,
+        }),
+        Service::Redis => {
+            ConnectRequest::Redis(RedisRequest { endpoint, tls: plan.tls, files, password, min_tls: plan.min_tls, max_tls: plan.max_tls })
+        }
+    })
 }
 
 fn copy_log(log: &Path, directory: &Path) {

@@ -171,7 +171,7 @@ impl Shared {
             let _ = self.events.send(Event::CaseStarted { id: case.id.clone() });
             let (shared, server, controls, running_case) = (self.clone(), Arc::clone(server), Arc::clone(&controls), Arc::clone(&case));
             let handle = running.spawn(async move {
-                let record = shared.workshop.execute(&running_case, server.as_ref(), &controls).await;
+                let record = shared.workshop.execute(&running_case, server.as_ref(), None, &controls).await;
                 drop(permit);
                 shared.finish(record);
             });

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::log::{Book, Parser, TailError, Tailer, quote};
 use super::{Failure, LocalOptions, Paths, Shared};
-use crate::environment::{EnvironmentError, Server};
+use crate::environment::{EnvironmentError, LogCondition, Server};
 use crate::model::observation::LogLine;
 use crate::model::server::ServerKey;
 use crate::os::child::{ChildSpec, tail};
@@ -136,6 +136,15 @@ impl Place {
         let said: Vec<String> = lines.iter().filter(|line| line.contains("Address already in use")).map(quote).collect();
         let port = self.paths.port;
         (!said.is_empty()).then(|| Failure::new(format!("port {port} is taken: `{command}` said {}", said.join("; ")), &self.log))
+    }
+
+    /// The lines since the mark that belong to no connection, as soon as `enough` holds for them and at `limit` at the latest.
+    pub(super) async fn says_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
+        let found = self.book.find_since(mark, |lines| enough(lines).then(|| lines.to_vec()));
+        match tokio::time::timeout(limit, found).await {
+            Ok(lines) => lines,
+            Err(_) => self.book.server_lines_since(mark),
+        }
     }
 
     /// A configuration that wasn't taken.

@@ -29,7 +29,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::instance::Instance;
-use super::{Environment, EnvironmentError, Server};
+use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
 use crate::model::claim::Subject;
 use crate::model::connect::Password;
 use crate::model::outcome::SkipReason;
@@ -300,6 +300,14 @@ impl Environment for LocalEnvironment {
             Some(lost) => Err(lost),
             None => Ok(server),
         }
+    }
+
+    async fn install(&self, options: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError> {
+        Err(EnvironmentError::Other(format!("the local environment can't make an installation of {} yet", options.key)))
+    }
+
+    async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError> {
+        Err(EnvironmentError::Other(format!("the local environment has no gateway in front of {key} yet")))
     }
 
     async fn close(&self) {

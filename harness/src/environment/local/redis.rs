@@ -184,6 +184,14 @@ impl Server for RedisServer {
     fn log_path(&self) -> PathBuf {
         self.place.log.clone()
     }
+
+    fn log_mark(&self) -> u64 {
+        self.place.book.mark()
+    }
+
+    async fn says_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
+        self.place.says_since(mark, enough, limit).await
+    }
 }
 
 #[async_trait]

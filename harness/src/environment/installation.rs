@@ -1,0 +1,101 @@
+//! An installation: the deployment for one timeline alone, which changes while clients run; and what can stand around a server, a gateway
+//! and a replica.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{EnvironmentError, Server};
+use crate::model::change::{Change, Target};
+use crate::model::connect::ClientFiles;
+use crate::model::observation::Refused;
+use crate::model::server::{ServerConfig, ServerKey, Service};
+
+/// What an installation is made of.
+#[derive(Debug, Clone)]
+pub struct InstallOptions {
+    /// The scenario's server.
+    pub key: ServerKey,
+    /// How it is configured at the start. Credentials by name have no meaning here: `certificate`, `client_ca` and `crl` must be `None`.
+    pub config: ServerConfig,
+    /// What it has beside the server: [`Target::Replica`], [`Target::Gateway`], [`Target::Site`].
+    pub with: Vec<Target>,
+    /// What happens before its servers start.
+    pub setup: Vec<Change<String>>,
+}
+
+/// How a change went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// What the target said against it, where it did not take it: a reload that keeps the old context, a start that fails. That is an
+    /// observation, not an error of the environment.
+    pub objection: Option<String>,
+}
+
+/// The deployment for one timeline alone: a CA, Secrets, mounts and servers of its own, which change. Dropping it stops what runs.
+#[async_trait]
+pub trait Installation: Send + Sync {
+    /// The server behind [`Target::Postgres`], [`Target::Replica`] or [`Target::Redis`]; `None` where it has none. The same server
+    /// across restarts, with the same address.
+    fn server(&self, target: Target) -> Option<Arc<dyn Server>>;
+
+    /// The gateway, where it has one.
+    fn gateway(&self) -> Option<Arc<dyn Gateway>>;
+
+    /// Streaming replication, where it has a replica.
+    fn replication(&self) -> Option<Arc<dyn Replication>>;
+
+    /// The files that clients mount: [`Target::Client`] or [`Target::Site`]. Paths stay the same; their content changes at
+    /// [`Change::Sync`], for all files at once.
+    fn mount(&self, target: Target) -> Option<ClientFiles>;
+
+    /// SHA-256 of a Certificate's present certificate, or of `NAME@1`, ...: lower-case hex; `None` where there is no such.
+    fn certificate_sha256(&self, certificate: &str) -> Option<String>;
+
+    /// Makes one change and returns when it is done. Only one at a time.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] if it could not be made: an unknown name, a server that hangs. A target that refuses it is no error.
+    async fn apply(&self, change: &Change<String>) -> Result<Applied, EnvironmentError>;
+
+    /// Stops everything.
+    async fn close(&self);
+}
+
+/// A gateway that passes TLS through to PostgreSQL and Redis, by the host name in the ClientHello.
+#[async_trait]
+pub trait Gateway: Send + Sync {
+    /// Where it listens for a service's clients.
+    fn address(&self, service: Service) -> SocketAddr;
+
+    /// The addresses that the server saw for connections that came to the gateway from `clients`, in that order; `None` for one that was
+    /// not passed on. Waits for the gateway's log, which tells at a connection's end, at most for `limit`.
+    async fn upstreams(&self, clients: &[SocketAddr], limit: Duration) -> Vec<Option<SocketAddr>>;
+
+    /// Its log, for evidence.
+    fn log_path(&self) -> PathBuf;
+}
+
+/// What streaming replication is found to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReplicationState {
+    /// A change of the primary arrived: from its commit to its replay at the replica.
+    Arrived(Duration),
+    /// It did not arrive in time, and the replica's log says why it has no connection.
+    Refused(Refused),
+    /// It did not arrive in time, and nothing says why.
+    Silent,
+}
+
+/// Streaming replication between two servers.
+#[async_trait]
+pub trait Replication: Send + Sync {
+    /// Makes a change on the primary and waits until the replica has it, at most for `limit`.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] where the servers can't be asked.
+    async fn probe(&self, limit: Duration) -> Result<ReplicationState, EnvironmentError>;
+}

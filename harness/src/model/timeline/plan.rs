@@ -1,0 +1,87 @@
+//! A timeline for one case: names resolved, one expectation a phase.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{ClientKind, OutageBound};
+use crate::model::case::ConnectPlan;
+use crate::model::change::{Change, Target};
+use crate::model::refusal::Refusal;
+
+/// A case's timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TimelinePlan {
+    /// What the installation has beside the server.
+    pub with: Vec<Target>,
+    /// Done before the clients start.
+    pub setup: Vec<Change<String>>,
+    /// The clients.
+    pub clients: Vec<ClientPlan>,
+    /// What is done, in order.
+    pub phases: Vec<PhasePlan>,
+    /// Client to its bound over the whole timeline.
+    pub outages: Vec<(String, OutageBound)>,
+}
+
+/// A client of a timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClientPlan {
+    /// Its name in the scenario.
+    pub name: String,
+    /// How it uses sessions.
+    pub kind: ClientKind,
+    /// The connection; `identity` and `trust` name mounts.
+    pub connect: ConnectPlan,
+    /// [`ClientKind::Pool`]: the age from which a session is not used again.
+    pub max_age: Duration,
+}
+
+/// A phase of a case's timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PhasePlan {
+    /// One line.
+    pub title: String,
+    /// Done in order.
+    pub changes: Vec<Change<String>>,
+    /// What must be seen.
+    pub expectation: PhaseExpectation,
+}
+
+/// See [`super::PhaseExpect`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PhaseExpectation {
+    /// Client to what it sees.
+    pub clients: Vec<(String, ClientExpectation)>,
+    /// The documented text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Texts of every refused connection's log lines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub server_log: Vec<String>,
+    /// Texts of log lines that belong to no connection, since the phase began.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub server_says: Vec<String>,
+    /// Whose log that is.
+    pub on: Target,
+    /// A change is refused with these texts; `None`: every change is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objection: Option<Vec<String>>,
+    /// The Certificate that new sessions must be shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_certificate: Option<String>,
+}
+
+/// See [`super::ClientExpect`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientExpectation {
+    /// Every attempt succeeds.
+    Ok,
+    /// Every attempt that needs a new connection is refused with one of these classes.
+    Refused(Vec<Refusal>),
+    /// It succeeds again.
+    Recovers,
+    /// The held session is gone.
+    Lost,
+}
