@@ -9,10 +9,11 @@ use super::certificate::{Certificate, CertificateSpec, Issuer, IssuerKind, Issue
 use super::cluster::{Cluster, ClusterCertificates, InitDb, PostgresConfiguration};
 use super::redis::Redis;
 use super::workload::{self, Workload};
-use super::{duration, fields, references};
+use super::{fields, references};
 use crate::load::tree::{self, Document, Node, Tree};
 use crate::load::yaml;
 use crate::load::{LoadError, Place};
+use crate::model::duration;
 use crate::model::server::Application;
 
 /// The deployment that the manifests describe.

@@ -5,7 +5,6 @@
 
 pub mod certificate;
 pub mod cluster;
-pub mod duration;
 mod fields;
 mod manifests;
 pub mod postgres;

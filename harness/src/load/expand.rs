@@ -6,7 +6,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::deviations;
-use super::resolve::{Cell, Resolver};
+use super::resolve::{Cell, Defaults, Resolver};
+use super::rows::{Row, keys, rows};
 use super::set::{LoadedScenario, ScenarioSet};
 use super::tree;
 use super::yaml::{LoadError, Place};
@@ -66,6 +67,11 @@ impl Expansion<'_> {
         LoadError::new(tree::place(&self.loaded.file, keys), message)
     }
 
+    /// An error at a row of `expect`.
+    pub(super) fn at_row(&self, row: &Row<'_>, message: impl Into<String>) -> LoadError {
+        LoadError::new(Place::at(&self.loaded.file, row.place), message)
+    }
+
     fn cases(&self) -> Result<Vec<Case>, LoadError> {
         let axes = self.axes()?;
         let mut cells = vec![Cell::new()];
@@ -88,13 +94,9 @@ impl Expansion<'_> {
         }
         let mut used_rows = BTreeSet::new();
         let cases = cells.iter().map(|cell| self.case(cell, &mut used_rows)).collect::<Result<Vec<_>, _>>()?;
-        for (index, step) in self.scenario().steps.iter().enumerate() {
-            for (row, expect) in step.expect.iter().enumerate() {
-                if !used_rows.contains(&(index, row)) {
-                    let place = (expect.referenced.line(), expect.referenced.column());
-                    let message = "no case reaches this row: an earlier row takes them all, or its `when` matches none";
-                    return Err(LoadError::new(Place::at(&self.loaded.file, place), message));
-                }
+        for (index, rows) in rows(self.scenario()).iter().enumerate() {
+            if let Some(row) = rows.iter().find(|row| !used_rows.contains(&(index, row.index))) {
+                return Err(self.at_row(row, "no case reaches this row: an earlier row takes them all, or its `when` matches none"));
             }
         }
         Ok(cases)
@@ -176,9 +178,12 @@ impl Expansion<'_> {
     }
 
     fn check_axis_names(&self, axes: &IndexMap<String, Vec<(String, String)>>) -> Result<(), LoadError> {
-        for row in self.scenario().steps.iter().flat_map(|step| &step.expect) {
-            let place = Place::at(&self.loaded.file, (row.referenced.line(), row.referenced.column()));
-            Self::check_when(axes, &row.value.when).map_err(|message| LoadError::new(place, format!("`when`{message}")))?;
+        for row in rows(self.scenario()).iter().flatten() {
+            Self::check_when(axes, row.when).map_err(|message| self.at_row(row, format!("`when`{message}")))?;
+        }
+        for (index, row) in self.scenario().timeline.iter().flat_map(|timeline| &timeline.outages).enumerate() {
+            let at = |message| self.at(&["timeline", "outages", &index.to_string(), "when"], format!("`when`{message}"));
+            Self::check_when(axes, &row.value.when).map_err(at)?;
         }
         for (index, when) in self.scenario().exclude.iter().enumerate() {
             let at = |message| self.at(&["exclude", &index.to_string()], format!("`exclude`{message}"));
@@ -208,7 +213,7 @@ impl Expansion<'_> {
         Ok(())
     }
 
-    fn value(&self, cell: &Cell, axis: &str) -> Option<String> {
+    pub(super) fn value(&self, cell: &Cell, axis: &str) -> Option<String> {
         if let Some((value, _)) = cell.get(axis) {
             return Some(value.clone());
         }
@@ -226,25 +231,29 @@ impl Expansion<'_> {
         let resolver = Resolver { file: &self.loaded.file, cell, service: scenario.service };
         let id = case_id(&scenario.id.raw(), cell);
         let mut claims = Vec::new();
-        let mut steps = Vec::new();
-        for (index, step) in scenario.steps.iter().enumerate() {
-            let Some(row) = step.expect.iter().position(|row| holds(&row.value.when, &|axis| self.value(cell, axis))) else {
-                let keys = ["steps", &index.to_string(), "expect"];
+        let mut chosen = Vec::new();
+        for (index, rows) in rows(scenario).into_iter().enumerate() {
+            let Some(row) = rows.into_iter().find(|row| holds(row.when, &|axis| self.value(cell, axis))) else {
+                let index = index.to_string();
+                let keys = [keys(scenario), &[&index, "expect"]].concat();
                 return Err(self.at(&keys, format!("no row is for case {id}")));
             };
-            used_rows.insert((index, row));
-            let expect = &step.expect[row];
-            for text in expect.value.claims.as_ref().unwrap_or(&scenario.claims) {
+            used_rows.insert((index, row.index));
+            for text in row.claims.unwrap_or(&scenario.claims) {
                 let claim = text.raw();
                 if !claims.contains(&claim) {
                     claims.push(claim);
                 }
             }
-            let place = (expect.referenced.line(), expect.referenced.column());
-            let expectation = resolver.expectation(&expect.value, place)?;
-            let step = StepAt { step, index, row: Place::at(&self.loaded.file, place) };
+            chosen.push(row);
+        }
+        let mut steps = Vec::new();
+        for (index, (step, row)) in scenario.steps.iter().zip(&chosen).enumerate() {
+            let expectation = resolver.expectation(&step.expect[row.index].value, row.place)?;
+            let step = StepAt { step, index, row };
             steps.push(self.step(&step, expectation, &resolver, cell, &id)?);
         }
+        let timeline = scenario.timeline.as_ref().map(|timeline| self.timeline(timeline, &chosen, &resolver, cell)).transpose()?;
         let deployment = DeploymentKind::ALL.into_iter().find(|kind| cell.get("deployment").is_some_and(|(value, _)| value == kind.name()));
         let key = ServerKey {
             service: scenario.service,
@@ -258,7 +267,7 @@ impl Expansion<'_> {
             key,
             config: Arc::new(self.config(&resolver)?),
             steps,
-            timeline: None,
+            timeline: timeline.map(Arc::new),
             claims,
             deviation: None,
             skip: None,
@@ -273,12 +282,12 @@ impl Expansion<'_> {
         cell: &Cell,
         id: &str,
     ) -> Result<PlannedStep, LoadError> {
-        let at_row = |message: String| LoadError::new(row.clone(), message);
+        let at_row = |message: String| self.at_row(row, message);
         let wants_output = matches!(expectation.expected, Expected::Output { .. });
         self.check_expectation(&expectation).map_err(at_row)?;
         match (&step.connect, &step.openssl) {
             (Some(connect), None) if !wants_output => {
-                let plan = resolver.connect(connect, None)?;
+                let plan = resolver.connect(connect, None, Defaults::default())?;
                 self.check_names(&plan, resolver, connect, *index)?;
                 let control = match &expectation.expected {
                     Expected::Refused(_) => {
@@ -288,7 +297,7 @@ impl Expansion<'_> {
                             return Err(at_row(format!("case {id} is to be refused, but no row of `control` gives it a positive control")));
                         };
                         let over = &self.scenario().control[control].connect;
-                        let control_plan = resolver.connect(connect, Some(over))?;
+                        let control_plan = resolver.connect(connect, Some(over), Defaults::default())?;
                         self.check_names(&control_plan, resolver, over, *index)?;
                         if control_plan == plan {
                             let keys = ["control", &control.to_string(), "connect"];
@@ -316,11 +325,11 @@ impl Expansion<'_> {
     }
 }
 
-/// A step with its index and the place of the row that holds.
+/// A step with its index and the row that holds.
 struct StepAt<'a> {
     step: &'a Step,
     index: usize,
-    row: Place,
+    row: &'a Row<'a>,
 }
 
 /// Axes that conditions may name beside those of the matrix: they follow from the driver.

@@ -4,8 +4,10 @@ mod deviations;
 pub mod expand;
 mod names;
 mod resolve;
+mod rows;
 pub mod select;
 pub mod set;
+mod timeline;
 pub mod tree;
 pub mod yaml;
 

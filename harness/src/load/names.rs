@@ -26,14 +26,28 @@ impl Expansion<'_> {
         if let Some(name) = plan.trust.as_ref().filter(|name| !credentials.trusts.contains_key(*name)) {
             return Err(at(unknown("trust", name, credentials.trusts.keys()), connect.trust.as_ref()));
         }
+        self.check_driver(plan, resolver, connect, &["steps", &step.to_string(), "connect"])
+    }
+
+    /// The driver of the connection that stands below `keys`.
+    pub(super) fn check_driver(
+        &self,
+        plan: &ConnectPlan,
+        resolver: &Resolver<'_>,
+        connect: &Connect,
+        keys: &[&str],
+    ) -> Result<(), LoadError> {
         let service = self.scenario().service;
         if plan.driver.is_empty() {
-            let message = "a connection needs a driver: give the matrix an axis `driver`, or name one here";
-            return Err(self.at(&["steps", &step.to_string(), "connect"], message));
+            return Err(self.at(keys, "a connection needs a driver: give the matrix an axis `driver`, or name one here"));
         }
         let known = self.catalogue.drivers.iter().filter(|driver| driver.service == service).map(|driver| &driver.name);
         if !known.clone().any(|driver| *driver == plan.driver) {
-            return Err(at(unknown("driver", &plan.driver, known), connect.driver.as_ref()));
+            let message = unknown("driver", &plan.driver, known);
+            return Err(connect
+                .driver
+                .as_ref()
+                .map_or_else(|| self.at(keys, message.clone()), |text| resolver.error(text, message.clone())));
         }
         Ok(())
     }

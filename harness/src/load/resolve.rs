@@ -17,6 +17,20 @@ use crate::model::text::{Text, Texts};
 /// Axis name to (value's short name, what `${axis}` stands for).
 pub(crate) type Cell = IndexMap<String, (String, String)>;
 
+/// What a connection uses that names no identity or trust.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Defaults {
+    pub(crate) identity: &'static str,
+    pub(crate) trust: &'static str,
+}
+
+impl Default for Defaults {
+    /// The deployment's own client.
+    fn default() -> Self {
+        Self { identity: DEFAULT_IDENTITY, trust: DEFAULT_TRUST }
+    }
+}
+
 /// Resolves the texts of one file for one cell of its matrix.
 pub(crate) struct Resolver<'a> {
     pub(crate) file: &'a Path,
@@ -55,7 +69,7 @@ impl Resolver<'_> {
         Ok(out)
     }
 
-    fn optional(&self, text: Option<&Text>) -> Result<Option<String>, LoadError> {
+    pub(crate) fn optional(&self, text: Option<&Text>) -> Result<Option<String>, LoadError> {
         text.map(|text| self.text(text)).transpose()
     }
 
@@ -81,7 +95,7 @@ impl Resolver<'_> {
     }
 
     /// The connection that `connect` asks for; fields of `over` come first where they are set (a control over its step).
-    pub(crate) fn connect(&self, connect: &Connect, over: Option<&Connect>) -> Result<ConnectPlan, LoadError> {
+    pub(crate) fn connect(&self, connect: &Connect, over: Option<&Connect>, defaults: Defaults) -> Result<ConnectPlan, LoadError> {
         macro_rules! field {
             ($name:ident) => {
                 over.and_then(|over| over.$name.as_ref()).or(connect.$name.as_ref())
@@ -128,8 +142,8 @@ impl Resolver<'_> {
             sslmode: self.named(field!(sslmode), &modes, None)?,
             sslnegotiation: self.named(field!(sslnegotiation), &negotiations, None)?,
             tls: self.named(field!(tls), &tls, RedisTls::VerifyFull)?,
-            identity: name_or_none(field!(identity), DEFAULT_IDENTITY)?,
-            trust: name_or_none(field!(trust), DEFAULT_TRUST)?,
+            identity: name_or_none(field!(identity), defaults.identity)?,
+            trust: name_or_none(field!(trust), defaults.trust)?,
             host: self.optional(field!(host))?,
             user: self.optional(field!(user))?,
             database: self.optional(field!(database))?,

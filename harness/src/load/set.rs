@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::rows::rows;
 use super::tree;
 use super::yaml::{LoadError, Place, one, read};
 use crate::model::claim::Claim;
@@ -164,8 +165,12 @@ impl ScenarioSet {
         if let Some(other) = self.scenarios.iter().find(|other| other.scenario.id.raw() == id) {
             return Err(at(&scenario.id, format!("`{id}` stands in {} already", other.file.display())));
         }
-        if scenario.steps.is_empty() {
-            return Err(LoadError::new(tree::place(file, &["steps"]), "a scenario needs at least one step"));
+        match (scenario.steps.is_empty(), &scenario.timeline) {
+            (true, None) => return Err(LoadError::new(tree::place(file, &["steps"]), "a scenario needs at least one step, or a timeline")),
+            (false, Some(_)) => {
+                return Err(LoadError::new(tree::place(file, &["timeline"]), "a scenario has `steps` or a `timeline`, not both"));
+            }
+            _ => {}
         }
         self.add_credentials(std::mem::take(&mut scenario.credentials), file, Some("credentials"))?;
         self.scenarios.push(LoadedScenario { file: file.to_path_buf(), scenario });
@@ -194,7 +199,7 @@ impl ScenarioSet {
             }
         };
         for LoadedScenario { file, scenario } in &self.scenarios {
-            let rows = scenario.steps.iter().flat_map(|step| &step.expect).filter_map(|row| row.value.claims.as_ref());
+            let rows = rows(scenario).into_iter().flatten().filter_map(|row| row.claims);
             for text in scenario.claims.iter().chain(rows.flatten()) {
                 check(text, file);
             }

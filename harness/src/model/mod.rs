@@ -7,6 +7,7 @@ pub mod connect;
 pub mod credential;
 pub mod deviation;
 pub mod driver;
+pub mod duration;
 pub mod endpoint;
 pub mod observation;
 pub mod outcome;

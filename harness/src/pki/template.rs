@@ -14,8 +14,8 @@ use super::error::PkiError;
 use super::key::Key;
 use crate::deployment::DEFAULT_DURATION;
 use crate::deployment::certificate::{CertificateSpec, Subject, Usage};
-use crate::deployment::duration::{self, Offset};
 use crate::model::credential::{ExtendedKeyUsage, KeyUsage, Validity};
+use crate::model::duration::{self, Offset};
 
 /// What a variant changes beyond what a Certificate can say.
 #[derive(Debug, Clone, Copy, Default)]

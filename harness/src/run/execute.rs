@@ -1,25 +1,23 @@
 //! One case: relay, driver, log, judgement.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::control::{ControlResult, Controls};
 use super::material::Material;
-use crate::check::agree::{disagreements, log_has, log_witness};
-use crate::check::judge::{Context, describe, judge, same_class};
-use crate::driver::{Driver, DriverError};
+use super::observe::{Scene, Trouble, request};
+use crate::check::agree::disagreements;
+use crate::check::judge::{Context, describe, judge};
+use crate::driver::Driver;
 use crate::environment::{Gateway, Server};
-use crate::model::case::{Action, Case, ConnectPlan, Expectation, Expected, PasswordChoice, PlannedStep};
-use crate::model::connect::{ConnectRequest, Password, PostgresRequest, RedisRequest, SslMode, SslNegotiation};
-use crate::model::endpoint::{Address, Endpoint};
-use crate::model::observation::{ClientOutcome, LogLine, Observation, Phases};
+use crate::model::case::{Action, Case, ConnectPlan, Expectation, Expected, PlannedStep};
+use crate::model::connect::{ConnectRequest, SslMode, SslNegotiation};
+use crate::model::observation::{ClientOutcome, Phases};
 use crate::model::outcome::{Mismatch, Outcome, SkipReason, Witness};
 use crate::model::report::{CaseRecord, ClientRecord, StepRecord};
 use crate::model::server::Service;
-use crate::wire::{Relay, RelayOptions};
 
 /// Every time limit of a case, in one place.
 #[derive(Debug, Clone, Copy)]
@@ -60,23 +58,6 @@ pub struct Workshop {
     pub evidence: Option<PathBuf>,
     /// What stands after `mtls-conformance run ID` to repeat a case in the same environment.
     pub repro_options: String,
-}
-
-/// A case that could not be carried out.
-enum Trouble {
-    Skip(SkipReason),
-    Error(String),
-}
-
-/// Where a case's connections are made.
-pub(crate) struct Scene<'a> {
-    pub(crate) service: Service,
-    pub(crate) server: &'a dyn Server,
-    /// In front of the server, where the case has connections that go through one.
-    pub(crate) gateway: Option<&'a dyn Gateway>,
-    /// The clients' files.
-    pub(crate) material: &'a dyn Material,
-    pub(crate) controls: &'a Controls,
 }
 
 struct StepResult {
@@ -228,56 +209,6 @@ impl Workshop {
         }
     }
 
-    fn driver(&self, plan: &ConnectPlan) -> Result<&Arc<dyn Driver>, Trouble> {
-        self.drivers
-            .get(&plan.driver)
-            .ok_or_else(|| Trouble::Skip(SkipReason::DriverMissing(format!("driver {} is not there", plan.driver))))
-    }
-
-    /// One connection with its three witnesses.
-    async fn observe(
-        &self,
-        plan: &ConnectPlan,
-        scene: &Scene<'_>,
-        expectation: Option<&Expectation>,
-        deviation: Option<&Expectation>,
-    ) -> Result<Observation, Trouble> {
-        let Scene { service, server, controls, .. } = *scene;
-        let driver = self.driver(plan)?;
-        let _turn = if server.log_names_clients() { None } else { Some(controls.turn().await) };
-        let mut request = request(plan, service, server, scene.material).map_err(Trouble::Error)?;
-        let relay = if plan.unix {
-            let socket = server
-                .unix_socket()
-                .ok_or_else(|| Trouble::Skip(SkipReason::EnvironmentUnable("the environment gives no unix socket".to_owned())))?;
-            request.endpoint_mut().address = socket;
-            None
-        } else {
-            let relay = open_relay(plan, service, server).await?;
-            request.endpoint_mut().address = Address::Tcp(relay.address());
-            Some(relay)
-        };
-        let client = driver.connect(&request, self.limits.connect).await.map_err(|error| match error {
-            DriverError::Unable { .. } => Trouble::Skip(SkipReason::DriverUnable(error.to_string())),
-            other => Trouble::Error(other.to_string()),
-        })?;
-        let wire = match relay {
-            Some(relay) => Some(relay.finish(self.limits.wire).await),
-            None => None,
-        };
-        if let Some(error) = wire.as_ref().and_then(|wire| wire.error.as_ref()) {
-            return Err(Trouble::Error(format!("the relay failed: {error}")));
-        }
-        let peers: Vec<_> = wire.iter().flat_map(|wire| &wire.connections).filter_map(|connection| connection.upstream).collect();
-        let server_log = if peers.is_empty() {
-            Vec::new()
-        } else {
-            let wanted = wanted_lines(service, &client.outcome, expectation, deviation);
-            server.log_lines(&peers, &|lines: &[LogLine]| wanted.iter().all(|text| log_has(lines, text)), self.limits.log).await
-        };
-        Ok(Observation { client, server_log, wire })
-    }
-
     /// What a plan asks of a driver, straight to the server: names become files and passwords.
     ///
     /// # Errors
@@ -376,42 +307,6 @@ impl Workshop {
     }
 }
 
-/// What a plan asks of a driver, straight to the server.
-pub(crate) fn request(
-    plan: &ConnectPlan,
-    service: Service,
-    server: &dyn Server,
-    material: &dyn Material,
-) -> Result<ConnectRequest, String> {
-    let files = material.client_files(plan.identity.as_deref(), plan.trust.as_deref())?;
-    let password = match plan.password {
-        PasswordChoice::Right => Some(server.password()),
-        PasswordChoice::Wrong => Some(Password::new("not-the-password")),
-        PasswordChoice::None => None,
-    };
-    let host = plan.host.clone().unwrap_or_else(|| material.default_host(service));
-    let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
-    let application = material.application();
-    Ok(match service {
-        Service::Postgres => ConnectRequest::Postgres(PostgresRequest {
-            endpoint,
-            sslmode: plan.sslmode,
-            sslnegotiation: plan.sslnegotiation,
-            files,
-            user: plan.user.clone().unwrap_or(application.user),
-            database: plan.database.clone().unwrap_or(application.database),
-            password,
-            min_tls: plan.min_tls,
-            max_tls: plan.max_tls,
-            alpn: plan.alpn.clone(),
-            replication: plan.replication,
-        }),
-        Service::Redis => {
-            ConnectRequest::Redis(RedisRequest { endpoint, tls: plan.tls, files, password, min_tls: plan.min_tls, max_tls: plan.max_tls })
-        }
-    })
-}
-
 fn copy_log(log: &Path, directory: &Path) {
     // The log is worth little against the case's own lines in case.json: a failure to copy it is no failure of the case.
     let _ = std::fs::copy(log, directory.join("server.log"));
@@ -423,32 +318,6 @@ fn steps_done(record: &CaseRecord) -> usize {
 
 fn expected_value(expectation: &Expectation) -> serde_json::Value {
     serde_json::to_value(expectation).unwrap_or_default()
-}
-
-/// The log texts that a case waits for: the witness of what the client saw, and the expectation's (or the deviation's) where the class is the same.
-fn wanted_lines(
-    service: Service,
-    outcome: &ClientOutcome,
-    expectation: Option<&Expectation>,
-    deviation: Option<&Expectation>,
-) -> Vec<String> {
-    let mut wanted: Vec<String> = log_witness(service, outcome).map(str::to_owned).into_iter().collect();
-    if let Some(expectation) = [expectation, deviation].into_iter().flatten().find(|expectation| same_class(expectation, outcome)) {
-        wanted.extend(expectation.server_log.iter().cloned());
-    }
-    wanted
-}
-
-async fn open_relay(plan: &ConnectPlan, service: Service, server: &dyn Server) -> Result<Relay, Trouble> {
-    let v6 = plan.source.is_some_and(|source| source.is_ipv6());
-    let upstream = if v6 {
-        server.address_v6().ok_or_else(|| Trouble::Skip(SkipReason::MachineLacks("no IPv6 loopback address (::1)".to_owned())))?
-    } else {
-        server.address()
-    };
-    let listen = if v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
-    let options = RelayOptions { upstream, source: plan.source, listen, service, faults: Vec::new() };
-    Relay::open(options).await.map_err(|error| Trouble::Error(error.to_string()))
 }
 
 /// How the latencies of a session are grouped.

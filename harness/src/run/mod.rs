@@ -6,4 +6,5 @@ pub mod execute;
 pub mod fold;
 mod keep;
 pub mod material;
+mod observe;
 pub mod schedule;

@@ -1,0 +1,214 @@
+//! One connection with its three witnesses: client, server log, wire.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Instant;
+
+use super::control::Controls;
+use super::execute::Workshop;
+use super::material::Material;
+use crate::check::agree::{log_has, log_witness};
+use crate::check::judge::same_class;
+use crate::driver::{Driver, DriverError, HeldSession, Opened};
+use crate::environment::{Gateway, Server};
+use crate::model::case::{ConnectPlan, Expectation, PasswordChoice};
+use crate::model::connect::{ConnectRequest, Password, PostgresRequest, RedisRequest};
+use crate::model::endpoint::{Address, Endpoint};
+use crate::model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
+use crate::model::outcome::SkipReason;
+use crate::model::server::Service;
+use crate::wire::{Relay, RelayOptions};
+
+/// A case that could not be carried out.
+pub(super) enum Trouble {
+    /// Something is missing here, which is no failure.
+    Skip(SkipReason),
+    /// The harness, a client or the environment failed.
+    Error(String),
+}
+
+/// Where a case's connections are made.
+pub(crate) struct Scene<'a> {
+    pub(crate) service: Service,
+    pub(crate) server: &'a dyn Server,
+    /// In front of the server, where the case has connections that go through one.
+    pub(crate) gateway: Option<&'a dyn Gateway>,
+    /// The clients' files.
+    pub(crate) material: &'a dyn Material,
+    pub(crate) controls: &'a Controls,
+}
+
+/// A connection that was made, before its other witnesses were asked.
+pub(super) struct Call {
+    /// What the client saw.
+    pub(super) client: ClientObservation,
+    /// Between client and server; `None` over a unix socket.
+    pub(super) relay: Option<Relay>,
+    /// The session, where it was to be kept and there is one.
+    pub(super) session: Option<Box<dyn HeldSession>>,
+    /// When the client began.
+    pub(super) begun: Instant,
+    /// When the client had its answer.
+    pub(super) ended: Instant,
+}
+
+impl Workshop {
+    /// The driver of a connection.
+    pub(super) fn driver(&self, plan: &ConnectPlan) -> Result<&dyn Driver, Trouble> {
+        let driver = self.drivers.get(&plan.driver);
+        let missing = || Trouble::Skip(SkipReason::DriverMissing(format!("driver {} is not there", plan.driver)));
+        driver.map(AsRef::as_ref).ok_or_else(missing)
+    }
+
+    /// One connection with its three witnesses.
+    pub(super) async fn observe(
+        &self,
+        plan: &ConnectPlan,
+        scene: &Scene<'_>,
+        expectation: Option<&Expectation>,
+        deviation: Option<&Expectation>,
+    ) -> Result<Observation, Trouble> {
+        let _turn = scene.turn().await;
+        let call = self.call(plan, scene, false).await?;
+        self.witnesses(call.client, call.relay, scene, expectation, deviation).await
+    }
+
+    /// One connection as its client sees it. With `keep`, a session stays open, and so does the relay.
+    pub(super) async fn call(&self, plan: &ConnectPlan, scene: &Scene<'_>, keep: bool) -> Result<Call, Trouble> {
+        let driver = self.driver(plan)?;
+        let mut request = request(plan, scene.service, scene.server, scene.material).map_err(Trouble::Error)?;
+        let relay = if plan.unix {
+            let socket = scene
+                .server
+                .unix_socket()
+                .ok_or_else(|| Trouble::Skip(SkipReason::EnvironmentUnable("the environment gives no unix socket".to_owned())))?;
+            request.endpoint_mut().address = socket;
+            None
+        } else {
+            let relay = open_relay(plan, scene).await?;
+            request.endpoint_mut().address = Address::Tcp(relay.address());
+            Some(relay)
+        };
+        let begun = Instant::now();
+        let opened = if keep {
+            driver.open(&request, self.limits.connect).await
+        } else {
+            driver.connect(&request, self.limits.connect).await.map(Opened::Refused)
+        };
+        let ended = Instant::now();
+        let (client, session) = match opened {
+            Ok(Opened::Session(client, session)) => (client, Some(session)),
+            Ok(Opened::Refused(client)) => (client, None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Call { client, relay, session, begun, ended })
+    }
+
+    /// What wire and server log say of a connection that is over, or is over soon.
+    pub(super) async fn witnesses(
+        &self,
+        client: ClientObservation,
+        relay: Option<Relay>,
+        scene: &Scene<'_>,
+        expectation: Option<&Expectation>,
+        deviation: Option<&Expectation>,
+    ) -> Result<Observation, Trouble> {
+        let Scene { service, server, .. } = *scene;
+        let wire = match relay {
+            Some(relay) => Some(relay.finish(self.limits.wire).await),
+            None => None,
+        };
+        if let Some(error) = wire.as_ref().and_then(|wire| wire.error.as_ref()) {
+            return Err(Trouble::Error(format!("the relay failed: {error}")));
+        }
+        let peers: Vec<_> = wire.iter().flat_map(|wire| &wire.connections).filter_map(|connection| connection.upstream).collect();
+        let server_log = if peers.is_empty() {
+            Vec::new()
+        } else {
+            let wanted = wanted_lines(service, &client.outcome, expectation, deviation);
+            server.log_lines(&peers, &|lines: &[LogLine]| wanted.iter().all(|text| log_has(lines, text)), self.limits.log).await
+        };
+        Ok(Observation { client, server_log, wire })
+    }
+}
+
+impl Scene<'_> {
+    /// Held around a connection to a server whose log does not name its clients.
+    pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if self.server.log_names_clients() { None } else { Some(self.controls.turn().await) }
+    }
+}
+
+impl From<DriverError> for Trouble {
+    fn from(error: DriverError) -> Self {
+        match error {
+            DriverError::Unable { .. } => Self::Skip(SkipReason::DriverUnable(error.to_string())),
+            other => Self::Error(other.to_string()),
+        }
+    }
+}
+
+/// What a plan asks of a driver, straight to the server: names become files and passwords.
+///
+/// # Errors
+/// A line of text where a file can't be issued or written.
+pub(crate) fn request(
+    plan: &ConnectPlan,
+    service: Service,
+    server: &dyn Server,
+    material: &dyn Material,
+) -> Result<ConnectRequest, String> {
+    let files = material.client_files(plan.identity.as_deref(), plan.trust.as_deref())?;
+    let password = match plan.password {
+        PasswordChoice::Right => Some(server.password()),
+        PasswordChoice::Wrong => Some(Password::new("not-the-password")),
+        PasswordChoice::None => None,
+    };
+    let host = plan.host.clone().unwrap_or_else(|| material.default_host(service));
+    let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
+    let application = material.application();
+    Ok(match service {
+        Service::Postgres => ConnectRequest::Postgres(PostgresRequest {
+            endpoint,
+            sslmode: plan.sslmode,
+            sslnegotiation: plan.sslnegotiation,
+            files,
+            user: plan.user.clone().unwrap_or(application.user),
+            database: plan.database.clone().unwrap_or(application.database),
+            password,
+            min_tls: plan.min_tls,
+            max_tls: plan.max_tls,
+            alpn: plan.alpn.clone(),
+            replication: plan.replication,
+        }),
+        Service::Redis => {
+            ConnectRequest::Redis(RedisRequest { endpoint, tls: plan.tls, files, password, min_tls: plan.min_tls, max_tls: plan.max_tls })
+        }
+    })
+}
+
+/// The log texts that a case waits for: the witness of what the client saw, and the expectation's (or the deviation's) where the class is the same.
+fn wanted_lines(
+    service: Service,
+    outcome: &ClientOutcome,
+    expectation: Option<&Expectation>,
+    deviation: Option<&Expectation>,
+) -> Vec<String> {
+    let mut wanted: Vec<String> = log_witness(service, outcome).map(str::to_owned).into_iter().collect();
+    if let Some(expectation) = [expectation, deviation].into_iter().flatten().find(|expectation| same_class(expectation, outcome)) {
+        wanted.extend(expectation.server_log.iter().cloned());
+    }
+    wanted
+}
+
+async fn open_relay(plan: &ConnectPlan, scene: &Scene<'_>) -> Result<Relay, Trouble> {
+    let Scene { service, server, .. } = *scene;
+    let v6 = plan.source.is_some_and(|source| source.is_ipv6());
+    let upstream = if v6 {
+        server.address_v6().ok_or_else(|| Trouble::Skip(SkipReason::MachineLacks("no IPv6 loopback address (::1)".to_owned())))?
+    } else {
+        server.address()
+    };
+    let listen = if v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    let options = RelayOptions { upstream, source: plan.source, listen, service, faults: Vec::new() };
+    Relay::open(options).await.map_err(|error| Trouble::Error(error.to_string()))
+}
