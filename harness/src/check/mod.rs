@@ -6,3 +6,4 @@ pub mod judge;
 pub mod latency;
 pub mod ledger;
 pub mod short;
+pub mod timeline;

@@ -243,6 +243,7 @@ fn report(
     while let Some(event) = events.blocking_recv() {
         match &event {
             Event::CaseFinished(record) => fold.add(record),
+            Event::TimelinesStarted { planned: _ } => fold.timelines_begin(),
             Event::Problem(problem) => fold.problem(problem.clone()),
             _ => {}
         }

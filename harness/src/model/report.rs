@@ -1,6 +1,6 @@
 //! The report: the fold of a run's events, versioned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -10,6 +10,7 @@ use super::claim::{Subject, Verdict};
 use super::driver::DriverInfo;
 use super::observation::{Observation, Phases};
 use super::outcome::{Outcome, OutcomeKind};
+use super::timeline::ClientKind;
 use super::timeline::record::TimelineRecord;
 
 /// The report format's version: raised when a reader of the old one could go wrong.
@@ -190,6 +191,35 @@ pub struct DivergenceRecord {
     pub divergent: Vec<String>,
 }
 
+/// How long one client of a timeline scenario was without service, over the scenario's cases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutageRecord {
+    /// The scenario.
+    pub scenario: String,
+    /// The client's name in it.
+    pub client: String,
+    /// How it uses sessions.
+    pub kind: ClientKind,
+    /// Cases that ran.
+    pub cases: usize,
+    /// Cases in which an attempt failed.
+    pub with_outage: usize,
+    /// Cases in which the last attempt failed.
+    pub to_the_end: usize,
+    /// The shortest outage that ended, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortest_ms: Option<f64>,
+    /// The longest outage that ended, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_ms: Option<f64>,
+    /// The refusals seen.
+    pub refusals: BTreeSet<String>,
+    /// The longest time between two attempts in any case, in milliseconds: no outage is known more exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution_ms: Option<f64>,
+}
+
 /// A run's numbers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -208,6 +238,9 @@ pub struct Totals {
     pub slow_cases: Vec<String>,
     /// Wall time of the run in seconds, start-up of servers included.
     pub wall_seconds: f64,
+    /// The part of it that the timelines took, in seconds.
+    #[serde(default)]
+    pub timeline_seconds: f64,
     /// Peak resident memory of the harness process in bytes.
     pub peak_memory_bytes: u64,
 }
@@ -234,6 +267,9 @@ pub struct Summary {
     pub divergence: Vec<DivergenceRecord>,
     /// Latencies.
     pub latency: Vec<LatencyRecord>,
+    /// Outages of timelines.
+    #[serde(default)]
+    pub outages: Vec<OutageRecord>,
 }
 
 /// The canonical report.
@@ -258,6 +294,9 @@ pub struct Report {
     pub divergence: Vec<DivergenceRecord>,
     /// Latencies.
     pub latency: Vec<LatencyRecord>,
+    /// Outages of timelines.
+    #[serde(default)]
+    pub outages: Vec<OutageRecord>,
     /// Every case, by id.
     pub cases: Vec<CaseRecord>,
 }

@@ -5,6 +5,7 @@ use crate::check::short::short_form;
 use crate::model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
 use crate::model::outcome::Outcome;
 use crate::model::report::{CaseRecord, StepRecord};
+use crate::model::timeline::record::TimelineRecord;
 use crate::model::wire::WireTrace;
 
 /// Characters of one foreign text.
@@ -39,7 +40,7 @@ pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
         Outcome::Pass | Outcome::Deviates { .. } | Outcome::Skipped(_) => return Vec::new(),
         Outcome::Fail(mismatches) => {
             for mismatch in mismatches.iter().take(MISMATCHES) {
-                let step = if case.steps.len() > 1 { format!(" of step {}", mismatch.step + 1) } else { String::new() };
+                let step = place(case, mismatch.step);
                 lines.push((Part::Plain, format!("  {}: {}{step}", kebab(&mismatch.witness), mismatch.what)));
                 lines.push((Part::Expected, format!("    expected  {}", clip(&mismatch.expected, TEXT))));
                 lines.push((Part::Observed, format!("    observed  {}", clip(&mismatch.observed, TEXT))));
@@ -58,6 +59,9 @@ pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
             lines.extend(text.lines().take(ERROR_LINES).map(|line| (Part::Observed, format!("  {}", clip(line, ERROR_TEXT)))));
         }
     }
+    if let Some(timeline) = &case.timeline {
+        lines.extend(course(timeline));
+    }
     if let Some(evidence) = &case.evidence {
         lines.push((Part::Plain, format!("  evidence  {evidence}")));
     }
@@ -65,10 +69,39 @@ pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
     lines
 }
 
+/// Which step or phase, where there are several.
+fn place(case: &CaseRecord, index: usize) -> String {
+    match case.timeline.as_ref().and_then(|timeline| timeline.phases.get(index)) {
+        Some(phase) => format!(" in phase {}, `{}`", index + 1, phase.title),
+        None if case.steps.len() > 1 => format!(" of step {}", index + 1),
+        None => String::new(),
+    }
+}
+
 /// A case that failed, passed unexpectedly, errored or timed out, as one text without colours; empty for others.
 #[must_use]
 pub fn block(case: &CaseRecord) -> String {
     lines(case).into_iter().map(|(_, line)| line + "\n").collect()
+}
+
+/// A timeline's phases with what was done and seen in them, and its outages.
+fn course(timeline: &TimelineRecord) -> Vec<(Part, String)> {
+    let mut lines = Vec::new();
+    for (index, phase) in timeline.phases.iter().enumerate() {
+        let changes = if phase.changes.is_empty() { String::new() } else { format!(" ({})", phase.changes.join("; ")) };
+        let what = clip(&format!("at {:.0} ms: {}{changes}", phase.from_ms, phase.title), TEXT);
+        lines.push(format!("  phase {:<3} {what}", index + 1));
+        let seen = phase.observed.iter().map(|(client, seen)| format!("{client}: {}", seen.join(", ")));
+        lines.push(format!("            {}", seen.collect::<Vec<_>>().join(" | ")));
+    }
+    for client in &timeline.clients {
+        for outage in &client.outages {
+            let to = outage.to_ms.map_or_else(|| "the end".to_owned(), |to| format!("{to:.0} ms"));
+            let text = clip(&format!("{}: from {:.0} ms to {to}: {}", client.name, outage.from_ms, outage.text), TEXT);
+            lines.push(format!("  outage    {text}"));
+        }
+    }
+    lines.into_iter().map(|line| (Part::Plain, line)).collect()
 }
 
 fn witnesses(step: &StepRecord) -> Vec<(Part, String)> {

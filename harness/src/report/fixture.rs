@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::spool::{Spool, SpooledCases};
 use crate::check::latency::Latencies;
+use crate::check::timeline::Outages;
 use crate::model::claim::{Subject, Verdict};
 use crate::model::connect::TlsVersion;
 use crate::model::driver::{DriverInfo, Family};
@@ -15,6 +16,8 @@ use crate::model::report::{
     CaseRecord, ClaimRecord, Component, DivergenceRecord, EnvironmentRecord, SCHEMA_VERSION, StepRecord, Summary, Totals,
 };
 use crate::model::server::Service;
+use crate::model::timeline::ClientKind;
+use crate::model::timeline::record::{ClientRecord as TimelineClient, Outage, PhaseRecord, TimelineRecord};
 use crate::model::wire::{WireConnection, WireEvent, WireTrace};
 use crate::os::redact::Redactor;
 use crate::run::event::Event;
@@ -127,7 +130,57 @@ pub(crate) fn cases() -> Vec<CaseRecord> {
         ),
         openssl,
         case("redis/tls", &[("driver", "redis-rs"), ("tls", "verify-full")], Outcome::Pass, Some(session(true))),
+        rotation(),
     ]
+}
+
+/// A timeline that fails: its pool has no service, where the scenario says that it has.
+fn rotation() -> CaseRecord {
+    let mismatch = Mismatch {
+        step: 1,
+        witness: Witness::Client,
+        what: "pool: outcome".to_owned(),
+        expected: "every attempt is served".to_owned(),
+        observed: "alert: unknown-ca (SSL error: tlsv1 alert unknown ca)".to_owned(),
+    };
+    let mut record = case("renewal/trust-first", &[("driver", "libpq-17")], Outcome::Fail(vec![mismatch]), None);
+    record.steps = Vec::new();
+    let phase = |title: &str, from_ms: f64, changes: &[&str], pool: &str| PhaseRecord {
+        title: title.to_owned(),
+        from_ms,
+        changed_ms: Some(from_ms + 12.0),
+        to_ms: Some(from_ms + 300.0),
+        changes: changes.iter().map(|change| (*change).to_owned()).collect(),
+        expected: serde_json::json!({"clients": [["pool", "ok"]]}),
+        objection: None,
+        observed: [("held".to_owned(), vec!["ok".to_owned()]), ("pool".to_owned(), vec![pool.to_owned()])].into(),
+    };
+    let client = |name: &str, kind, outages: Vec<Outage>| TimelineClient {
+        name: name.to_owned(),
+        kind,
+        driver: Some("libpq-17".to_owned()),
+        attempts: 24,
+        failures: outages.iter().map(|outage| outage.failures).sum(),
+        connections: 1,
+        outages,
+        resolution_ms: Some(25.4),
+        latency: None,
+    };
+    let outage = Outage {
+        from_ms: 331.0,
+        to_ms: Some(431.5),
+        failures: 4,
+        refusals: [("alert: unknown-ca".to_owned(), 4)].into(),
+        text: "SSL error: tlsv1 alert unknown ca".to_owned(),
+    };
+    record.timeline = Some(TimelineRecord {
+        phases: vec![
+            phase("before", 0.0, &[], "ok"),
+            phase("the CA is re-keyed", 300.0, &["rekey mtls-ca", "sync client"], "alert: unknown-ca"),
+        ],
+        clients: vec![client("held", ClientKind::Held, Vec::new()), client("pool", ClientKind::Pool, vec![outage])],
+    });
+    record
 }
 
 fn claim(id: &str, statement: &str, verdict: Verdict, reason: Option<&str>) -> ClaimRecord {
@@ -186,6 +239,8 @@ pub(crate) fn summary() -> Summary {
             latencies.record(driver, mode, negotiation, &Phases { connect_ns: Some(milliseconds * 100_000), ..phases() });
         }
     }
+    let mut outages = Outages::default();
+    cases().iter().for_each(|case| outages.add(case));
     let mut refuted = claim(
         "config.unset",
         "no SSL options: plain TCP, refused",
@@ -217,6 +272,7 @@ pub(crate) fn summary() -> Summary {
             compared_situations: 2,
             slow_cases: vec!["postgres/restart:postgres=17".to_owned()],
             wall_seconds: 4.0,
+            timeline_seconds: 1.5,
             peak_memory_bytes: 48 * 1024 * 1024,
         },
         problems: vec!["deviation `rustls.prefer` is past its review date 2026-11-01".to_owned()],
@@ -230,6 +286,7 @@ pub(crate) fn summary() -> Summary {
             divergent: vec!["rustls".to_owned()],
         }],
         latency: latencies.finish().expect("encodes"),
+        outages: outages.finish(),
     }
 }
 

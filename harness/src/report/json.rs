@@ -6,7 +6,7 @@ use serde::ser::{Error as _, SerializeSeq as _};
 use serde::{Serialize, Serializer};
 
 use super::spool::SpooledCases;
-use crate::model::report::{ClaimRecord, DivergenceRecord, EnvironmentRecord, LatencyRecord, Report, Summary, Totals};
+use crate::model::report::{ClaimRecord, DivergenceRecord, EnvironmentRecord, LatencyRecord, OutageRecord, Report, Summary, Totals};
 
 /// The fields of [`Report`] in its order, with the cases read one by one while they are written.
 #[derive(Serialize)]
@@ -20,6 +20,7 @@ struct Document<'a> {
     claims: &'a [ClaimRecord],
     divergence: &'a [DivergenceRecord],
     latency: &'a [LatencyRecord],
+    outages: &'a [OutageRecord],
     cases: Cases<'a>,
 }
 
@@ -52,6 +53,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary, cases: SpooledCases<'_>) ->
         claims: &summary.claims,
         divergence: &summary.divergence,
         latency: &summary.latency,
+        outages: &summary.outages,
         cases: Cases(cases),
     };
     serde_json::to_writer_pretty(&mut *out, &document)?;
@@ -101,6 +103,7 @@ mod tests {
         );
         assert_eq!((report.environment, report.totals, report.problems), (summary.environment, summary.totals, summary.problems));
         assert_eq!((report.claims, report.divergence, report.latency), (summary.claims, summary.divergence, summary.latency));
+        assert_eq!(report.outages, summary.outages);
     }
 
     #[test]

@@ -151,7 +151,7 @@ mod tests {
         let mut whole = Report::new(NAME);
         whole.timestamp = fixture::STARTED.parse().ok();
         whole.time = Some(Duration::from_secs(4));
-        for scenario in ["openssl/inspect", "postgres/sslmode", "redis/tls"] {
+        for scenario in ["openssl/inspect", "postgres/sslmode", "redis/tls", "renewal/trust-first"] {
             let mut suite = TestSuite::new(scenario);
             let own: Vec<&CaseRecord> = cases.iter().filter(|case| case.scenario == scenario).collect();
             suite.time = Some(duration(own.iter().map(|case| case.duration_ms).sum()));

@@ -44,10 +44,11 @@ pub fn write(out: &mut dyn Write, summary: &Summary, cases: SpooledCases<'_>, ta
     write_claims(out, &summary.claims)?;
     write_counts(out, "Known deviations seen", "deviation", &Tally::ranked(&tally.deviations))?;
     write_table(out, &divergence_title(summary), &tables::divergence(&summary.divergence, usize::MAX))?;
+    write_table(out, "Timelines: clients without service", &tables::outages(&summary.outages, usize::MAX))?;
     write_table(out, "Latency of connects", &tables::latency(&summary.latency, usize::MAX))?;
     write_counts(out, "Skipped", "reason", &Tally::ranked(&tally.skipped))?;
     let slow: Vec<String> = summary.totals.slow_cases.iter().map(|id| format!("- `{}`\n", code(id))).collect();
-    Section::of("Cases that restart or wait", SMALL, &slow).write(out)
+    Section::of("Timelines, not counted in the speed", SMALL, &slow).write(out)
 }
 
 /// A titled list of rows under a limit in bytes.

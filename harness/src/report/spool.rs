@@ -139,7 +139,7 @@ mod tests {
         cases.sort_by(|one, other| one.id.cmp(&other.id));
         assert_eq!(read, cases);
         let scenarios: Vec<(&str, usize)> = spooled.by_scenario().iter().map(|(name, entries)| (*name, entries.len())).collect();
-        assert_eq!(scenarios, [("openssl/inspect", 1), ("postgres/sslmode", 7), ("redis/tls", 1)]);
+        assert_eq!(scenarios, [("openssl/inspect", 1), ("postgres/sslmode", 7), ("redis/tls", 1), ("renewal/trust-first", 1)]);
     }
 
     #[test]

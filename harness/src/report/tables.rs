@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyl
 use super::text::{clip, plural};
 use crate::check::divergence::reference;
 use crate::check::latency::CONNECT;
-use crate::model::report::{DivergenceRecord, LatencyRecord};
+use crate::model::report::{DivergenceRecord, LatencyRecord, OutageRecord};
 
 /// A rule below the head and nothing else: rows stay close together.
 const LOOK: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
@@ -104,6 +104,32 @@ pub fn divergence(records: &[DivergenceRecord], limit: usize) -> Rows {
         })
         .collect();
     Rows { head: vec!["mode", "reference", "differs", "situation"], rows, numbers_from: 4, omitted }
+}
+
+/// Outages of timelines, a row for each client of a scenario.
+#[must_use]
+pub fn outages(records: &[OutageRecord], limit: usize) -> Rows {
+    let milliseconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
+    let row = |record: &OutageRecord| {
+        let refusals: Vec<&str> = record.refusals.iter().map(String::as_str).collect();
+        vec![
+            record.scenario.clone(),
+            record.client.clone(),
+            if refusals.is_empty() { "-".to_owned() } else { refusals.join(", ") },
+            record.cases.to_string(),
+            record.with_outage.to_string(),
+            record.to_the_end.to_string(),
+            milliseconds(record.shortest_ms),
+            milliseconds(record.longest_ms),
+            milliseconds(record.resolution_ms),
+        ]
+    };
+    Rows {
+        head: vec!["timeline", "client", "refused with", "cases", "with outage", "to the end", "shortest ms", "longest ms", "known to ms"],
+        rows: records.iter().take(limit).map(row).collect(),
+        numbers_from: 3,
+        omitted: records.len().saturating_sub(limit),
+    }
 }
 
 /// `libpq-18: tls session`.

@@ -25,6 +25,11 @@ pub enum Event {
         /// From its start to its first answer.
         took: Duration,
     },
+    /// Every case without a timeline has ended; those with one begin.
+    TimelinesStarted {
+        /// How many.
+        planned: usize,
+    },
     /// A case begins. Cases run concurrently.
     CaseStarted {
         /// Its id.

@@ -30,6 +30,10 @@ pub struct Limits {
     pub log: Duration,
     /// A whole case, control included.
     pub case: Duration,
+    /// From the end of a phase's changes until every client of a timeline has shown what it sees.
+    pub phase: Duration,
+    /// A whole timeline, its installation's start left out.
+    pub timeline: Duration,
 }
 
 impl Default for Limits {
@@ -40,6 +44,9 @@ impl Default for Limits {
             wire: Duration::from_secs(3),
             log: Duration::from_secs(3),
             case: Duration::from_secs(30),
+            // A client shows what it sees within a second.
+            phase: Duration::from_secs(8),
+            timeline: Duration::from_secs(60),
         }
     }
 }
@@ -291,7 +298,7 @@ impl Workshop {
     }
 
     /// Copies what a person needs to look into a failure; `None` if nothing could be kept.
-    fn keep_evidence(&self, case: &Case, server: &dyn Server, record: &CaseRecord) -> Option<String> {
+    pub(super) fn keep_evidence(&self, case: &Case, server: &dyn Server, record: &CaseRecord) -> Option<String> {
         let name: String = case.id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.=".contains(c) { c } else { '_' }).collect();
         let directory = self.evidence.as_ref()?.join(name);
         std::fs::create_dir_all(&directory).ok()?;

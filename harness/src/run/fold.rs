@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::check::divergence::Divergence;
 use crate::check::latency::{Latencies, LatencyError};
 use crate::check::ledger::{Evidence, Ledger, Refuting, count};
+use crate::check::timeline::Outages;
 use crate::model::case::{AppliedDeviation, Case};
 use crate::model::claim::Claim;
 use crate::model::outcome::{Outcome, OutcomeKind};
@@ -17,11 +18,15 @@ pub struct Fold {
     ledger: Ledger,
     latencies: Latencies,
     divergence: Divergence,
+    outages: Outages,
     deviations: HashMap<String, Arc<AppliedDeviation>>,
     outcomes: BTreeMap<OutcomeKind, usize>,
     cases: usize,
     connections: u64,
     problems: Vec<String>,
+    slow_cases: Vec<String>,
+    /// When the timelines began.
+    timelines: Option<Instant>,
     started: Instant,
     started_at: String,
     command: Vec<String>,
@@ -46,11 +51,14 @@ impl Fold {
             ledger: Ledger::new(claims, &environment.name, &environment.real_subjects),
             latencies: Latencies::new()?,
             divergence: Divergence::new(),
+            outages: Outages::default(),
             deviations: deviations.collect(),
             outcomes: OutcomeKind::ALL.into_iter().map(|kind| (kind, 0)).collect(),
             cases: 0,
             connections: 0,
             problems: Vec::new(),
+            slow_cases: Vec::new(),
+            timelines: None,
             started,
             started_at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             command,
@@ -84,9 +92,18 @@ impl Fold {
             self.problems.push(error.to_string());
         }
         self.divergence.add(record);
+        self.outages.add(record);
+        if record.timeline.is_some() {
+            self.slow_cases.push(record.id.clone());
+        }
         if let (Some(client), Some(phases)) = (&record.client, &record.phases) {
             self.latencies.record(&client.driver, &client.mode, &client.negotiation, phases);
         }
+    }
+
+    /// From now on timelines run, and nothing else.
+    pub fn timelines_begin(&mut self) {
+        self.timelines = Some(Instant::now());
     }
 
     /// Takes a problem that belongs to no case.
@@ -101,6 +118,7 @@ impl Fold {
     pub fn finish(mut self) -> Result<Summary, LatencyError> {
         let claims = self.ledger.finish();
         self.problems.sort();
+        self.slow_cases.sort();
         Ok(Summary {
             schema_version: SCHEMA_VERSION,
             started_at: self.started_at,
@@ -112,14 +130,16 @@ impl Fold {
                 claims: count(&claims),
                 connections: self.connections,
                 compared_situations: self.divergence.compared(),
-                slow_cases: Vec::new(),
+                slow_cases: self.slow_cases,
                 wall_seconds: self.started.elapsed().as_secs_f64(),
+                timeline_seconds: self.timelines.map_or(0.0, |begun| begun.elapsed().as_secs_f64()),
                 peak_memory_bytes: peak_memory_bytes(),
             },
             problems: self.problems,
             claims,
             divergence: self.divergence.finish(),
             latency: self.latencies.finish()?,
+            outages: self.outages.finish(),
         })
     }
 }

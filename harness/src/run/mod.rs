@@ -8,3 +8,4 @@ mod keep;
 pub mod material;
 mod observe;
 pub mod schedule;
+mod timeline;

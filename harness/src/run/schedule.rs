@@ -54,15 +54,18 @@ pub async fn run(
         events,
         slots: Arc::new(Semaphore::new(pace.jobs.max(1))),
         // Server starts are processor-bound: more at a time than processors only delays the first.
-        starts: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from))),
+        starts: Arc::new(Semaphore::new(parallelism())),
         failed: Arc::new(AtomicBool::new(false)),
         interrupted,
         fail_fast: pace.fail_fast,
     };
+    let mut timelines = Vec::new();
     let mut servers: BTreeMap<ServerKey, BTreeMap<Arc<ServerConfig>, Vec<Arc<Case>>>> = BTreeMap::new();
     for case in cases {
         if let Some(reason) = &case.skip {
             shared.finish(shared.workshop.record_without_run(&case, Outcome::Skipped(reason.clone())));
+        } else if case.timeline.is_some() {
+            timelines.push(case);
         } else {
             servers.entry(case.key).or_default().entry(Arc::clone(&case.config)).or_default().push(case);
         }
@@ -76,6 +79,15 @@ pub async fn run(
             let _ = shared.events.send(Event::Problem(format!("the harness itself failed: {error}")));
         }
     }
+    // Afterwards, and few at a time: how long an outage lasts is not to depend on how busy the machine is with other cases.
+    shared.timelines(timelines, pace.jobs.clamp(1, TIMELINES_AT_A_TIME * parallelism()), environment).await;
+}
+
+/// Timelines at a time, for each processor: they are paced by their clients' rate, and mostly wait.
+const TIMELINES_AT_A_TIME: usize = 2;
+
+fn parallelism() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 impl Shared {
@@ -137,6 +149,33 @@ impl Shared {
         }
     }
 
+    async fn timelines(self, mut cases: Vec<Arc<Case>>, at_a_time: usize, environment: Arc<dyn Environment>) {
+        if cases.is_empty() {
+            return;
+        }
+        let _ = self.events.send(Event::TimelinesStarted { planned: cases.len() });
+        mix(&mut cases);
+        let places = Arc::new(Semaphore::new(at_a_time));
+        let mut running = Running::default();
+        for case in cases {
+            // The semaphore is never closed.
+            let place = Arc::clone(&places).acquire_owned().await;
+            running.take_ended(&self);
+            if let Some(reason) = self.stopped().or_else(|| environment.unable(case.key)) {
+                self.finish(self.workshop.record_without_run(&case, Outcome::Skipped(reason)));
+                continue;
+            }
+            let _ = self.events.send(Event::CaseStarted { id: case.id.clone() });
+            let (shared, environment, running_case) = (self.clone(), Arc::clone(&environment), Arc::clone(&case));
+            running.start(case, async move {
+                let record = shared.workshop.execute_timeline(&running_case, environment.as_ref()).await;
+                drop(place);
+                shared.finish(record);
+            });
+        }
+        running.end(&self).await;
+    }
+
     async fn serve_configuration(&self, server: &Arc<dyn Server>, config: &ServerConfig, mut cases: Vec<Arc<Case>>) {
         if let Some(reason) = self.stopped() {
             self.end_all(&cases, &Outcome::Skipped(reason));
@@ -150,48 +189,72 @@ impl Shared {
             self.end_all(&cases, &Outcome::Errored(error.to_string()));
             return;
         }
-        // Neighbours in a matrix share a driver, and a driver takes only a few requests at a time: mix them, the same way in every run.
-        cases.sort_by_cached_key(|case| {
-            let mut hasher = DefaultHasher::new();
-            case.id.hash(&mut hasher);
-            hasher.finish()
-        });
+        mix(&mut cases);
         let controls = Arc::new(Controls::default());
-        let mut running = JoinSet::new();
-        let mut names: BTreeMap<tokio::task::Id, Arc<Case>> = BTreeMap::new();
+        let mut running = Running::default();
         for case in cases {
             let permit = Arc::clone(&self.slots).acquire_owned().await;
-            while let Some(joined) = running.try_join_next_with_id() {
-                self.joined(joined, &mut names);
-            }
+            running.take_ended(self);
             if let Some(reason) = self.stopped() {
                 self.finish(self.workshop.record_without_run(&case, Outcome::Skipped(reason)));
                 continue;
             }
             let _ = self.events.send(Event::CaseStarted { id: case.id.clone() });
             let (shared, server, controls, running_case) = (self.clone(), Arc::clone(server), Arc::clone(&controls), Arc::clone(&case));
-            let handle = running.spawn(async move {
+            running.start(case, async move {
                 let record = shared.workshop.execute(&running_case, server.as_ref(), None, &controls).await;
                 drop(permit);
                 shared.finish(record);
             });
-            names.insert(handle.id(), case);
         }
-        while let Some(joined) = running.join_next_with_id().await {
-            self.joined(joined, &mut names);
+        running.end(self).await;
+    }
+}
+
+/// Neighbours in a matrix share a driver, and a driver takes only a few requests at a time: mixes them, the same way in every run.
+fn mix(cases: &mut [Arc<Case>]) {
+    cases.sort_by_cached_key(|case| {
+        let mut hasher = DefaultHasher::new();
+        case.id.hash(&mut hasher);
+        hasher.finish()
+    });
+}
+
+/// Cases that run.
+#[derive(Default)]
+struct Running {
+    tasks: JoinSet<()>,
+    cases: BTreeMap<tokio::task::Id, Arc<Case>>,
+}
+
+impl Running {
+    fn start(&mut self, case: Arc<Case>, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.tasks.spawn(task);
+        self.cases.insert(handle.id(), case);
+    }
+
+    fn take_ended(&mut self, shared: &Shared) {
+        while let Some(joined) = self.tasks.try_join_next_with_id() {
+            self.joined(joined, shared);
+        }
+    }
+
+    async fn end(mut self, shared: &Shared) {
+        while let Some(joined) = self.tasks.join_next_with_id().await {
+            self.joined(joined, shared);
         }
     }
 
     /// A case whose task panicked is an error of the harness, never lost.
-    fn joined(&self, joined: Result<(tokio::task::Id, ()), tokio::task::JoinError>, names: &mut BTreeMap<tokio::task::Id, Arc<Case>>) {
+    fn joined(&mut self, joined: Result<(tokio::task::Id, ()), tokio::task::JoinError>, shared: &Shared) {
         match joined {
             Ok((id, ())) => {
-                names.remove(&id);
+                self.cases.remove(&id);
             }
             Err(error) => {
-                if let Some(case) = names.remove(&error.id()) {
+                if let Some(case) = self.cases.remove(&error.id()) {
                     let outcome = Outcome::Errored(format!("the harness itself failed: {error}"));
-                    self.finish(self.workshop.record_without_run(&case, outcome));
+                    shared.finish(shared.workshop.record_without_run(&case, outcome));
                 }
             }
         }

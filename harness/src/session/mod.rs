@@ -19,6 +19,7 @@ use crate::model::case::{Action, Case};
 use crate::model::credential::Credentials;
 use crate::model::outcome::SkipReason;
 use crate::model::report::EnvironmentRecord;
+use crate::model::timeline::ClientKind;
 use crate::os::rundir::RunDir;
 use crate::os::toolchain::{POSTGRES_MAJORS, Toolchain};
 use crate::os::user::RunAs;
@@ -59,14 +60,19 @@ pub fn plan(set: &ScenarioSet, toolchain: &Toolchain, own: &[OwnDriver]) -> Resu
     Ok(cases)
 }
 
+/// The drivers of a case, controls and a timeline's clients included.
 fn driver_names(case: &Case) -> impl Iterator<Item = &str> {
-    case.steps.iter().flat_map(|step| {
+    let steps = case.steps.iter().flat_map(|step| {
         let own = match &step.action {
-            Action::Connect(plan) => Some(plan.driver.as_str()),
+            Action::Connect(plan) => Some(plan),
             Action::Openssl(_) => None,
         };
-        own.into_iter().chain(step.control.as_ref().map(|plan| plan.driver.as_str()))
-    })
+        own.into_iter().chain(step.control.as_ref())
+    });
+    let clients = case.timeline.iter().flat_map(|timeline| &timeline.clients);
+    // The client of streaming replication is the replica itself.
+    let clients = clients.filter(|client| client.kind != ClientKind::Replication).map(|client| &client.connect);
+    steps.chain(clients).map(|plan| plan.driver.as_str())
 }
 
 /// What a [`Session`] is made from.

@@ -144,6 +144,16 @@ impl Reporter for Terminal {
                     self.say(&self.style.paint(Ink::Faint, &line))
                 }
             },
+            Event::TimelinesStarted { planned } => match &self.bar {
+                Some(bar) => {
+                    bar.set_prefix(format!("{} at their clients' pace", plural(*planned, "timeline")));
+                    Ok(())
+                }
+                None => {
+                    let line = format!("  timelines {planned}, at their clients' pace");
+                    self.say(&self.style.paint(Ink::Faint, &line))
+                }
+            },
             Event::CaseStarted { id: _ } => Ok(()),
             Event::CaseFinished(case) => self.finished_case(case),
             Event::Problem(problem) => self.say(&format!("{} {problem}", self.style.paint(Ink::Bad, "PROBLEM"))),

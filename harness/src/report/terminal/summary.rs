@@ -27,6 +27,7 @@ pub(super) fn text(summary: &Summary, tally: &Tally, style: Style) -> String {
     page.counts("Known deviations seen", &Tally::ranked(&tally.deviations));
     page.claims(&summary.claims);
     page.latency(summary);
+    page.outages(summary);
     page.divergence(summary);
     page.slow(&summary.totals.slow_cases);
     page.unsound(tally);
@@ -158,6 +159,10 @@ impl Page {
         self.table("Latency, first packet to ready session", &tables::latency(&summary.latency, ROWS));
     }
 
+    fn outages(&mut self, summary: &Summary) {
+        self.table("Timelines: clients without service", &tables::outages(&summary.outages, ROWS));
+    }
+
     fn divergence(&mut self, summary: &Summary) {
         let (divergent, compared) = (summary.divergence.len(), summary.totals.compared_situations);
         if compared == 0 {
@@ -172,7 +177,7 @@ impl Page {
 
     fn slow(&mut self, cases: &[String]) {
         if !cases.is_empty() {
-            self.head(&format!("Restart or wait, not counted in the speed: {}", plural(cases.len(), "case")));
+            self.head(&format!("Timelines, not counted in the speed: {}", plural(cases.len(), "case")));
             let cases: Vec<&str> = cases.iter().map(String::as_str).collect();
             self.lines.extend(fill(&cases, ", ", "  ", usize::from(self.style.width), ID_LINES));
         }
@@ -206,15 +211,20 @@ impl Page {
         let totals = &summary.totals;
         let skipped: usize = tally.skipped.values().sum();
         let counted = tally.cases.saturating_sub(skipped).saturating_sub(totals.slow_cases.len());
-        let rate = |count: f64| if totals.wall_seconds > 0.0 { format!("{:.0}", count / totals.wall_seconds) } else { "-".to_owned() };
+        // Timelines go at their clients' pace: they say nothing of the speed.
+        let paced = totals.wall_seconds - totals.timeline_seconds;
+        let rate = |count: f64, seconds: f64| if seconds > 0.0 { format!("{:.0}", count / seconds) } else { "-".to_owned() };
         self.head("Speed");
         self.line(format!(
             "  {:.1} s wall, {} cases/s, {} connections/s, {} MiB peak memory",
             totals.wall_seconds,
-            rate(counted as f64),
-            rate(totals.connections as f64),
+            rate(counted as f64, paced),
+            rate(totals.connections as f64, totals.wall_seconds),
             totals.peak_memory_bytes.div_ceil(1024 * 1024)
         ));
+        if totals.timeline_seconds > 0.0 {
+            self.line(format!("  {:.1} s of it for timelines", totals.timeline_seconds));
+        }
     }
 
     fn result(&mut self, summary: &Summary, tally: &Tally) {
