@@ -109,27 +109,35 @@ pub fn divergence(records: &[DivergenceRecord], limit: usize) -> Rows {
 /// Outages of timelines, a row for each client of a scenario.
 #[must_use]
 pub fn outages(records: &[OutageRecord], limit: usize) -> Rows {
-    let milliseconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
     let row = |record: &OutageRecord| {
         let refusals: Vec<&str> = record.refusals.iter().map(String::as_str).collect();
         vec![
             record.scenario.clone(),
             record.client.clone(),
+            without_service(record),
             if refusals.is_empty() { "-".to_owned() } else { refusals.join(", ") },
-            record.cases.to_string(),
-            record.with_outage.to_string(),
-            record.to_the_end.to_string(),
-            milliseconds(record.shortest_ms),
-            milliseconds(record.longest_ms),
-            milliseconds(record.resolution_ms),
+            record.resolution_ms.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}")),
         ]
     };
     Rows {
-        head: vec!["timeline", "client", "refused with", "cases", "with outage", "to the end", "shortest ms", "longest ms", "known to ms"],
+        head: vec!["timeline", "client", "without service", "refused with", "known to ms"],
         rows: records.iter().take(limit).map(row).collect(),
-        numbers_from: 3,
+        numbers_from: 4,
         omitted: records.len().saturating_sub(limit),
     }
+}
+
+/// `never in 6`, `100 to 130 ms in 6 of 6`, `to the end in 2 of 6`.
+fn without_service(record: &OutageRecord) -> String {
+    if record.with_outage == 0 {
+        return format!("never in {}", record.cases);
+    }
+    let lengths = record.shortest_ms.zip(record.longest_ms).map(|(shortest, longest)| {
+        if longest - shortest < 1.0 { format!("{longest:.0} ms") } else { format!("{shortest:.0} to {longest:.0} ms") }
+    });
+    let to_the_end = (record.to_the_end > 0).then(|| "to the end".to_owned());
+    let parts: Vec<String> = lengths.into_iter().chain(to_the_end).collect();
+    format!("{} in {} of {}", parts.join(" or "), record.with_outage, record.cases)
 }
 
 /// `libpq-18: tls session`.

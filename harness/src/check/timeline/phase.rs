@@ -7,6 +7,7 @@ use crate::model::case::{Expectation, Expected, SessionExpectation};
 use crate::model::driver::Family;
 use crate::model::observation::LogLine;
 use crate::model::outcome::{Mismatch, Witness};
+use crate::model::refusal::Refusal;
 use crate::model::server::Service;
 use crate::model::timeline::ClientKind;
 use crate::model::timeline::plan::{ClientExpectation, PhaseExpectation};
@@ -145,11 +146,10 @@ fn judge_client(
         ClientExpectation::Lost => Vec::new(),
         ClientExpectation::Refused(classes) => {
             if seen.kind == ClientKind::Replication {
-                let other = |attempt: &&&Attempt| !attempt.result.as_ref().is_err_and(|refused| classes.contains(&refused.refusal));
-                return match seen.attempts.iter().find(other) {
-                    Some(_) => vec![mismatch("refused", in_words(expected), observed_in_short(seen).join(", "))],
-                    None => Vec::new(),
-                };
+                return replication(expected, classes, phase, seen)
+                    .map(|(what, expected, observed)| mismatch(what, expected, observed))
+                    .into_iter()
+                    .collect();
             }
             // A session that is used again and breaks off is not what was meant.
             if let Some(lost) = seen.attempts.iter().find(|attempt| !attempt.fresh && !attempt.served()) {
@@ -166,6 +166,21 @@ fn judge_client(
             first(&expectation, &|_| true).unwrap_or_default()
         }
     }
+}
+
+/// Streaming replication that is to be refused: the replica's log speaks for it. What differs, as what, expected and observed.
+fn replication(
+    expected: &ClientExpectation,
+    classes: &[Refusal],
+    phase: &PhaseExpectation,
+    seen: &ClientSeen<'_>,
+) -> Option<(&'static str, String, String)> {
+    let refused = |attempt: &Attempt| attempt.result.as_ref().err().filter(|refused| classes.contains(&refused.refusal)).cloned();
+    let refusals: Option<Vec<_>> = seen.attempts.iter().map(|attempt| refused(attempt)).collect();
+    let Some(refusals) = refusals else { return Some(("refused", in_words(expected), observed_in_short(seen).join(", "))) };
+    let text = phase.text.as_ref()?;
+    let other = refusals.iter().find(|refused| !refused.text.contains(text.as_str()))?;
+    Some(("text", format!("a message with `{text}`"), other.text.trim().to_owned()))
 }
 
 /// A TLS session, with the certificate that the phase names.
@@ -225,7 +240,7 @@ pub(super) mod tests {
     use crate::model::change::Target;
     use crate::model::connect::RedisTls;
     use crate::model::observation::{ClientObservation, ClientOutcome, Observation, Phases, Refused, SeenCertificate, ServerView, Session};
-    use crate::model::refusal::{Alert, AuthRefusal, Refusal, Stage};
+    use crate::model::refusal::{Alert, AuthRefusal, Stage};
     use crate::model::wire::{ClientHello, WireConnection, WireEvent, WireTrace};
 
     pub(in super::super) fn connect() -> ConnectPlan {

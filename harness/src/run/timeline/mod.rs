@@ -26,7 +26,8 @@ use crate::model::observation::LogLine;
 use crate::model::outcome::{Mismatch, Outcome};
 use crate::model::report::CaseRecord;
 use crate::model::server::Service;
-use crate::model::timeline::plan::{ClientExpectation, PhaseExpectation, PhasePlan, TimelinePlan};
+use crate::model::timeline::ClientKind;
+use crate::model::timeline::plan::{ClientExpectation, ClientPlan, PhaseExpectation, PhasePlan, TimelinePlan};
 use crate::model::timeline::record::{PhaseRecord, TimelineRecord};
 
 /// What everything of a running timeline shares.
@@ -193,8 +194,12 @@ impl Stage {
         }
     }
 
-    fn family(&self, driver: &str) -> Family {
-        self.workshop.drivers.get(driver).map_or(Family::Other, |driver| driver.info().family)
+    fn family(&self, client: &ClientPlan) -> Family {
+        match client.kind {
+            // The replica's WAL receiver is libpq.
+            ClientKind::Replication => Family::Libpq,
+            _ => self.workshop.drivers.get(&client.connect.driver).map_or(Family::Other, |driver| driver.info().family),
+        }
     }
 
     /// Makes the changes, waits until every client has shown what it sees, and judges that.
@@ -268,7 +273,7 @@ impl Stage {
         clients
             .map(|(index, client)| journal::Seen {
                 client,
-                family: self.family(&client.connect.driver),
+                family: self.family(client),
                 attempts: self.journal.between(index, changed, to),
                 lost: self.journal.lost(index),
             })
