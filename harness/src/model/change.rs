@@ -173,7 +173,52 @@ pub struct CrlOf<T> {
     pub validity: Validity,
 }
 
+/// What a name in a change is the name of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// A Certificate of the manifests.
+    Certificate,
+    /// One, or `NAME@1`: one of those that were issued for it.
+    Issued,
+    /// A Secret that a Certificate of the manifests writes.
+    Secret,
+}
+
 impl<T> Change<T> {
+    /// The names in it that the manifests must know.
+    #[must_use]
+    pub fn names(&self) -> Vec<(Named, &T)> {
+        match self {
+            Self::Renew(reissue) | Self::Rekey(reissue) => vec![(Named::Certificate, &reissue.certificate)],
+            Self::Overwrite(Overwrite { secret, with, .. }) => {
+                let mut names = vec![(Named::Secret, secret)];
+                match with {
+                    Content::Certificates(issued) => names.extend(issued.iter().map(|name| (Named::Issued, name))),
+                    Content::Secret(secret) => names.push((Named::Secret, secret)),
+                    Content::Garbage | Content::Removed => {}
+                }
+                names
+            }
+            Self::DeleteSecret(secret) | Self::Label(Label { secret, .. }) => vec![(Named::Secret, secret)],
+            Self::PatchCluster(patch) => patch.certificates.values().map(|secret| (Named::Secret, secret)).collect(),
+            Self::Crl(CrlOf { issuer, revoked, .. }) => {
+                std::iter::once(issuer).chain(revoked).map(|name| (Named::Certificate, name)).collect()
+            }
+            Self::AwaitExpiry(certificate) => vec![(Named::Certificate, certificate)],
+            Self::Reconcile
+            | Self::Sync(_)
+            | Self::Reload(_)
+            | Self::Restart(_)
+            | Self::Stop(_)
+            | Self::Start(_)
+            | Self::Disconnect(_)
+            | Self::PgHba(_)
+            | Self::DropCrl
+            | Self::Push
+            | Self::Refresh => Vec::new(),
+        }
+    }
+
     /// The same change with every name replaced.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! A run's parts wired together: credentials, environment and drivers for the cases that are meant. The command line and `cargo test`
 //! both run cases through here, and differ in what they do with the events.
 
+mod changes;
 pub mod drivers;
 mod material;
 
@@ -35,14 +36,15 @@ use material::Issued;
 #[error("{0}")]
 pub struct SessionError(String);
 
-/// Checks that everything the set's credentials name can be made from the manifests.
+/// Checks that everything the set's credentials and timelines name can be made from the manifests.
 ///
 /// # Errors
 /// Everything that can't, each with its place.
 pub fn check(set: &ScenarioSet, manifests: &Manifests) -> Result<(), Vec<LoadError>> {
     let problems = pki::check(manifests, &set.credentials);
-    let errors: Vec<LoadError> =
+    let mut errors: Vec<LoadError> =
         problems.into_iter().map(|problem| LoadError::new(set.place_of_credential(&problem.path), problem.message)).collect();
+    errors.extend(changes::check(set, manifests));
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
