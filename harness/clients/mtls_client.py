@@ -1,6 +1,6 @@
 """psycopg2 and redis-py behind the harness's JSON lines; PROTOCOL.md beside this file describes them.
 
-Reads requests from standard input until it ends, serves each on a thread of its own, and answers in any order.
+Reads requests from standard input until it ends, serves those that come at the same time on different threads, and answers in any order.
 Needs Python 3.9, and psycopg2 or redis.
 """
 
@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
+import heapq
+import itertools
 import json
+import queue
 import socket
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 PROTOCOL = 1
@@ -50,12 +55,16 @@ class Job:
 
     def __init__(self, request: Json) -> None:
         self.id: int = request["id"]
-        self.connect: Json = request["connect"]
         self.limit_s: float = request["limit_ms"] / 1000
+        self.kind: str = next(kind for kind in ("connect", "open", "query", "close") if kind in request)
+        # What to connect to, or the number of a session.
+        self.connect: Json = request[self.kind] if self.kind in ("connect", "open") else {}
+        self.session: int | None = None if self.connect else request[self.kind]
         self.stage: str | None = None
         self.file: str | None = None
         self.detail: str | None = None
         self.phases: dict[str, int] = {}
+        self.finished = threading.Event()
         self._answered = False
         self._lock = threading.Lock()
 
@@ -66,13 +75,14 @@ class Job:
         yield
         self.phases[name] = time.monotonic_ns() - before
 
-    def answer(self, result: Json) -> None:
-        """Writes the answer, unless the request has one already."""
+    def answer(self, result: Json | str) -> bool:
+        """Writes the answer, unless the request has one already, and tells whether it did."""
         with self._lock:
             if self._answered:
-                return
+                return False
             self._answered = True
         write({"id": self.id, "result": result})
+        return True
 
     def failure(self, text: str, sqlstate: str | None = None) -> Json:
         """What is known of a failure."""
@@ -84,14 +94,27 @@ class Job:
         self.answer({"timed-out": self.failure("")})
 
 
+class Session(Protocol):
+    """An open session of a client."""
+
+    def keep(self) -> None:
+        """Makes it ready to be used again and again."""
+
+    def ask(self) -> None:
+        """Asks the server something small; Refused means that the session is over."""
+
+    def close(self) -> None:
+        """Closes it."""
+
+
 class Client(Protocol):
     """What this program drives."""
 
     def hello(self) -> Json:
         """The fields of DriverInfo, the name left out."""
 
-    def connect(self, job: Job) -> Json:
-        """Makes one connection and gives the Session."""
+    def open(self, job: Job) -> tuple[Json, Session]:
+        """Makes one connection; gives what is known of the session, and the session."""
 
 
 _output = threading.Lock()
@@ -142,7 +165,7 @@ class Psycopg2:
             version += ", " + " ".join(tls.split()[:2])
         return known(service="postgres", family="libpq", libpq=number, version=version, tls_library=tls)
 
-    def connect(self, job: Job) -> Json:
+    def open(self, job: Job) -> tuple[Json, Session]:
         """Connects with the options exactly as asked for, and asks for the server's view."""
         if "postgres" not in job.connect:
             raise Unable("psycopg2 connects to PostgreSQL only")
@@ -153,9 +176,10 @@ class Psycopg2:
         except self.module.Error as error:
             raise Refused(text_of(error), getattr(error, "pgcode", None)) from error
         try:
-            return self._look(job, connection)
-        finally:
+            return self._look(job, connection), Psycopg2Session(self.module, connection)
+        except BaseException:
             connection.close()
+            raise
 
     def _look(self, job: Job, connection: Any) -> Json:
         job.stage = "query"
@@ -208,6 +232,35 @@ class Psycopg2:
         return {name: value for name, value in options.items() if value is not None}
 
 
+class Psycopg2Session:
+    """A connection of psycopg2, as Django uses them: every statement by itself."""
+
+    def __init__(self, module: Any, connection: Any) -> None:
+        self._module = module
+        self._connection = connection
+
+    def keep(self) -> None:
+        """Ends the transaction that the first query began, and begins no others."""
+        try:
+            self._connection.rollback()
+            self._connection.autocommit = True
+        except self._module.Error as error:
+            raise Refused(text_of(error), getattr(error, "pgcode", None)) from error
+
+    def ask(self) -> None:
+        """`SELECT 1`."""
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                cursor.fetchone()
+        except self._module.Error as error:
+            raise Refused(text_of(error), getattr(error, "pgcode", None)) from error
+
+    def close(self) -> None:
+        """Says goodbye."""
+        self._connection.close()
+
+
 def mapped_openssl() -> str | None:
     """The version text in the libcrypto that psycopg2's libpq brought into this process; Python's own `ssl` may have brought another."""
     try:
@@ -252,7 +305,7 @@ class RedisPy:
         version = f"redis-py {self.module.__version__}, Python {python}, {' '.join(tls.split()[:2])}"
         return {"service": "redis", "family": "redis-py", "version": version, "tls_library": tls}
 
-    def connect(self, job: Job) -> Json:
+    def open(self, job: Job) -> tuple[Json, Session]:
         """Connects, authenticates and sends PING."""
         if "redis" not in job.connect:
             raise Unable("redis-py connects to Redis only")
@@ -260,20 +313,24 @@ class RedisPy:
         ip, port = split_address(request["endpoint"]["address"]["tcp"])
         watched = Watched(job, ip, request["tls"] != "off")
         _watched.current = watched
-        client = self.module.Redis(**self._options(request, port, job.limit_s))
+        pool = self.module.Redis(**self._options(request, port, job.limit_s)).connection_pool
         try:
             with job.phase("connect_ns"):
                 # Connects, and authenticates.
-                connection = client.connection_pool.get_connection(*self._command_name())
-            client.connection_pool.release(connection)
+                session = RedisPySession(self.module, pool, pool.get_connection(*self._command_name()))
+            # The server has answered by now: to AUTH, or to redis-py's CLIENT SETINFO.
+            job.stage = "query"
             with job.phase("query_ns"):
-                client.ping()
+                session.ask()
         except (self.module.RedisError, OSError) as error:
+            pool.disconnect()
             raise Refused(text_of(error)) from error
+        except BaseException:
+            pool.disconnect()
+            raise
         finally:
-            client.connection_pool.disconnect()
             _watched.current = None
-        return watched.session or {"tls": False}
+        return watched.session or {"tls": False}, session
 
     def _command_name(self) -> tuple[str, ...]:
         # Before redis-py 5.3 the pool wants the name of a command.
@@ -307,6 +364,30 @@ class RedisPy:
         if request.get("min_tls") is not None:
             options["ssl_min_version"] = ssl.TLSVersion[request["min_tls"].replace(".", "_")]
         return options
+
+
+class RedisPySession:
+    """One connection of redis-py. Its pool would make a new one in place of one that was closed, without a word."""
+
+    def __init__(self, module: Any, pool: Any, connection: Any) -> None:
+        self._module = module
+        self._pool = pool
+        self._connection = connection
+
+    def keep(self) -> None:
+        """Nothing to do."""
+
+    def ask(self) -> None:
+        """`PING`."""
+        try:
+            self._connection.send_command("PING")
+            self._connection.read_response()
+        except (self._module.RedisError, OSError) as error:
+            raise Refused(text_of(error)) from error
+
+    def close(self) -> None:
+        """Closes it, and whatever its pool has."""
+        self._pool.disconnect()
 
 
 class Watched:
@@ -446,23 +527,140 @@ def text_of(error: BaseException) -> str:
     return str(error) or repr(error)
 
 
-def run(client: Client, job: Job) -> None:
-    """Serves one request."""
-    timer = threading.Timer(job.limit_s, job.expire)
-    timer.daemon = True
-    timer.start()
-    try:
-        seen = client.connect(job)
-        job.answer({"observation": {"outcome": {"session": seen}, "phases": job.phases}})
-    except Refused as refused:
-        job.answer({"refused": job.failure(refused.text, refused.sqlstate)})
-    except Unable as unable:
-        job.answer({"unable": str(unable)})
-    except Exception as error:  # The harness must get an answer, and the log the traceback.
-        job.answer({"error": f"{type(error).__name__}: {error}"})
-        raise
-    finally:
-        timer.cancel()
+class Held:
+    """A session that is kept; one thread at a time uses it."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.lock = threading.Lock()
+
+
+class Server:
+    """Serves requests, and keeps the sessions that they open, by the ids of those requests."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._held: dict[int, Held] = {}
+
+    def serve(self, job: Job) -> None:
+        """Serves one request."""
+        try:
+            if job.session is None:
+                self._connect(job)
+            elif job.kind == "query":
+                self._query(job, job.session)
+            else:
+                self._close(job, job.session)
+        except Refused as refused:
+            job.answer({"refused": job.failure(refused.text, refused.sqlstate)})
+        except Unable as unable:
+            job.answer({"unable": str(unable)})
+        except Exception as error:  # The harness must get an answer, and the log the traceback.
+            job.answer({"error": f"{type(error).__name__}: {error}"})
+            raise
+        finally:
+            job.finished.set()
+
+    def _connect(self, job: Job) -> None:
+        seen, session = self._client.open(job)
+        if job.kind == "open":
+            self._held[job.id] = Held(session)
+            try:
+                session.keep()
+            except Refused:
+                self._forget(job.id)
+                raise
+        else:
+            session.close()
+        if not job.answer({"observation": {"outcome": {"session": seen}, "phases": job.phases}}):
+            self._forget(job.id)
+
+    def _query(self, job: Job, number: int) -> None:
+        job.stage = "query"
+        held = self._held.get(number)
+        if held is None:
+            raise LookupError(f"no session {number} is open here: it was never opened, is closed, or had ended")
+        with held.lock:
+            try:
+                held.session.ask()
+            except Refused:
+                self._forget(number)
+                raise
+        if not job.answer("answered"):
+            # `timed-out` was answered meanwhile: that is a session's end.
+            self._forget(number)
+
+    def _close(self, job: Job, number: int) -> None:
+        held = self._held.get(number)
+        if held is None:
+            raise LookupError(f"no session {number} is open here: it was never opened, is closed, or had ended")
+        with held.lock:
+            self._forget(number)
+        job.answer("closed")
+
+    def _forget(self, number: int) -> None:
+        held = self._held.pop(number, None)
+        if held is not None:
+            held.session.close()
+
+    def close(self) -> None:
+        """Closes every session that no thread uses."""
+        for number, held in list(self._held.items()):
+            if held.lock.acquire(blocking=False):
+                self._forget(number)
+
+
+class Threads:
+    """Threads for tasks: as many as there were tasks at once, since starting one for each would show in the durations."""
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._waiting = 0
+        self._lock = threading.Lock()
+
+    def start(self, task: Callable[[], None]) -> None:
+        """Has a thread do it."""
+        with self._lock:
+            enough = self._waiting > 0
+            self._waiting -= enough
+        self._tasks.put(task)
+        if not enough:
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            task = self._tasks.get()
+            try:
+                task()
+            except Exception:
+                traceback.print_exc()
+            with self._lock:
+                self._waiting += 1
+
+
+class Limits:
+    """Answers for requests whose time is over."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._jobs: list[tuple[float, int, Job]] = []
+        self._numbers = itertools.count()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def watch(self, job: Job) -> None:
+        """From now on."""
+        with self._changed:
+            heapq.heappush(self._jobs, (time.monotonic() + job.limit_s, next(self._numbers), job))
+            if self._jobs[0][2] is job:
+                self._changed.notify()
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                while not self._jobs or self._jobs[0][0] > time.monotonic():
+                    self._changed.wait(self._jobs[0][0] - time.monotonic() if self._jobs else None)
+                _, _, job = heapq.heappop(self._jobs)
+            job.expire()
 
 
 def main() -> int:
@@ -473,16 +671,18 @@ def main() -> int:
     arguments = parser.parse_args()
     client: Client = Psycopg2() if arguments.driver == "psycopg2" else RedisPy()
     driver = {"name": arguments.name, **client.hello()}
-    write({"hello": {"protocol": PROTOCOL, "driver": driver, "concurrency": CONCURRENCY}})
-    running: list[tuple[threading.Thread, Job]] = []
+    server, threads, limits = Server(client), Threads(), Limits()
+    write({"hello": {"protocol": PROTOCOL, "driver": driver, "concurrency": CONCURRENCY, "sessions": True}})
+    running: list[Job] = []
     for line in sys.stdin.buffer:
         job = Job(json.loads(line))
-        thread = threading.Thread(target=run, args=(client, job), daemon=True)
-        thread.start()
-        running = [pair for pair in running if pair[0].is_alive()] + [(thread, job)]
-    for thread, job in running:
+        limits.watch(job)
+        threads.start(functools.partial(server.serve, job))
+        running = [job for job in running if not job.finished.is_set()] + [job]
+    for job in running:
         # A thread that waits longer for its server than this has been answered for.
-        thread.join(job.limit_s)
+        job.finished.wait(job.limit_s)
+    server.close()
     return 0
 
 

@@ -2,7 +2,7 @@
 
 use crate::model::observation::{ClientOutcome, LogLine, Observation, Session};
 use crate::model::outcome::{Mismatch, Witness};
-use crate::model::refusal::{AuthRefusal, Refusal, Stage, TlsRefusal, VerifyFailure};
+use crate::model::refusal::{AuthRefusal, EndReason, Refusal, ServerState, Stage, TlsRefusal, VerifyFailure};
 use crate::model::server::Service;
 use crate::model::wire::{WireConnection, WireEvent, WireTrace};
 
@@ -27,6 +27,15 @@ pub fn log_witness(service: Service, outcome: &ClientOutcome) -> Option<&'static
                 // The client gave up by itself, or the class says nothing of the text.
                 AuthRefusal::NoPassword | AuthRefusal::RedisNoAuth | AuthRefusal::RedisWrongPassword | AuthRefusal::Other => None,
             },
+            Refusal::Server(state) => Some(match state {
+                ServerState::StartingUp => "the database system is starting up",
+                ServerState::ShuttingDown => "the database system is shutting down",
+                ServerState::InRecovery => "the database system is in recovery mode",
+                ServerState::NotAccepting => "the database system is not yet accepting connections",
+            }),
+            Refusal::Ended(EndReason::AdminShutdown) => Some("terminating connection due to administrator command"),
+            Refusal::Ended(EndReason::PostmasterExit) => Some("terminating connection due to unexpected postmaster exit"),
+            Refusal::Ended(EndReason::IdleTimeout) => Some("terminating connection due to idle-session timeout"),
             // libpq compares names after the handshake, and just leaves.
             Refusal::Verify(VerifyFailure::HostName) => None,
             Refusal::Alert(_) | Refusal::Verify(_) => Some("could not accept SSL connection"),
@@ -103,9 +112,9 @@ fn wire_disagreement(service: Service, outcome: &ClientOutcome, wire: &WireTrace
         ClientOutcome::Refused(refused) => match refused.refusal {
             Refusal::Option(_) if !wire.connections.is_empty() => Some(("no connection at all".to_owned(), seen())),
             Refusal::Tls(TlsRefusal::NotOffered) if !has(WireEvent::SslRefused) => Some(("SSLRequest answered with N".to_owned(), seen())),
-            Refusal::Auth(auth)
+            Refusal::Auth(_) | Refusal::Server(_)
                 if service == Service::Postgres
-                    && auth != AuthRefusal::NoPassword
+                    && refused.refusal != Refusal::Auth(AuthRefusal::NoPassword)
                     && !has(WireEvent::ServerHello)
                     && !has(WireEvent::AuthRefused) =>
             {
@@ -159,7 +168,7 @@ pub fn log_in_short(lines: &[LogLine]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::observation::{ClientObservation, Phases};
+    use crate::model::observation::{ClientObservation, Phases, Refused};
 
     #[test]
     fn a_session_without_a_server_view_is_believed_only_where_the_log_tells_of_streaming_replication() {
@@ -176,5 +185,27 @@ mod tests {
             "connection authorized: user=app database=app SSL enabled (protocol=TLSv1.3, cipher=TLS_AES_256_GCM_SHA384, bits=256)";
         let found = disagreements(0, Service::Postgres, &observed(ordinary));
         assert_eq!(found.iter().map(|mismatch| mismatch.witness).collect::<Vec<_>>(), [Witness::Server]);
+    }
+
+    #[test]
+    fn a_server_that_takes_no_sessions_says_so_in_its_log_and_on_the_wire() {
+        let refused = Refused {
+            refusal: Refusal::Server(ServerState::StartingUp),
+            stage: Some(Stage::Authentication),
+            sqlstate: Some("57P03".to_owned()),
+            text: "FATAL:  the database system is starting up".to_owned(),
+        };
+        let observed = |message: &str, event| Observation {
+            client: ClientObservation { outcome: ClientOutcome::Refused(refused.clone()), phases: Phases::default() },
+            server_log: vec![LogLine { severity: "FATAL".into(), sqlstate: None, message: message.into(), detail: None, peer: None }],
+            wire: Some(WireTrace { connections: vec![WireConnection { events: vec![event], ..WireConnection::default() }], error: None }),
+        };
+        let witnesses = |observation: &Observation| -> Vec<Witness> {
+            disagreements(0, Service::Postgres, observation).iter().map(|mismatch| mismatch.witness).collect()
+        };
+        assert_eq!(witnesses(&observed("the database system is starting up", WireEvent::AuthRefused)), []);
+        assert_eq!(witnesses(&observed("the database system is starting up", WireEvent::ServerHello)), []);
+        let other = observed("the database system is shutting down", WireEvent::SslRefused);
+        assert_eq!(witnesses(&other), [Witness::ServerLog, Witness::Wire]);
     }
 }

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod classify;
 pub mod exec;
+mod held;
 pub mod libpq;
 pub mod redis;
 pub mod rustls;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::{Instant, timeout_at};
 
 use crate::model::connect::ConnectRequest;
 use crate::model::driver::DriverInfo;
@@ -85,6 +87,19 @@ pub enum Opened {
     Session(ClientObservation, Box<dyn HeldSession>),
     /// Refused: the observation tells.
     Refused(ClientObservation),
+}
+
+impl Opened {
+    /// Closes the session, if there is one, and gives what was seen. A goodbye that is not said by `deadline` changes nothing.
+    pub async fn closed(self, deadline: Instant) -> ClientObservation {
+        match self {
+            Self::Session(observation, session) => {
+                let _ = timeout_at(deadline, session.close()).await;
+                observation
+            }
+            Self::Refused(observation) => observation,
+        }
+    }
 }
 
 /// A session that stays open. Dropping it closes it, if not always at once.

@@ -157,6 +157,33 @@ pub enum AuthRefusal {
     Other,
 }
 
+/// What the server says of itself when it takes no sessions at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerState {
+    /// `the database system is starting up` (57P03); Redis `LOADING Redis is loading the dataset in memory`.
+    StartingUp,
+    /// `the database system is shutting down` (57P03).
+    ShuttingDown,
+    /// `the database system is in recovery mode` (57P03): a process of it was killed, and it starts over.
+    InRecovery,
+    /// `the database system is not yet accepting connections` (57P03): recovery has not yet come to a consistent state.
+    NotAccepting,
+}
+
+/// Why the server ended a session, in its own words. One that it ends without a word is [`Refusal::Closed`] at [`Stage::Query`]: PostgreSQL
+/// after a crash or an immediate shutdown (it sends a warning, which is no error), Redis always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndReason {
+    /// `terminating connection due to administrator command` (57P01): `pg_terminate_backend`, or a fast shutdown.
+    AdminShutdown,
+    /// `terminating connection due to unexpected postmaster exit` (57P01).
+    PostmasterExit,
+    /// `terminating connection due to idle-session timeout` (57P05).
+    IdleTimeout,
+}
+
 /// An option that the client refused before any connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -215,6 +242,10 @@ pub enum Refusal {
     Verify(VerifyFailure),
     /// The server refused at authentication.
     Auth(AuthRefusal),
+    /// The server takes no sessions at present.
+    Server(ServerState),
+    /// The server ended the session, or the authentication under way.
+    Ended(EndReason),
     /// The client refused an option before connecting.
     Option(OptionRefusal),
     /// The client could not use a file.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::driver::exec::{ExecDriver, Program};
 use crate::driver::redis::RedisDriver;
 use crate::driver::rustls::{RustlsDriver, RustlsOptions};
-use crate::driver::{Driver, DriverError, catalogue};
+use crate::driver::{Driver, DriverError, Opened, catalogue};
 use crate::model::connect::ConnectRequest;
 use crate::model::driver::{DriverInfo, Family};
 use crate::model::observation::ClientObservation;
@@ -156,6 +156,10 @@ impl NotStarted {
         };
         Self { info, reason }
     }
+
+    fn error(&self) -> DriverError {
+        DriverError::Start { driver: self.info.name.clone(), reason: self.reason.clone() }
+    }
 }
 
 #[async_trait]
@@ -165,6 +169,10 @@ impl Driver for NotStarted {
     }
 
     async fn connect(&self, _: &ConnectRequest, _: Duration) -> Result<ClientObservation, DriverError> {
-        Err(DriverError::Start { driver: self.info.name.clone(), reason: self.reason.clone() })
+        Err(self.error())
+    }
+
+    async fn open(&self, _: &ConnectRequest, _: Duration) -> Result<Opened, DriverError> {
+        Err(self.error())
     }
 }

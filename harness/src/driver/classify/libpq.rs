@@ -3,10 +3,13 @@
 use crate::driver::exec::protocol::Failure;
 use crate::model::refusal::{AuthRefusal, FileRefusal, OptionRefusal, Refusal, Stage, TlsRefusal, VerifyFailure};
 
-use super::openssl;
+use super::{openssl, server};
 
 /// What every attempt's message begins with, since libpq 14.
 const ATTEMPT: &str = "connection to server ";
+
+/// What a FATAL message begins with.
+const FATAL: &str = "FATAL:  ";
 
 /// The class of a failure; `None` if the text is not known.
 #[must_use]
@@ -16,6 +19,7 @@ pub fn class(failure: &Failure) -> Option<Refusal> {
         .map(Refusal::Option)
         .or_else(|| file(text).map(Refusal::File))
         .or_else(|| verification(text).map(Refusal::Verify))
+        .or_else(|| server::class(failure.sqlstate.as_deref(), text.split_once(FATAL)?.1))
         .or_else(|| if failure.stage == Some(Stage::Query) { None } else { authentication(text).map(Refusal::Auth) })
         .or_else(|| openssl::alert(text).map(Refusal::Alert))
         .or_else(|| tls(text))
@@ -98,7 +102,7 @@ fn authentication(text: &str) -> Option<AuthRefusal> {
     if text.contains("fe_sendauth: no password supplied") {
         return Some(AuthRefusal::NoPassword);
     }
-    let message = text.split_once("FATAL:  ")?.1;
+    let message = text.split_once(FATAL)?.1;
     let known = [
         ("no pg_hba.conf entry for ", AuthRefusal::NoHbaEntry),
         ("pg_hba.conf rejects ", AuthRefusal::HbaReject),
@@ -151,7 +155,7 @@ fn silence(text: &str, stage: Option<Stage>) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::refusal::Alert;
+    use crate::model::refusal::{Alert, EndReason, ServerState};
 
     /// The message of an attempt over TCP.
     fn attempt(text: &str) -> String {
@@ -208,7 +212,7 @@ mod tests {
             ("FATAL:  Peer authentication failed for user \"app\"", AuthRefusal::Peer),
             ("FATAL:  role \"nobody\" does not exist", AuthRefusal::NoRole),
             ("FATAL:  database \"absent\" does not exist", AuthRefusal::NoDatabase),
-            ("FATAL:  the database system is starting up", AuthRefusal::Other),
+            ("FATAL:  sorry, too many clients already", AuthRefusal::Other),
         ];
         let cases = cases.map(|(text, refusal)| (text, Refusal::Auth(refusal)));
         check(&cases, Stage::Authentication);
@@ -216,8 +220,49 @@ mod tests {
 
     #[test]
     fn a_fatal_message_in_a_session_is_no_refused_authentication() {
-        let text = "FATAL:  terminating connection due to administrator command\n";
+        let text = "FATAL:  terminating connection due to conflict with recovery\n";
         assert_eq!(told(text, Some(Stage::Query)), None);
+    }
+
+    #[test]
+    fn a_server_that_starts_or_stops_refuses_by_what_it_says_of_itself() {
+        let cases = [
+            ("FATAL:  the database system is starting up", Refusal::Server(ServerState::StartingUp)),
+            ("FATAL:  the database system is shutting down", Refusal::Server(ServerState::ShuttingDown)),
+            ("FATAL:  the database system is in recovery mode", Refusal::Server(ServerState::InRecovery)),
+            (
+                "FATAL:  the database system is not yet accepting connections\nDETAIL:  Consistent recovery state has not been yet reached.",
+                Refusal::Server(ServerState::NotAccepting),
+            ),
+            ("FATAL:  terminating connection due to administrator command", Refusal::Ended(EndReason::AdminShutdown)),
+        ];
+        check(&cases, Stage::Authentication);
+    }
+
+    #[test]
+    fn a_session_that_was_ended_is_told_with_the_reason_where_the_server_gave_one() {
+        let admin = "FATAL:  terminating connection due to administrator command\nSSL connection has been closed unexpectedly\n";
+        assert_eq!(told(admin, Some(Stage::Query)), Some(Refusal::Ended(EndReason::AdminShutdown)));
+        // A backend that was killed, or any backend after that; what psycopg2 leaves of a FATAL; a relay that was cut.
+        for text in [
+            "SSL SYSCALL error: EOF detected\n",
+            "SSL SYSCALL error: Connection reset by peer\n",
+            "SSL connection has been closed unexpectedly\n",
+            "server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally\n\tbefore or while processing \
+             the request.\n",
+        ] {
+            assert_eq!(told(text, Some(Stage::Query)), Some(Refusal::Closed(Stage::Query)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_goes_away_during_the_connect_closed_at_its_stage() {
+        // libpq 17 as its server stops.
+        let twice = "server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally\n\tbefore or while \
+                     processing the request.\nSSL SYSCALL error: Connection reset by peer";
+        assert_eq!(told(&attempt(twice), Some(Stage::SslRequest)), Some(Refusal::Closed(Stage::SslRequest)));
+        let reset = "Connection reset by peer\n\tIs the server running on that host and accepting TCP/IP connections?";
+        check(&[(reset, Refusal::Closed(Stage::Connect))], Stage::Connect);
     }
 
     #[test]

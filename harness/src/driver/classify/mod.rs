@@ -5,6 +5,7 @@
 pub mod libpq;
 mod openssl;
 pub mod redis_py;
+pub mod server;
 
 use crate::driver::exec::protocol::Failure;
 use crate::model::driver::Family;
@@ -52,6 +53,8 @@ fn refined(refusal: Refusal, stage: Option<Stage>) -> Option<Stage> {
     match refusal {
         Refusal::Option(_) => Some(Stage::Options),
         Refusal::Auth(_) => Some(Stage::Authentication),
+        // Redis says so to a command.
+        Refusal::Server(_) | Refusal::Ended(_) if stage != Some(Stage::Query) => Some(Stage::Authentication),
         Refusal::Tls(TlsRefusal::NotOffered) => Some(Stage::SslRequest),
         Refusal::Closed(Stage::Connect) => Some(Stage::Connect),
         _ => stage,
@@ -61,7 +64,7 @@ fn refined(refusal: Refusal, stage: Option<Stage>) -> Option<Stage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::refusal::{Alert, AuthRefusal};
+    use crate::model::refusal::{Alert, AuthRefusal, EndReason, ServerState};
 
     #[test]
     fn a_family_that_classifies_for_itself_gets_no_guess() {
@@ -77,6 +80,23 @@ mod tests {
         assert_eq!(refused.refusal, Refusal::Auth(AuthRefusal::ClientCertificateRequired));
         assert_eq!(refused.stage, Some(Stage::Authentication));
         assert_eq!(refused.text, text);
+    }
+
+    #[test]
+    fn a_server_that_takes_no_sessions_says_so_at_authentication_and_one_that_ends_a_session_at_a_query() {
+        let told = |text: &str, stage| {
+            let failure = Failure { text: text.to_owned(), stage, ..Failure::default() };
+            let refused = refused(Family::Libpq, &failure);
+            (refused.refusal, refused.stage)
+        };
+        let starting = "connection to server at \"127.0.0.1\", port 55999 failed: FATAL:  the database system is starting up\n";
+        let expected = (Refusal::Server(ServerState::StartingUp), Some(Stage::Authentication));
+        assert_eq!(told(starting, Some(Stage::PostHandshake)), expected);
+        assert_eq!(told(starting, None), expected, "psycopg2 tells no stage");
+        let terminated = "FATAL:  terminating connection due to administrator command\nSSL connection has been closed unexpectedly\n";
+        let expected = Refusal::Ended(EndReason::AdminShutdown);
+        assert_eq!(told(terminated, Some(Stage::Query)), (expected, Some(Stage::Query)));
+        assert_eq!(told(terminated, Some(Stage::PostHandshake)), (expected, Some(Stage::Authentication)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Messages of redis-py (5 to 8) and of Python's `ssl` module beneath it.
 
 use crate::driver::exec::protocol::{Failure, File};
-use crate::model::refusal::{AuthRefusal, FileRefusal, Refusal, Stage, VerifyFailure};
+use crate::model::refusal::{AuthRefusal, FileRefusal, Refusal, ServerState, Stage, VerifyFailure};
 
 use super::openssl;
 
@@ -16,6 +16,7 @@ pub fn class(failure: &Failure) -> Option<Refusal> {
         .or_else(|| verification(text).map(Refusal::Verify))
         .or_else(|| openssl::alert(text).or_else(unread).map(Refusal::Alert))
         .or_else(|| authentication(text).map(Refusal::Auth))
+        .or_else(|| text.contains("Redis is loading the dataset in memory").then_some(Refusal::Server(ServerState::StartingUp)))
         .or_else(|| openssl::own(text))
         .or_else(|| silence(text, failure.stage))
 }
@@ -210,9 +211,17 @@ mod tests {
         let refused = "Error 111 connecting to pg.example:1. Connection refused.";
         assert_eq!(class(&failure(refused, Stage::Connect)), Some(Refusal::Closed(Stage::Connect)));
         assert_eq!(class(&failure("Connection closed by server.", Stage::PostHandshake)), Some(Refusal::Closed(Stage::PostHandshake)));
+        // CLIENT KILL, a shutdown, a killed server: all the same.
+        assert_eq!(class(&failure("Connection closed by server.", Stage::Query)), Some(Refusal::Closed(Stage::Query)));
         assert_eq!(class(&failure("Timeout connecting to server", Stage::Connect)), Some(Refusal::TimedOut(Stage::Connect)));
         let plain = "Error 1 connecting to r:6379. [SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006).";
         assert_eq!(class(&failure(plain, Stage::Handshake)), Some(Refusal::Tls(TlsRefusal::NotTls)));
+    }
+
+    #[test]
+    fn a_redis_that_loads_its_data_is_starting_up() {
+        let loading = failure("Redis is loading the dataset in memory", Stage::Query);
+        assert_eq!(class(&loading), Some(Refusal::Server(ServerState::StartingUp)));
     }
 
     #[test]

@@ -11,10 +11,11 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::program::Program;
-use super::protocol::{Answer, Greeting, Hello, MAX_CONCURRENCY, Outcome, PROTOCOL, Request};
+use super::protocol::{Answer, Ask, Greeting, Hello, MAX_CONCURRENCY, Outcome, PROTOCOL, Request};
 use crate::driver::DriverError;
 use crate::model::connect::{ConnectRequest, Password};
 use crate::model::driver::DriverInfo;
+use crate::model::observation::{ClientObservation, ClientOutcome};
 use crate::os::child::{Child, tail};
 
 /// How much of a program's log an error shows.
@@ -36,6 +37,7 @@ pub(super) struct Connection {
     to_writer: mpsc::UnboundedSender<Command>,
     to_reader: mpsc::UnboundedSender<Kill>,
     ended: watch::Receiver<bool>,
+    sessions: bool,
 }
 
 enum Command {
@@ -65,8 +67,14 @@ struct InFlight {
     answer: oneshot::Sender<Result<Outcome, String>>,
     secret: Option<Password>,
     abandoned: bool,
-    _slot: OwnedSemaphorePermit,
+    /// It opens a session, which must be closed again when nobody takes it.
+    opens: bool,
+    /// `None` for requests of an open session, of which each has one at a time: they don't wait behind connections that hang.
+    slot: Option<OwnedSemaphorePermit>,
 }
+
+/// What became of a request.
+type Reply = oneshot::Receiver<Result<Outcome, String>>;
 
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -102,8 +110,10 @@ impl Connection {
         let (to_reader, kills) = mpsc::unbounded_channel();
         let (at_end, ended) = watch::channel(false);
         tokio::spawn(write(stdin, commands));
-        tokio::spawn(read(child, lines, kills, Arc::clone(&shared), Arc::clone(&slots), at_end));
-        Ok((Self { shared, slots, to_writer, to_reader, ended }, hello.driver))
+        // Weak: the program's input is closed when the last user of this connection is gone.
+        let back = to_writer.downgrade();
+        tokio::spawn(read(child, lines, kills, Arc::clone(&shared), Arc::clone(&slots), at_end, back));
+        Ok((Self { shared, slots, to_writer, to_reader, ended, sessions: hello.sessions }, hello.driver))
     }
 
     /// Why the program has ended, if it has.
@@ -116,35 +126,42 @@ impl Connection {
         self.shared.answers.load(Ordering::Relaxed)
     }
 
-    /// Sends a request and waits for its answer; `None` if there was none within `limit` and `grace`, the reason if the program ended.
-    pub(super) async fn request(&self, request: &ConnectRequest, limit: Duration, grace: Duration) -> Result<Option<Outcome>, String> {
-        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
-            return Err(self.end().unwrap_or_else(|| "it is ending".to_owned()));
+    /// Whether it keeps sessions.
+    pub(super) fn sessions(&self) -> bool {
+        self.sessions
+    }
+
+    /// Sends a request and waits for its answer, with its id; `None` if there was none within `limit` and `grace`, the reason if the
+    /// program ended.
+    pub(super) async fn request(&self, ask: Ask, limit: Duration, grace: Duration) -> Result<Option<(u64, Outcome)>, String> {
+        let slot = match &ask {
+            Ask::Connect(_) | Ask::Open(_) => match Arc::clone(&self.slots).acquire_owned().await {
+                Ok(slot) => Some(slot),
+                Err(_) => return Err(self.why_ended()),
+            },
+            Ask::Query(_) | Ask::Close(_) => None,
         };
-        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let line = Request { id, limit_ms, connect: request.clone() };
-        let mut line = serde_json::to_vec(&line).map_err(|error| format!("the request can't be written as JSON: {error}"))?;
-        line.push(b'\n');
-        let (answer, receiver) = oneshot::channel();
-        {
-            let mut table = self.shared.table();
-            if let Some(reason) = &table.end {
-                return Err(reason.clone());
-            }
-            let secret = secret(request).filter(|password| password.reveal().len() >= SHORTEST_SECRET).cloned();
-            table.in_flight.insert(id, InFlight { answer, secret, abandoned: false, _slot: slot });
-        }
-        // A writer that is gone means that the program ended: the reader then answers for it.
-        let _ = self.to_writer.send(Command::Line(line));
-        match tokio::time::timeout(limit + grace, receiver).await {
-            Ok(Ok(answer)) => answer.map(Some),
-            Ok(Err(_)) => Err(self.end().unwrap_or_else(|| "it is ending".to_owned())),
+        let (id, reply) = self.send(ask, limit, slot)?;
+        match tokio::time::timeout(limit + grace, reply).await {
+            Ok(Ok(answer)) => answer.map(|outcome| Some((id, outcome))),
+            Ok(Err(_)) => Err(self.why_ended()),
             Err(_) => {
                 self.abandon(id);
                 Ok(None)
             }
         }
+    }
+
+    /// Sends a request without waiting for its answer.
+    pub(super) fn send(&self, ask: Ask, limit: Duration, slot: Option<OwnedSemaphorePermit>) -> Result<(u64, Reply), String> {
+        let (id, line, reply) = self.shared.enter(ask, limit, slot)?;
+        // A writer that is gone means that the program ended: the reader then answers for it.
+        let _ = self.to_writer.send(Command::Line(line));
+        Ok((id, reply))
+    }
+
+    fn why_ended(&self) -> String {
+        self.end().unwrap_or_else(|| "it is ending".to_owned())
     }
 
     /// Marks a request as hung. Once nothing but hung requests is left in all slots, the program is of no use any more and is stopped.
@@ -153,7 +170,8 @@ impl Connection {
         if let Some(request) = table.in_flight.get_mut(&id) {
             request.abandoned = true;
         }
-        if self.slots.available_permits() == 0 && table.in_flight.values().all(|request| request.abandoned) {
+        let hangs = |request: &InFlight| request.abandoned || request.slot.is_none();
+        if self.slots.available_permits() == 0 && table.in_flight.values().all(hangs) {
             let _ = self.to_reader.send(Kill("it was stopped, since every request that it was given hangs".to_owned()));
         }
     }
@@ -170,11 +188,13 @@ impl Connection {
     }
 }
 
-fn secret(request: &ConnectRequest) -> Option<&Password> {
-    match request {
-        ConnectRequest::Postgres(request) => request.password.as_ref(),
-        ConnectRequest::Redis(request) => request.password.as_ref(),
-    }
+fn secret(ask: &Ask) -> Option<&Password> {
+    let password = match ask {
+        Ask::Connect(ConnectRequest::Postgres(request)) | Ask::Open(ConnectRequest::Postgres(request)) => request.password.as_ref(),
+        Ask::Connect(ConnectRequest::Redis(request)) | Ask::Open(ConnectRequest::Redis(request)) => request.password.as_ref(),
+        Ask::Query(_) | Ask::Close(_) => None,
+    };
+    password.filter(|password| password.reveal().len() >= SHORTEST_SECRET)
 }
 
 fn check_hello(line: &str, name: &str) -> Result<Hello, String> {
@@ -209,11 +229,16 @@ async fn read(
     shared: Arc<Shared>,
     slots: Arc<Semaphore>,
     at_end: watch::Sender<bool>,
+    to_writer: mpsc::WeakUnboundedSender<Command>,
 ) {
     let reason = loop {
         tokio::select! {
             line = lines.next_line() => match line {
-                Ok(Some(line)) => if let Err(reason) = shared.take(&line) { break reason; },
+                Ok(Some(line)) => match shared.take(&line) {
+                    Ok(None) => {}
+                    Ok(Some(session)) => shared.close_unwanted(session, &to_writer),
+                    Err(reason) => break reason,
+                },
                 Ok(None) => break "it closed its output".to_owned(),
                 Err(error) => break format!("its output can't be read: {error}"),
             },
@@ -238,8 +263,35 @@ async fn read(
 }
 
 impl Shared {
-    /// Takes in one line; the reason if it makes no sense.
-    fn take(&self, line: &str) -> Result<(), String> {
+    /// Puts a request among those in flight: its id, its line, and where its answer comes.
+    fn enter(&self, ask: Ask, limit: Duration, slot: Option<OwnedSemaphorePermit>) -> Result<(u64, Vec<u8>, Reply), String> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let (secret, opens) = (secret(&ask).cloned(), matches!(ask, Ask::Open(_)));
+        let line = serde_json::to_vec(&Request { id, limit_ms, ask });
+        let mut line = line.map_err(|error| format!("the request can't be written as JSON: {error}"))?;
+        line.push(b'\n');
+        let (answer, reply) = oneshot::channel();
+        let mut table = self.table();
+        if let Some(reason) = &table.end {
+            return Err(reason.clone());
+        }
+        table.in_flight.insert(id, InFlight { answer, secret, abandoned: false, opens, slot });
+        Ok((id, line, reply))
+    }
+
+    /// Closes a session that was opened for somebody who no longer waits for it.
+    fn close_unwanted(&self, session: u64, to_writer: &mpsc::WeakUnboundedSender<Command>) {
+        if let Ok((_, line, _)) = self.enter(Ask::Close(session), STOP_LIMIT, None)
+            && let Some(to_writer) = to_writer.upgrade()
+        {
+            // Without a writer the program is ending, and its sessions with it.
+            let _ = to_writer.send(Command::Line(line));
+        }
+    }
+
+    /// Takes in one line; the reason if it makes no sense. Gives the session that it opened for nobody, if it did.
+    fn take(&self, line: &str) -> Result<Option<u64>, String> {
         let mut table = self.table();
         let secrets: Vec<_> = table.in_flight.values().filter_map(|request| request.secret.clone()).collect();
         let line = redacted(line, &secrets);
@@ -250,8 +302,11 @@ impl Shared {
         };
         self.answers.fetch_add(1, Ordering::Relaxed);
         // Nobody waits for an abandoned one.
-        let _ = request.answer.send(Ok(answer.result));
-        Ok(())
+        let unwanted = request.answer.send(Ok(answer.result)).err();
+        let session = |outcome: &Outcome| {
+            matches!(outcome, Outcome::Observation(ClientObservation { outcome: ClientOutcome::Session(_), .. }))
+        };
+        Ok(unwanted.is_some_and(|reply| request.opens && reply.is_ok_and(|outcome| session(&outcome))).then_some(answer.id))
     }
 }
 

@@ -1,11 +1,13 @@
 //! Clients behind a pipe: any program that speaks the JSON lines of [`protocol`].
 //!
-//! One program serves several requests at once. When it ends unexpectedly, every request in flight becomes [`DriverError::Broken`]; the next
-//! request starts it anew, unless it had ended without a single answer: then it would only end again, and the error stays.
+//! One program serves several requests at once, and may keep sessions. When it ends unexpectedly, every request in flight becomes
+//! [`DriverError::Broken`], and so does the next query of each of its sessions; the next request starts it anew, unless it had ended without
+//! a single answer: then it would only end again, and the error stays.
 
 mod connection;
 pub mod program;
 pub mod protocol;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use super::{Driver, DriverError, classify};
+use super::{Driver, DriverError, Opened, classify};
 use crate::model::connect::{ConnectRequest, RedisTls, SslMode};
 use crate::model::driver::DriverInfo;
 use crate::model::endpoint::Address;
@@ -24,7 +26,8 @@ use crate::model::refusal::Stage;
 
 use connection::Connection;
 pub use program::Program;
-use protocol::Outcome;
+use protocol::{Ask, Outcome};
+use session::ExecSession;
 
 /// What a program gets beyond the request's own limit, before it counts as hung. Its own answer `timed-out` must have time to arrive,
 /// also on a busy machine.
@@ -83,6 +86,39 @@ impl ExecDriver {
         Err(self.broken(reason))
     }
 
+    /// Has a connection made, and gives what came of it, with the request's id. `plaintext` is [`plaintext`] of the request.
+    async fn observe(
+        &self,
+        connection: &Connection,
+        ask: Ask,
+        plaintext: bool,
+        limit: Duration,
+    ) -> Result<(u64, ClientObservation), DriverError> {
+        let driver = || self.info.name.clone();
+        let Some((id, outcome)) = connection.request(ask, limit, GRACE).await.map_err(|reason| self.broken(reason))? else {
+            return Err(DriverError::Hang { driver: driver(), limit: limit + GRACE });
+        };
+        let observation = match outcome {
+            Outcome::Observation(observation) => observation,
+            Outcome::Refused(mut failure) => {
+                if failure.stage.is_none() && plaintext {
+                    failure.stage = Some(Stage::Authentication);
+                }
+                let refused = classify::refused(self.info.family, &failure);
+                ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(refused) }
+            }
+            Outcome::TimedOut(failure) => {
+                ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(classify::timed_out(&failure)) }
+            }
+            Outcome::Answered | Outcome::Closed => {
+                return Err(self.broken("it answered a connection with something that is no observation".to_owned()));
+            }
+            Outcome::Unable(reason) => return Err(DriverError::Unable { driver: driver(), reason }),
+            Outcome::Error(reason) => return Err(self.broken(reason)),
+        };
+        Ok((id, observation))
+    }
+
     fn broken(&self, reason: String) -> DriverError {
         DriverError::Broken { driver: self.info.name.clone(), reason }
     }
@@ -105,27 +141,24 @@ impl Driver for ExecDriver {
     }
 
     async fn connect(&self, request: &ConnectRequest, limit: Duration) -> Result<ClientObservation, DriverError> {
-        let driver = || self.info.name.clone();
         let connection = self.connection().await?;
-        let Some(outcome) = connection.request(request, limit, GRACE).await.map_err(|reason| self.broken(reason))? else {
-            return Err(DriverError::Hang { driver: driver(), limit: limit + GRACE });
-        };
-        let family = self.info.family;
-        match outcome {
-            Outcome::Observation(observation) => Ok(observation),
-            Outcome::Refused(mut failure) => {
-                if failure.stage.is_none() && plaintext(request) {
-                    failure.stage = Some(Stage::Authentication);
-                }
-                let refused = classify::refused(family, &failure);
-                Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(refused) })
-            }
-            Outcome::TimedOut(failure) => {
-                Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(classify::timed_out(&failure)) })
-            }
-            Outcome::Unable(reason) => Err(DriverError::Unable { driver: driver(), reason }),
-            Outcome::Error(reason) => Err(self.broken(reason)),
+        let (_, observation) = self.observe(&connection, Ask::Connect(request.clone()), plaintext(request), limit).await?;
+        Ok(observation)
+    }
+
+    async fn open(&self, request: &ConnectRequest, limit: Duration) -> Result<Opened, DriverError> {
+        let connection = self.connection().await?;
+        if !connection.sessions() {
+            let reason = "its program keeps no session open: its greeting lacks `\"sessions\":true` (see harness/clients/PROTOCOL.md)";
+            return Err(DriverError::Unable { driver: self.info.name.clone(), reason: reason.to_owned() });
         }
+        let (id, observation) = self.observe(&connection, Ask::Open(request.clone()), plaintext(request), limit).await?;
+        Ok(match &observation.outcome {
+            ClientOutcome::Session(_) => {
+                Opened::Session(observation, Box::new(ExecSession::new(connection, self.info.clone(), id)))
+            }
+            ClientOutcome::Refused(_) => Opened::Refused(observation),
+        })
     }
 
     async fn close(&self) {

@@ -31,20 +31,79 @@ pub struct Hello {
     pub protocol: u32,
     /// The client behind the program.
     pub driver: DriverInfo,
-    /// How many requests it serves at once, from 1 to [`MAX_CONCURRENCY`].
+    /// How many connections it makes at once, from 1 to [`MAX_CONCURRENCY`]: [`Ask::Connect`] and [`Ask::Open`] count.
     pub concurrency: u32,
+    /// Whether it keeps sessions open, and so understands [`Ask::Open`], [`Ask::Query`] and [`Ask::Close`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sessions: bool,
 }
 
 /// One line to the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "RequestLine", into = "RequestLine")]
 pub struct Request {
     /// Chosen by the harness; never used twice in a program's life.
     pub id: u64,
     /// The program's time limit for the whole request, in milliseconds: it answers `timed-out` when it is over.
     pub limit_ms: u64,
     /// What to do.
-    pub connect: ConnectRequest,
+    pub ask: Ask,
+}
+
+/// What a program is asked for. A session goes by the id of the request that opened it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Connect, look at the session, close it.
+    Connect(ConnectRequest),
+    /// The same, but keep the session.
+    Open(ConnectRequest),
+    /// Ask something small of the server over this session.
+    Query(u64),
+    /// Close this session.
+    Close(u64),
+}
+
+/// A [`Request`] as it is written: `id`, `limit_ms`, and one of the others.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequestLine {
+    id: u64,
+    limit_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    connect: Option<ConnectRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    open: Option<ConnectRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    query: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    close: Option<u64>,
+}
+
+impl From<Request> for RequestLine {
+    fn from(Request { id, limit_ms, ask }: Request) -> Self {
+        let line = Self { id, limit_ms, connect: None, open: None, query: None, close: None };
+        match ask {
+            Ask::Connect(request) => Self { connect: Some(request), ..line },
+            Ask::Open(request) => Self { open: Some(request), ..line },
+            Ask::Query(session) => Self { query: Some(session), ..line },
+            Ask::Close(session) => Self { close: Some(session), ..line },
+        }
+    }
+}
+
+impl TryFrom<RequestLine> for Request {
+    type Error = &'static str;
+
+    fn try_from(line: RequestLine) -> Result<Self, Self::Error> {
+        let ask = match (line.connect, line.open, line.query, line.close) {
+            (Some(request), None, None, None) => Ask::Connect(request),
+            (None, Some(request), None, None) => Ask::Open(request),
+            (None, None, Some(session), None) => Ask::Query(session),
+            (None, None, None, Some(session)) => Ask::Close(session),
+            _ => return Err("expected exactly one of `connect`, `open`, `query` and `close`"),
+        };
+        Ok(Self { id: line.id, limit_ms: line.limit_ms, ask })
+    }
 }
 
 /// One line from the program, in any order.
@@ -67,6 +126,10 @@ pub enum Outcome {
     Refused(Failure),
     /// The limit was over first.
     TimedOut(Failure),
+    /// The server answered the query of an open session.
+    Answered,
+    /// The session is closed.
+    Closed,
     /// The client has no way to do this: nothing was tried.
     Unable(String),
     /// The program itself failed: nothing is known about the server.
@@ -107,4 +170,37 @@ pub enum File {
     Key,
     /// The trusted roots.
     Root,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_a_session_names_it_by_the_id_that_opened_it() {
+        for (line, ask) in
+            [(r#"{"id":9,"limit_ms":50,"query":7}"#, Ask::Query(7)), (r#"{"id":9,"limit_ms":50,"close":7}"#, Ask::Close(7))]
+        {
+            let request = Request { id: 9, limit_ms: 50, ask };
+            assert_eq!(serde_json::to_string(&request).expect("it can be written"), line);
+            assert_eq!(serde_json::from_str::<Request>(line).expect("it can be read"), request);
+        }
+    }
+
+    #[test]
+    fn a_request_for_two_things_or_none_or_something_unknown_is_refused() {
+        for line in [
+            r#"{"id":9,"limit_ms":50}"#,
+            r#"{"id":9,"limit_ms":50,"query":7,"close":7}"#,
+            r#"{"id":9,"limit_ms":50,"query":7,"cancel":7}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_without_anything_to_tell_is_a_word() {
+        let answer = Answer { id: 9, result: Outcome::Answered };
+        assert_eq!(serde_json::to_string(&answer).expect("it can be written"), r#"{"id":9,"result":"answered"}"#);
+    }
 }

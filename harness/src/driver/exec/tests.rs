@@ -178,11 +178,11 @@ async fn a_program_that_hangs_is_told_from_one_that_breaks_and_is_replaced() {
     let connection = driver.connection().await.expect("a program");
     let hang = |database: &'static str| {
         let connection = Arc::clone(&connection);
-        async move { connection.request(&request(database), Duration::from_millis(50), Duration::from_millis(50)).await }
+        async move { connection.request(Ask::Connect(request(database)), Duration::from_millis(50), Duration::from_millis(50)).await }
     };
-    assert_eq!(hang("hang").await, Ok(None));
+    assert!(matches!(hang("hang").await, Ok(None)));
     assert_eq!(ask(&driver, "d").await.expect("the other slot serves"), Refusal::Alert(Alert::UnknownCa));
-    assert_eq!(hang("hang").await, Ok(None));
+    assert!(matches!(hang("hang").await, Ok(None)));
     // Both slots hang: the next request gets a new program, and does not wait for a slot for ever.
     let mut result = ask(&driver, "d").await;
     if matches!(&result, Err(DriverError::Broken { .. })) {

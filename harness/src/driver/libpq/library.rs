@@ -256,8 +256,12 @@ impl Drop for Connection<'_> {
     }
 }
 
-// In all of these methods: `self.raw` is a live connection that no other thread uses (`Connection` is not `Send`), and returned strings
-// are copied before the next call.
+// SAFETY: libpq keeps nothing of a connection in its thread, and may use it from any, as long as only one does at a time (manual, "Behavior
+// in Threaded Programs"): whoever owns it, since it is not `Sync`. The library behind it is only read.
+unsafe impl Send for Connection<'_> {}
+
+// In all of these methods: `self.raw` is a live connection that no other thread uses at this time (`Connection` is not `Sync`), and
+// returned strings are copied before the next call.
 impl<'a> Connection<'a> {
     /// `PQstatus`.
     pub(super) fn status(&self) -> Status {

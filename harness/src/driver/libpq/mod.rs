@@ -5,27 +5,29 @@
 mod library;
 mod progress;
 mod session;
+mod sessions;
 
 use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use crate::driver::exec::protocol::{Answer, Greeting, Hello, Outcome, PROTOCOL, Request};
-use crate::model::connect::ConnectRequest;
+use crate::driver::exec::protocol::{Answer, Greeting, Hello, PROTOCOL, Request};
 use crate::model::driver::{DriverInfo, Family};
 use crate::model::server::Service;
 
 use library::Libpq;
 pub use library::LibraryError;
+use sessions::Sessions;
 
 /// The hidden subcommand that the child runs as.
 pub const COMMAND: &str = "libpq-client";
 
-/// Requests that one child serves at once. libpq may be used from several threads for distinct connections; more threads than
-/// this gained nothing on two cores.
-const THREADS: u32 = 4;
+/// Connections that one child makes at once. libpq may be used from several threads for distinct connections; more threads than this gained
+/// nothing on two cores.
+const CONCURRENCY: u32 = 4;
 
 /// The arguments of [`COMMAND`].
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -79,42 +81,55 @@ pub fn child_main(args: &ChildArgs) -> ExitCode {
 fn serve(path: &Path, name: &str) -> Result<(), ChildFailure> {
     let library = Libpq::load(path)?;
     let driver = info(&library, name);
-    write_line(&Greeting::Hello(Hello { protocol: PROTOCOL, driver, concurrency: THREADS }))?;
-    let (sender, receiver) = mpsc::channel::<Request>();
-    let receiver = Mutex::new(receiver);
+    write_line(&Greeting::Hello(Hello { protocol: PROTOCOL, driver, concurrency: CONCURRENCY, sessions: true }))?;
+    let (sender, requests) = mpsc::channel::<Request>();
+    let workers = Workers { sessions: Sessions::new(&library), requests: Mutex::new(requests), waiting: AtomicUsize::new(0) };
     std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| work(&library, &receiver));
-        }
-        let read = read_requests(&sender);
+        let read = read_requests(|request| {
+            // Whoever waits takes this one. Where nobody does, one thread more is needed: as many as there were requests at once.
+            if workers.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| waiting.checked_sub(1)).is_err() {
+                scope.spawn(|| workers.work());
+            }
+            sender.send(request).is_ok()
+        });
         // The threads end once the last request is taken.
         drop(sender);
         read
     })
 }
 
-fn read_requests(sender: &mpsc::Sender<Request>) -> Result<(), ChildFailure> {
+/// Gives each request to `take`, until that wants no more.
+fn read_requests(take: impl Fn(Request) -> bool) -> Result<(), ChildFailure> {
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let request = serde_json::from_str(&line).map_err(|source| ChildFailure::Request { source, length: line.len() })?;
-        if sender.send(request).is_err() {
+        if !take(request) {
             break;
         }
     }
     Ok(())
 }
 
-fn work(library: &Libpq, requests: &Mutex<mpsc::Receiver<Request>>) {
-    loop {
-        let next = requests.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Request { id, limit_ms, connect }) = next else { return };
-        let result = match connect {
-            ConnectRequest::Postgres(request) => session::serve(library, &request, Duration::from_millis(limit_ms)),
-            ConnectRequest::Redis(_) => Outcome::Unable("libpq connects to PostgreSQL only".to_owned()),
-        };
-        if write_line(&Answer { id, result }).is_err() {
-            // The harness is gone: so is the reader's end of standard input, which ends the rest.
-            return;
+/// What the threads share.
+struct Workers<'a> {
+    sessions: Sessions<'a>,
+    requests: Mutex<mpsc::Receiver<Request>>,
+    /// Threads that no request was read for yet.
+    waiting: AtomicUsize,
+}
+
+impl Workers<'_> {
+    fn work(&self) {
+        loop {
+            let next = self.requests.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(Request { id, limit_ms, ask }) = next else { return };
+            let result = self.sessions.serve(id, ask, Duration::from_millis(limit_ms));
+            // Before the answer: the next request may follow it at once.
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            if write_line(&Answer { id, result }).is_err() {
+                // The harness is gone: so is the reader's end of standard input, which ends the rest.
+                return;
+            }
         }
     }
 }

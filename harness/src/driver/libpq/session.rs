@@ -1,4 +1,4 @@
-//! One request through libpq: connect step by step, look at the session, ask the server for its view.
+//! A session through libpq: connect step by step, look at it, ask the server for its view; then queries, until it is closed.
 
 use std::ffi::{CStr, CString, NulError};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -14,48 +14,63 @@ use sha2::{Digest as _, Sha256};
 use crate::driver::exec::protocol::{Failure, Outcome};
 use crate::model::connect::{Password, PostgresRequest, SslMode, SslNegotiation, TlsVersion};
 use crate::model::endpoint::Address;
-use crate::model::observation::{ClientObservation, ClientOutcome, SeenCertificate, ServerView, Session};
+use crate::model::observation::{ClientObservation, ClientOutcome, Phases, SeenCertificate, ServerView, Session};
 use crate::model::refusal::Stage;
 
-use super::library::{Connection, Libpq, Polled, Status};
+use super::library::{Connection, Libpq, Polled, QueryResult, Status};
 use super::progress::{Progress, Seen};
 
 /// The server's view of the session that asks, in the order of [`ServerView`]'s fields.
 const SERVER_VIEW: &CStr = c"SELECT ssl, version, cipher, client_dn, client_serial::text, issuer_dn, current_user \
     FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
-/// Does what the request asks for, within `limit`.
-pub(super) fn serve(library: &Libpq, request: &PostgresRequest, limit: Duration) -> Outcome {
-    if request.alpn.is_some() {
-        return Outcome::Unable("libpq always offers the ALPN protocol `postgresql`".to_owned());
+/// A session that stays open; dropping it closes it.
+pub(super) struct Held<'a> {
+    connection: Connection<'a>,
+    replication: bool,
+}
+
+impl<'a> Held<'a> {
+    /// Connects and looks at the session, within `limit`. What came of it, where that is no session.
+    pub(super) fn open(library: &'a Libpq, request: &PostgresRequest, limit: Duration) -> Result<(ClientObservation, Self), Outcome> {
+        if request.alpn.is_some() {
+            return Err(Outcome::Unable("libpq always offers the ALPN protocol `postgresql`".to_owned()));
+        }
+        let Ok(options) = options(request) else {
+            return Err(Outcome::Unable("an option holds a NUL character, which C strings can't".to_owned()));
+        };
+        let clock = Clock { start: Instant::now(), limit };
+        let direct = request.sslnegotiation == Some(SslNegotiation::Direct);
+        let tcp = matches!(request.endpoint.address, Address::Tcp(_));
+        let mut progress = Progress::new(direct, tcp);
+        let Some(mut connection) = library.start(&options) else {
+            return Err(Outcome::Error("libpq has no memory for a connection".to_owned()));
+        };
+        connect(&mut connection, &mut progress, &clock).map_err(|end| end.outcome(progress.phases(None)))?;
+        let ready_ns = clock.now_ns();
+        let view = if request.replication {
+            identify_system(&mut connection, &clock).map(|()| None)
+        } else {
+            server_view(&mut connection, &clock).map(Some)
+        };
+        let view = view.map_err(|end| end.outcome(progress.phases(Some(ready_ns))))?;
+        let mut phases = progress.phases(Some(ready_ns));
+        phases.query_ns = Some(clock.now_ns().saturating_sub(ready_ns));
+        let session = session(&connection, view);
+        let observation = ClientObservation { outcome: ClientOutcome::Session(session), phases };
+        Ok((observation, Self { connection, replication: request.replication }))
     }
-    let Ok(options) = options(request) else {
-        return Outcome::Unable("an option holds a NUL character, which C strings can't".to_owned());
-    };
-    let clock = Clock { start: Instant::now(), limit };
-    let direct = request.sslnegotiation == Some(SslNegotiation::Direct);
-    let tcp = matches!(request.endpoint.address, Address::Tcp(_));
-    let mut progress = Progress::new(direct, tcp);
-    let Some(mut connection) = library.start(&options) else {
-        return Outcome::Error("libpq has no memory for a connection".to_owned());
-    };
-    if let Err(end) = connect(&mut connection, &mut progress, &clock) {
-        return end.outcome(&progress, None);
+
+    /// Asks the server something small, within `limit`. After another answer than [`Outcome::Answered`] the session is of no more use.
+    pub(super) fn query(&mut self, limit: Duration) -> Outcome {
+        let clock = Clock { start: Instant::now(), limit };
+        let answer = if self.replication {
+            identify_system(&mut self.connection, &clock)
+        } else {
+            first_row(&mut self.connection, c"SELECT 1", &clock).map(drop)
+        };
+        answer.map_or_else(|end| end.outcome(Phases::default()), |()| Outcome::Answered)
     }
-    let ready_ns = clock.now_ns();
-    let view = if request.replication {
-        identify_system(&mut connection, &clock).map(|()| None)
-    } else {
-        server_view(&mut connection, &clock).map(Some)
-    };
-    let view = match view {
-        Ok(view) => view,
-        Err(end) => return end.outcome(&progress, Some(ready_ns)),
-    };
-    let mut phases = progress.phases(Some(ready_ns));
-    phases.query_ns = Some(clock.now_ns().saturating_sub(ready_ns));
-    let session = session(&connection, view);
-    Outcome::Observation(ClientObservation { outcome: ClientOutcome::Session(session), phases })
 }
 
 /// The options exactly as requested; what is unset stays unset. `gssencmode=disable` keeps GSSAPI, which is not our subject, off the wire.
@@ -140,8 +155,8 @@ impl End {
         Self::Refused { text, stage, sqlstate: None }
     }
 
-    fn outcome(self, progress: &Progress, ready_ns: Option<u64>) -> Outcome {
-        let phases = progress.phases(ready_ns);
+    /// With the phases that were completed.
+    fn outcome(self, phases: Phases) -> Outcome {
         match self {
             Self::Refused { text, stage, sqlstate } => {
                 Outcome::Refused(Failure { text, stage: Some(stage), sqlstate, phases, ..Failure::default() })
@@ -230,6 +245,17 @@ fn first_row(connection: &mut Connection<'_>, command: &CStr, clock: &Clock) -> 
     if !connection.send_query(command) {
         return Err(End::refused(connection.message(), Stage::Query));
     }
+    let row = match next_result(connection, clock)? {
+        Some(result) => result.row().map_err(|(text, sqlstate)| End::Refused { text, stage: Stage::Query, sqlstate })?,
+        None => return Err(End::refused(connection.message(), Stage::Query)),
+    };
+    // libpq takes no other command before it was asked for everything that belongs to this one.
+    while next_result(connection, clock)?.is_some() {}
+    Ok(row)
+}
+
+/// The next result of the command under way; `None` when it is over.
+fn next_result<'a>(connection: &mut Connection<'a>, clock: &Clock) -> Result<Option<QueryResult<'a>>, End> {
     while connection.is_busy() {
         let Some(socket) = connection.socket() else {
             return Err(End::refused(connection.message(), Stage::Query));
@@ -241,10 +267,7 @@ fn first_row(connection: &mut Connection<'_>, command: &CStr, clock: &Clock) -> 
             return Err(End::refused(connection.message(), Stage::Query));
         }
     }
-    match connection.result() {
-        Some(result) => result.row().map_err(|(text, sqlstate)| End::Refused { text, stage: Stage::Query, sqlstate }),
-        None => Err(End::refused(connection.message(), Stage::Query)),
-    }
+    Ok(connection.result())
 }
 
 fn session(connection: &Connection<'_>, view: Option<ServerView>) -> Session {

@@ -3,27 +3,27 @@
 //! `redis::Client` would reload the system's roots for every connection; `MultiplexedConnection` takes any stream. `AUTH` and `PING` are
 //! sent as commands of their own, so that each has its time and the server's error code.
 
-use std::sync::PoisonError;
+mod conversation;
+
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnectionInfo, RedisError};
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
-use tokio::time::timeout_at;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::tls::{
     self, Ended, KxGroups, SharedNotes, Stream, TlsKit, TlsOffer, Trace, Transport, Unsupported, Verification, classify_io, classify_tls,
     error_chain, locked, nanoseconds,
 };
-use super::{Driver, DriverError};
+use super::{Driver, DriverError, Opened};
+use conversation::RedisConversation;
 use crate::model::connect::{ConnectRequest, RedisRequest, RedisTls};
 use crate::model::driver::{DriverInfo, Family};
 use crate::model::endpoint::Address;
 use crate::model::observation::{ClientObservation, Refused, Session};
-use crate::model::refusal::{AuthRefusal, OptionRefusal, Refusal, Stage};
+use crate::model::refusal::{OptionRefusal, Refusal, Stage};
 use crate::model::server::Service;
 
 /// The name in scenarios.
@@ -60,7 +60,7 @@ impl RedisDriver {
         }
     }
 
-    async fn run(&self, request: &RedisRequest, trace: &mut Trace) -> Result<Session, Ended> {
+    async fn run(&self, request: &RedisRequest, trace: &mut Trace) -> Result<(Session, RedisConversation), Ended> {
         let connector = self.connector(request)?;
         let Address::Tcp(address) = &request.endpoint.address else {
             return Err(unable("it connects by TCP only").into());
@@ -75,8 +75,9 @@ impl RedisDriver {
             Some((connector, name)) => Stream::tls(handshake(&connector, name, transport, trace).await?, SharedNotes::clone(&notes)),
         };
         let session = stream.session();
-        converse(stream, request, &notes, trace).await?;
-        Ok(session)
+        let mut conversation = RedisConversation::new(stream, notes).await?;
+        conversation.begin(request, trace).await?;
+        Ok((session, conversation))
     }
 
     /// Reads the files before connecting, as Redis clients do.
@@ -132,72 +133,6 @@ async fn handshake(
     Ok(stream)
 }
 
-/// `AUTH` (if there is a password) and `PING`.
-async fn converse(stream: Stream, request: &RedisRequest, notes: &SharedNotes, trace: &mut Trace) -> Result<(), Ended> {
-    trace.stage = Stage::Authentication;
-    // RESP2 without a library name: setting up sends nothing, every packet is ours.
-    let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
-    // Time limits are the caller's.
-    let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-    let failed = |error: &RedisError, stage| Ended::from(failure(error, notes, stage));
-    let (mut connection, driver) =
-        MultiplexedConnection::new_with_config(&info, stream, config).await.map_err(|error| failed(&error, Stage::Authentication))?;
-    let commands = async {
-        if let Some(password) = &request.password {
-            let begun = Instant::now();
-            let mut auth = redis::cmd("AUTH");
-            auth.arg(password.reveal());
-            ask(&auth, &mut connection).await.map_err(|error| failed(&error, Stage::Authentication))?;
-            trace.phases.auth_ns = Some(nanoseconds(begun.elapsed()));
-            trace.ready();
-        }
-        let begun = Instant::now();
-        // Without a password this is the first thing the server judges.
-        let stage = trace.stage;
-        ask(&redis::cmd("PING"), &mut connection).await.map_err(|error| failed(&error, stage))?;
-        if request.password.is_some() {
-            trace.phases.query_ns = Some(nanoseconds(begun.elapsed()));
-        } else {
-            trace.ready();
-        }
-        drop(connection);
-        Ok(())
-    };
-    // The driver ends when its connection is dropped or the socket fails; a request that is then under way fails too.
-    let (result, ()) = tokio::join!(commands, driver);
-    result
-}
-
-async fn ask(command: &Cmd, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-    command.query_async::<String>(connection).await.map(|_| ())
-}
-
-fn failure(error: &RedisError, notes: &SharedNotes, stage: Stage) -> Refused {
-    let notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
-    let text = error_chain(error);
-    if let Some(error) = &notes.tls_error {
-        // A TLS 1.3 server judges our certificate after we finished: its alert is the first thing it says.
-        let stage = if notes.heard { stage } else { Stage::PostHandshake };
-        return refused(classify_tls(error, stage), stage, text);
-    }
-    let refusal = match (error.kind(), error.code()) {
-        (_, Some(code)) => Refusal::Auth(classify_code(code)),
-        (ErrorKind::Io, None) if error.is_timeout() => Refusal::TimedOut(stage),
-        (ErrorKind::Io, None) => Refusal::Closed(stage),
-        _ => Refusal::Unclassified(stage),
-    };
-    refused(refusal, stage, text)
-}
-
-/// The class of a Redis error code, the first word of an error reply.
-fn classify_code(code: &str) -> AuthRefusal {
-    match code {
-        "NOAUTH" => AuthRefusal::RedisNoAuth,
-        "WRONGPASS" => AuthRefusal::RedisWrongPassword,
-        _ => AuthRefusal::Other,
-    }
-}
-
 fn refused(refusal: Refusal, stage: Stage, text: String) -> Refused {
     Refused { refusal, stage: Some(stage), sqlstate: None, text }
 }
@@ -213,13 +148,17 @@ impl Driver for RedisDriver {
     }
 
     async fn connect(&self, request: &ConnectRequest, limit: Duration) -> Result<ClientObservation, DriverError> {
+        let deadline = tokio::time::Instant::now() + limit;
+        Ok(self.open(request, limit).await?.closed(deadline).await)
+    }
+
+    async fn open(&self, request: &ConnectRequest, limit: Duration) -> Result<Opened, DriverError> {
         let ConnectRequest::Redis(request) = request else {
             return Err(unable("it connects to Redis only; use rustls or libpq for PostgreSQL"));
         };
-        let deadline = tokio::time::Instant::now() + limit;
         let mut trace = Trace::start();
-        let result = timeout_at(deadline, self.run(request, &mut trace)).await.ok();
-        trace.observe(result, limit)
+        let result = timeout(limit, self.run(request, &mut trace)).await.ok();
+        trace.opened(result, limit)
     }
 }
 
@@ -232,6 +171,7 @@ mod tests {
     use crate::model::connect::{ClientFiles, Password};
     use crate::model::endpoint::Endpoint;
     use crate::model::observation::ClientOutcome;
+    use crate::model::refusal::{AuthRefusal, ServerState};
 
     /// The refusal by a plain peer that answers the first packet with `reply`; `None` never answers.
     async fn refusal(reply: Option<&'static [u8]>, tls: RedisTls, limit: Duration) -> Refused {
@@ -266,12 +206,19 @@ mod tests {
     #[tokio::test]
     async fn each_error_reply_has_its_class_by_its_code() {
         for (reply, class) in [
-            (&b"-NOAUTH Authentication required.\r\n"[..], AuthRefusal::RedisNoAuth),
-            (&b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"[..], AuthRefusal::RedisWrongPassword),
-            (&b"-ERR AUTH <password> called without any password configured for the default user.\r\n"[..], AuthRefusal::Other),
+            (&b"-NOAUTH Authentication required.\r\n"[..], Refusal::Auth(AuthRefusal::RedisNoAuth)),
+            (
+                &b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"[..],
+                Refusal::Auth(AuthRefusal::RedisWrongPassword),
+            ),
+            (
+                &b"-ERR AUTH <password> called without any password configured for the default user.\r\n"[..],
+                Refusal::Auth(AuthRefusal::Other),
+            ),
+            (&b"-LOADING Redis is loading the dataset in memory\r\n"[..], Refusal::Server(ServerState::StartingUp)),
         ] {
             let refused = refusal(Some(reply), RedisTls::Off, LIMIT).await;
-            assert_eq!(refused.refusal, Refusal::Auth(class), "{}", refused.text);
+            assert_eq!(refused.refusal, class, "{}", refused.text);
             assert_eq!(refused.stage, Some(Stage::Authentication));
         }
     }

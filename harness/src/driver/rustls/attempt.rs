@@ -4,16 +4,15 @@
 //! connection, a failure between `S` and the end of the handshake (unusable files included: they are read there) and an ErrorResponse
 //! before AuthenticationOk go on over a new one. Everything else ends the call, above all a TLS 1.3 alert after the handshake.
 
-use std::pin::Pin;
 use std::time::Instant;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_postgres::config::{SslMode as WireSslMode, SslNegotiation as WireSslNegotiation};
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_rustls::TlsConnector;
 
 use super::classify::classify_db_error;
+use super::conversation::{PostgresConversation, classify_protocol_error};
 use super::negotiation::Encryption;
 use super::startup::{HandshakeDone, SharedWatch, Watched};
 use crate::driver::tls::{
@@ -21,7 +20,7 @@ use crate::driver::tls::{
 };
 use crate::model::connect::{Password, PostgresRequest, SslMode, SslNegotiation};
 use crate::model::endpoint::Address;
-use crate::model::observation::{Refused, ServerView, Session};
+use crate::model::observation::{Refused, Session};
 use crate::model::refusal::{AuthRefusal, Refusal, Stage, TlsRefusal};
 
 /// The protocol name that PostgreSQL registered for ALPN.
@@ -29,10 +28,6 @@ const ALPN: &str = "postgresql";
 
 /// SSLRequest: its length and its code (PostgreSQL manual, protocol-message-formats).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-
-/// The session as the server sees it, in one round trip.
-const SERVER_VIEW: &str = "SELECT ssl, version, cipher, client_dn, client_serial::text, issuer_dn, current_user \
-                           FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
 /// An attempt that ended without a session.
 #[derive(Debug)]
@@ -49,10 +44,10 @@ impl From<Ended> for Failed {
     }
 }
 
-/// A checked session and what is left to do: saying goodbye.
+/// A checked session, and the means to go on with it.
 pub(super) struct Established {
     pub(super) session: Session,
-    pub(super) goodbye: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub(super) conversation: PostgresConversation,
 }
 
 /// What all attempts of a call have in common.
@@ -195,23 +190,11 @@ impl Attempt<'_> {
         trace.phases.auth_ns = Some(nanoseconds(begun.elapsed()));
         trace.ready();
 
-        let mut connection = Box::pin(connection);
+        let mut conversation = PostgresConversation::new(client, connection);
         let begun = Instant::now();
-        let answer = tokio::select! {
-            answer = server_view(&client) => answer,
-            ended = &mut connection => Err(match ended {
-                Err(error) => query_failure(&error),
-                Ok(()) => refused(Refusal::Closed(Stage::Query), Stage::Query, "the server closed the connection before the first query was answered".to_owned()),
-            }),
-        };
-        session.server_view = Some(answer.map_err(Ended::from)?);
+        session.server_view = Some(conversation.server_view().await.map_err(Ended::from)?);
         trace.phases.query_ns = Some(nanoseconds(begun.elapsed()));
-        let goodbye = Box::pin(async move {
-            // Without its client the connection sends Terminate and closes.
-            drop(client);
-            let _ = connection.await;
-        });
-        Ok(Established { session, goodbye })
+        Ok(Established { session, conversation })
     }
 
     fn config(&self) -> tokio_postgres::Config {
@@ -240,7 +223,7 @@ impl Attempt<'_> {
         if let Some(error) = error.as_db_error() {
             let refused = Refused {
                 sqlstate: Some(error.code().code().to_owned()),
-                ..refused(Refusal::Auth(classify_db_error(error)), Stage::Authentication, text)
+                ..refused(classify_db_error(error, Stage::Authentication), Stage::Authentication, text)
             };
             return if watch.authenticated { Failed::Final(refused.into()) } else { Failed::Retryable(refused) };
         }
@@ -259,37 +242,4 @@ impl Attempt<'_> {
 
 fn refused(refusal: Refusal, stage: Stage, text: String) -> Refused {
     Refused { refusal, stage: Some(stage), sqlstate: None, text }
-}
-
-fn query_failure(error: &tokio_postgres::Error) -> Refused {
-    let sqlstate = error.code().map(|code| code.code().to_owned());
-    let refusal = if sqlstate.is_some() { Refusal::Unclassified(Stage::Query) } else { classify_protocol_error(error, Stage::Query) };
-    Refused { sqlstate, ..refused(refusal, Stage::Query, format!("first query: {}", error_chain(error))) }
-}
-
-fn classify_protocol_error(error: &tokio_postgres::Error, stage: Stage) -> Refusal {
-    if error.is_closed() {
-        return Refusal::Closed(stage);
-    }
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
-    cause.map_or(Refusal::Unclassified(stage), |cause| classify_io(cause, stage))
-}
-
-async fn server_view(client: &Client) -> Result<ServerView, Refused> {
-    let messages = client.simple_query(SERVER_VIEW).await.map_err(|error| query_failure(&error))?;
-    let row = messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    let text = |row: &SimpleQueryRow, column| row.get(column).map(str::to_owned);
-    row.map(|row| ServerView {
-        ssl: row.get("ssl") == Some("t"),
-        version: text(row, "version"),
-        cipher: text(row, "cipher"),
-        client_dn: text(row, "client_dn"),
-        client_serial: text(row, "client_serial"),
-        issuer_dn: text(row, "issuer_dn"),
-        user: text(row, "current_user"),
-    })
-    .ok_or_else(|| refused(Refusal::Unclassified(Stage::Query), Stage::Query, "pg_stat_ssl has no row for this session".to_owned()))
 }

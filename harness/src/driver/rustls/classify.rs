@@ -2,7 +2,8 @@
 
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::model::refusal::AuthRefusal;
+use crate::driver::classify::server;
+use crate::model::refusal::{AuthRefusal, Refusal, Stage};
 
 /// The class of a FATAL that came in answer to the startup packet or during authentication.
 ///
@@ -38,8 +39,11 @@ pub fn classify_fatal(sqlstate: &str, message: &str) -> AuthRefusal {
     }
 }
 
-pub(super) fn classify_db_error(error: &DbError) -> AuthRefusal {
-    classify_fatal(error.code().code(), error.message())
+/// The class of a server's error that ended `stage`: outside a session, whatever says nothing of the server is a refused authentication.
+pub(super) fn classify_db_error(error: &DbError, stage: Stage) -> Refusal {
+    let (sqlstate, message) = (error.code().code(), error.message());
+    let other = if stage == Stage::Query { Refusal::Unclassified(stage) } else { Refusal::Auth(classify_fatal(sqlstate, message)) };
+    server::class(Some(sqlstate), message).unwrap_or(other)
 }
 
 #[cfg(test)]
@@ -66,7 +70,6 @@ mod tests {
             ("28000", "Peer authentication failed for user \"app\"", AuthRefusal::Peer),
             ("28000", "role \"nobody\" does not exist", AuthRefusal::NoRole),
             ("3D000", "database \"nowhere\" does not exist", AuthRefusal::NoDatabase),
-            ("57P03", "the database system is starting up", AuthRefusal::Other),
             ("53300", "sorry, too many clients already", AuthRefusal::Other),
         ] {
             assert_eq!(classify_fatal(sqlstate, message), class, "{message}");

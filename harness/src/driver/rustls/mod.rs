@@ -6,6 +6,7 @@
 
 mod attempt;
 mod classify;
+mod conversation;
 mod negotiation;
 mod startup;
 #[cfg(test)]
@@ -14,12 +15,12 @@ mod tests;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use self::attempt::{Attempt, Established, Failed};
 use self::negotiation::{Encryption, Plan};
 use super::tls::{Ended, KxGroups, TlsKit, Trace, Unsupported, locked, versions};
-use super::{Driver, DriverError};
+use super::{Driver, DriverError, Opened};
 use crate::model::connect::{ConnectRequest, PostgresRequest};
 use crate::model::driver::{DriverInfo, Family};
 use crate::model::observation::{ClientObservation, Refused};
@@ -107,6 +108,11 @@ impl Driver for RustlsDriver {
     }
 
     async fn connect(&self, request: &ConnectRequest, limit: Duration) -> Result<ClientObservation, DriverError> {
+        let deadline = Instant::now() + limit;
+        Ok(self.open(request, limit).await?.closed(deadline).await)
+    }
+
+    async fn open(&self, request: &ConnectRequest, limit: Duration) -> Result<Opened, DriverError> {
         let ConnectRequest::Postgres(request) = request else {
             let reason = "it connects to PostgreSQL only; use redis-rs or redis-py for Redis".to_owned();
             return Err(DriverError::Unable { driver: NAME.to_owned(), reason });
@@ -115,18 +121,8 @@ impl Driver for RustlsDriver {
             let reason = "tokio-postgres opens no session of streaming replication".to_owned();
             return Err(DriverError::Unable { driver: NAME.to_owned(), reason });
         }
-        let deadline = Instant::now() + limit;
         let mut trace = Trace::start();
-        let result = timeout_at(deadline, self.run(request, &mut trace)).await.ok();
-        let result = match result {
-            Some(Ok(Established { session, goodbye })) => {
-                // The session is checked: a goodbye that takes too long changes nothing.
-                let _ = timeout_at(deadline, goodbye).await;
-                Some(Ok(session))
-            }
-            Some(Err(ended)) => Some(Err(ended)),
-            None => None,
-        };
-        trace.observe(result, limit)
+        let result = timeout(limit, self.run(request, &mut trace)).await.ok();
+        trace.opened(result.map(|result| result.map(|Established { session, conversation }| (session, conversation))), limit)
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::driver::DriverError;
+use crate::driver::held::{Conversation, Held};
+use crate::driver::{DriverError, Opened};
 use crate::model::observation::{ClientObservation, ClientOutcome, Phases, Refused, Session};
 use crate::model::refusal::{Refusal, Stage};
 
@@ -60,6 +61,29 @@ impl Trace {
     pub fn ready(&mut self) {
         self.phases.connect_ns = Some(nanoseconds(self.started.elapsed()));
         self.stage = Stage::Query;
+    }
+
+    /// What came of a finished call to open a session: as [`Trace::observe`], with the session to go on with.
+    ///
+    /// # Errors
+    /// The driver's own failure.
+    pub(in crate::driver) fn opened<C: Conversation>(
+        self,
+        result: Option<Result<(Session, C), Ended>>,
+        limit: Duration,
+    ) -> Result<Opened, DriverError> {
+        let mut kept = None;
+        let result = result.map(|result| {
+            result.map(|(session, conversation)| {
+                kept = Some(conversation);
+                session
+            })
+        });
+        let observation = self.observe(result, limit)?;
+        Ok(match kept {
+            Some(conversation) => Opened::Session(observation, Box::new(Held::new(conversation))),
+            None => Opened::Refused(observation),
+        })
     }
 
     /// The observation of a finished call. `limit` is the one that cut it off when `result` is `None`.
