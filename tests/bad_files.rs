@@ -14,9 +14,10 @@ use mtls_conformance::session;
 use crate::support::repository;
 
 /// The folders with the place in the set that their files take.
-const FOLDERS: [(&str, &str); 5] = [
+const FOLDERS: [(&str, &str); 6] = [
     ("scenarios", "postgres/bad.yaml"),
     ("matrices", "postgres/bad.yaml"),
+    ("timelines", "postgres/bad.yaml"),
     ("claims", "claims.yaml"),
     ("deviations", "deviations.yaml"),
     ("credentials", "credentials.yaml"),
