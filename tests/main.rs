@@ -6,4 +6,5 @@ mod leaks;
 mod outcomes;
 mod schema;
 mod support;
+mod timelines;
 mod wrong_on_purpose;

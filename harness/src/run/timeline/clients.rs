@@ -61,8 +61,14 @@ async fn held(stage: &Stage, index: usize, plan: &ConnectPlan, mut stop: Stop) -
     session.close(stage).await
 }
 
-async fn pool(stage: &Stage, index: usize, plan: &ConnectPlan, max_age: Duration, mut stop: Stop) -> Result<(), Trouble> {
+async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Duration, mut stop: Stop) -> Result<(), Trouble> {
     let mut pooled: Option<Kept> = None;
+    // A pool doesn't wait for sessions that it gives up.
+    let mut closing: JoinSet<Result<(), Trouble>> = JoinSet::new();
+    let mut close = |session: Kept| {
+        let stage = Arc::clone(stage);
+        closing.spawn(async move { session.close(&stage).await });
+    };
     let mut ticks = ticks();
     while next(&mut ticks, &mut stop).await {
         pooled = match pooled.take() {
@@ -70,22 +76,25 @@ async fn pool(stage: &Stage, index: usize, plan: &ConnectPlan, max_age: Duration
                 if session.query(stage, index).await? {
                     Some(session)
                 } else {
-                    session.close(stage).await?;
+                    close(session);
                     None
                 }
             }
             old => {
                 if let Some(old) = old {
-                    old.close(stage).await?;
+                    close(old);
                 }
                 open(stage, index, plan).await?
             }
         };
     }
-    match pooled {
-        Some(session) => session.close(stage).await,
-        None => Ok(()),
+    if let Some(session) = pooled {
+        close(session);
     }
+    while let Some(ended) = closing.join_next().await {
+        done(ended)?;
+    }
+    Ok(())
 }
 
 async fn new(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, mut stop: Stop) -> Result<(), Trouble> {

@@ -1,0 +1,154 @@
+//! Timelines broken on purpose: of every timeline in our scenarios, the thing that it watches is broken (trust left stale, a reload left
+//! out, a label missing), and it fails in the phase where that must show. That it passes as it stands is what `cargo test --test scenarios`
+//! shows.
+
+use std::collections::BTreeSet;
+
+use mtls_conformance::load::ScenarioSet;
+use mtls_conformance::model::outcome::Outcome;
+use mtls_conformance::model::report::{CaseRecord, Report};
+
+use crate::support::{harness, repository, skipped};
+
+/// One timeline, broken in one place.
+struct Broken {
+    scenario: &'static str,
+    /// The phase that is changed, from 1.
+    phase: usize,
+    /// What stands in it, and what takes its place.
+    from: &'static str,
+    to: &'static str,
+    /// The driver; empty for streaming replication.
+    driver: &'static str,
+    /// The phase that must fail first, from 1.
+    fails: usize,
+    /// What must fail there.
+    what: &'static str,
+}
+
+const fn broken(
+    (scenario, driver): (&'static str, &'static str),
+    phase: usize,
+    from: &'static str,
+    to: &'static str,
+    (fails, what): (usize, &'static str),
+) -> Broken {
+    Broken { scenario, phase, from, to, driver, fails, what }
+}
+
+const RENEW_TRUST: &str = "        - renew: {certificate: mtls-ca-cert}\n";
+const RELOAD: &str = "- reload: postgres";
+/// Brings the files alone: they are there already.
+const SYNC: &str = "- sync: postgres";
+const TO_ITSELF: &str = "with: {secret: nautobot-cluster-server-tls}";
+
+const BROKEN: &[Broken] = &[
+    broken(("renewal/ca-same-key", "rustls"), 2, "- renew: {certificate: mtls-ca}", "- rekey: {certificate: mtls-ca}", (3, "new: outcome")),
+    broken(("renewal/ca-trust-first", "rustls"), 2, "[mtls-ca@1, mtls-ca@2]", "[mtls-ca@1]", (4, "new: outcome")),
+    broken(("renewal/ca-trust-first", "libpq-18"), 4, "[mtls-ca@1, mtls-ca@2]", "[mtls-ca@2]", (4, "new: outcome")),
+    broken(("renewal/ca-leaf-first", "rustls"), 4, RENEW_TRUST, "", (4, "new: outcome")),
+    broken(("renewal/ca-server-leaf-first", "rustls"), 3, "[mtls-ca@1, mtls-ca@2]", "[mtls-ca@1]", (3, "new: outcome")),
+    broken(("renewal/ca-new-trust-only", "rustls"), 4, RELOAD, SYNC, (4, "new: outcome")),
+    // As it stands, and without its deviation: the trust that the documents forget is stale.
+    broken(("renewal/ca-stale-secret", "rustls"), 3, "", "", (3, "new: outcome")),
+    // The label is missing, and it is there where it should be missing. (cert-manager puts it back whenever it issues the Certificate.)
+    broken(
+        ("renewal/reload-label", "rustls"),
+        3,
+        "      do:\n",
+        "      do:\n        - label: {secret: mtls-ca-cert, label: cnpg.io/reload}\n",
+        (3, "new: outcome"),
+    ),
+    broken(("renewal/reload-label", "rustls"), 4, "label: cnpg.io/reload}", "label: cnpg.io/reload, value: \"true\"}", (4, "new: outcome")),
+    broken(("renewal/file-swap", "rustls"), 3, RELOAD, SYNC, (3, "new: server_certificate")),
+    broken(("renewal/bad-file", "rustls"), 2, "with: garbage", TO_ITSELF, (2, "objection")),
+    broken(("renewal/client-leaf", "rustls"), 4, "        - sync: client\n", "", (4, "new: outcome")),
+    broken(("renewal/server-expiry", "rustls"), 4, RELOAD, SYNC, (4, "new: outcome")),
+    broken(("renewal/ca-expiry", "libpq-18"), 3, "        - sync: client\n", "", (3, "new: outcome")),
+    broken(("renewal/revocation", "rustls"), 6, "        - drop_crl\n", "", (6, "new: outcome")),
+    broken(("renewal/restart", "rustls"), 2, "- restart: postgres", "- reload: postgres", (2, "held: not settled")),
+    broken(("renewal/rules", "rustls"), 3, RELOAD, SYNC, (3, "new: outcome")),
+    broken(("renewal/redis-file-swap", "redis-rs"), 3, "- reload: redis", "- sync: redis", (3, "new: server_certificate")),
+    broken(("renewal/redis-bad-file", "redis-rs"), 2, "- reload: redis", "- sync: redis", (2, "objection")),
+    broken(("renewal/redis-ca-trust-first", "redis-rs"), 2, "[mtls-ca@1, mtls-ca@2]", "[mtls-ca@1]", (3, "new: outcome")),
+    broken(("renewal/redis-ca-leaf-first", "redis-rs"), 4, RENEW_TRUST, "", (4, "new: outcome")),
+    broken(("renewal/redis-client-leaf", "redis-rs"), 3, "        - sync: client\n", "", (3, "new: outcome")),
+    broken(("replication/trust-first", ""), 2, "[mtls-ca@1, mtls-ca@2]", "[mtls-ca@1]", (3, "replica: not settled")),
+    broken(("replication/leaf-first", ""), 4, "[mtls-ca@1, mtls-ca@2]", "[mtls-ca@1]", (4, "replica: not settled")),
+    broken(("replication/stale-certificate", ""), 4, RELOAD, SYNC, (4, "replica: not settled")),
+];
+
+impl Broken {
+    fn id(&self, index: usize) -> String {
+        format!("broken/{index}-{}", self.scenario.replace('/', "-"))
+    }
+
+    /// The scenario's text with its new id and the change.
+    fn text(&self, index: usize) -> String {
+        let file = repository().join("scenarios").join(self.scenario).with_extension("yaml");
+        let text = std::fs::read_to_string(&file).expect("readable");
+        let (start, _) = text
+            .match_indices("\n    - title: ")
+            .nth(self.phase - 1)
+            .unwrap_or_else(|| panic!("{} has no phase {}", file.display(), self.phase));
+        let (before, after) = text.split_at(start);
+        assert!(after.contains(self.from), "{}: phase {} no longer holds {:?}: break another thing", file.display(), self.phase, self.from);
+        let changed = format!("{before}{}", after.replacen(self.from, self.to, 1));
+        changed.replacen(&format!("id: {}\n", self.scenario), &format!("id: {}\n", self.id(index)), 1)
+    }
+
+    /// Of the scenario's cases one is enough.
+    fn glob(&self, index: usize) -> String {
+        let driver = if self.driver.is_empty() { String::new() } else { format!("*driver={}", self.driver) };
+        format!("{}:*{driver}", self.id(index))
+    }
+
+    fn check(&self, record: &CaseRecord) {
+        let Outcome::Fail(mismatches) = &record.outcome else { panic!("{}: {:?}", record.id, record.outcome) };
+        let first = mismatches.iter().map(|mismatch| mismatch.step).min().expect("a mismatch") + 1;
+        let there: Vec<&str> =
+            mismatches.iter().filter(|mismatch| mismatch.step + 1 == first).map(|mismatch| mismatch.what.as_str()).collect();
+        assert!(first == self.fails && there.contains(&self.what), "{}: in phase {first}: {there:?}\n{mismatches:#?}", record.id);
+    }
+}
+
+#[test]
+fn every_timeline_fails_where_the_thing_that_it_watches_is_broken() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut args = vec!["run".to_owned(), "--scenarios".to_owned(), "set".to_owned(), "--report".to_owned(), "json=report.json".to_owned()];
+    for (index, broken) in BROKEN.iter().enumerate() {
+        let path = directory.path().join("set").join(broken.id(index)).with_extension("yaml");
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
+        std::fs::write(path, broken.text(index)).expect("writes");
+        args.push(broken.glob(index));
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let output = harness(directory.path(), &args).output().expect("the harness runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = std::fs::read(directory.path().join("report.json")).unwrap_or_else(|error| panic!("{error}\n{said}"));
+    let report: Report = serde_json::from_slice(&report).expect("a report");
+    let mut failed = 0;
+    for (index, broken) in BROKEN.iter().enumerate() {
+        let mut records = report.cases.iter().filter(|record| record.scenario == broken.id(index)).peekable();
+        assert!(records.peek().is_some(), "{} has no case\n{said}", broken.id(index));
+        for record in records {
+            match &record.outcome {
+                Outcome::Skipped(reason) => skipped(&format!("{}: {reason}", record.id)),
+                _ => {
+                    broken.check(record);
+                    failed += 1;
+                }
+            }
+        }
+    }
+    assert!(failed >= 10, "only {failed} could be tried\n{said}");
+}
+
+#[test]
+fn no_timeline_of_ours_is_left_out_above() {
+    let set = ScenarioSet::load(&[repository().join("scenarios")]).expect("our own scenarios");
+    let timelines = set.scenarios.iter().filter(|loaded| loaded.scenario.timeline.is_some()).map(|loaded| loaded.scenario.id.raw());
+    let broken: BTreeSet<&str> = BROKEN.iter().map(|broken| broken.scenario).collect();
+    let missing: Vec<String> = timelines.filter(|id| !broken.contains(id.as_str())).collect();
+    assert!(missing.is_empty(), "break what these watch, too: {missing:?}");
+}
