@@ -39,7 +39,7 @@ pub struct Applied {
 #[async_trait]
 pub trait Installation: Send + Sync {
     /// The server behind [`Target::Postgres`], [`Target::Replica`] or [`Target::Redis`]; `None` where it has none. The same server
-    /// across restarts, with the same address.
+    /// across restarts, with the same address. [`Server::apply`] gives an error: it is changed by [`Installation::apply`] only.
     fn server(&self, target: Target) -> Option<Arc<dyn Server>>;
 
     /// The gateway, where it has one.

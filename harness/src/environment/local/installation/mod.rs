@@ -54,6 +54,20 @@ struct Mounted {
 /// A directory that is removed when this is dropped.
 struct Directory(PathBuf);
 
+impl Directory {
+    /// Leaves the logs in it, for whoever is told of an error: they go with the run's directory.
+    fn leave_logs(self) {
+        for server in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let path = server.path();
+            let servers = path.join("log").is_dir();
+            for gone in if servers { vec![path.join("data"), path.join("certificates"), path.join("s")] } else { vec![path] } {
+                let _ = tree::remove(&gone, REMOVAL);
+            }
+        }
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Directory {
     fn drop(&mut self) {
         // Whatever can't be removed goes with the run's directory.
@@ -84,7 +98,13 @@ impl LocalInstallation {
         let mut mounts = BTreeMap::new();
         let certificate = blueprint.client_certificate().map_err(failed)?;
         mounts.insert(Target::Client, Mounted::make(&state, directory.0.join("client"), certificate).map_err(failed)?);
-        let (target, server) = start(shared, key, &directory, &state).await?;
+        let (target, server) = match start(shared, key, &directory, &state).await {
+            Ok(started) => started,
+            Err(error) => {
+                directory.leave_logs();
+                return Err(error);
+            }
+        };
         Ok(Self {
             key,
             state: Mutex::new(state),

@@ -167,7 +167,7 @@ impl Installed for InstalledPostgres {
         let limit = self.shared.options.start_limit;
         match tokio::time::timeout(limit, child.wait()).await {
             Ok(Ok(_)) => {
-                self.place.await_farewell(mark).await;
+                self.place.await_shutdown(mark, self.shared.options.reload_limit).await;
                 Ok(())
             }
             Ok(Err(error)) => Err(EnvironmentError::Other(format!("{} could not be waited for: {error}", self.place.key))),

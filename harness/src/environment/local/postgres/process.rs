@@ -107,7 +107,7 @@ pub(in super::super) async fn start_once(shared: &Shared, prepared: &Prepared, p
         Ok(Some(status)) => {
             // Without a collector all was said to the output.
             if tokio::fs::read_to_string(&place.output).await.is_ok_and(|output| output.contains("logging collector")) {
-                place.await_farewell(mark).await;
+                place.await_farewell(mark, shared.options.reload_limit).await;
             }
             if let Some(failure) = place.port_taken(&command, mark) {
                 return Err(StartError::PortTaken(failure));
