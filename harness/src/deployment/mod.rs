@@ -7,6 +7,8 @@ pub mod certificate;
 pub mod cluster;
 pub mod duration;
 mod fields;
+pub mod gateway;
+pub mod haproxy;
 mod manifests;
 pub mod postgres;
 pub mod redis;

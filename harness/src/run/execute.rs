@@ -1,12 +1,13 @@
 //! One case: relay, driver, log, judgement.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::control::{ControlResult, Controls};
+use super::gateway;
 use super::material::Material;
 use crate::check::agree::{disagreements, log_has, log_witness};
 use crate::check::judge::{Context, describe, judge, same_class};
@@ -63,7 +64,7 @@ pub struct Workshop {
 }
 
 /// A case that could not be carried out.
-enum Trouble {
+pub(super) enum Trouble {
     Skip(SkipReason),
     Error(String),
 }
@@ -139,7 +140,7 @@ impl Workshop {
         record.outcome = outcome;
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
         if record.outcome.kind().is_failure() || record.outcome.kind().is_error() {
-            record.evidence = self.keep_evidence(case, server, &record);
+            record.evidence = self.keep_evidence(case, server, gateway, &record);
         }
         record
     }
@@ -246,6 +247,10 @@ impl Workshop {
         let driver = self.driver(plan)?;
         let _turn = if server.log_names_clients() { None } else { Some(controls.turn().await) };
         let mut request = request(plan, service, server, scene.material).map_err(Trouble::Error)?;
+        let way = gateway::way(plan, scene)?;
+        if let (Some((_, route)), None) = (&way, &plan.host) {
+            request.endpoint_mut().host.clone_from(&route.host);
+        }
         let relay = if plan.unix {
             let socket = server
                 .unix_socket()
@@ -253,7 +258,7 @@ impl Workshop {
             request.endpoint_mut().address = socket;
             None
         } else {
-            let relay = open_relay(plan, service, server).await?;
+            let relay = open_relay(plan, gateway::upstream(plan, way.as_ref().map(|(_, route)| route), scene)?, service).await?;
             request.endpoint_mut().address = Address::Tcp(relay.address());
             Some(relay)
         };
@@ -261,10 +266,13 @@ impl Workshop {
             DriverError::Unable { .. } => Trouble::Skip(SkipReason::DriverUnable(error.to_string())),
             other => Trouble::Error(other.to_string()),
         })?;
-        let wire = match relay {
+        let mut wire = match relay {
             Some(relay) => Some(relay.finish(self.limits.wire).await),
             None => None,
         };
+        if let (Some(trace), Some((gateway, _))) = (&mut wire, &way) {
+            gateway::pass_on(trace, *gateway, self.limits.log).await;
+        }
         if let Some(error) = wire.as_ref().and_then(|wire| wire.error.as_ref()) {
             return Err(Trouble::Error(format!("the relay failed: {error}")));
         }
@@ -360,7 +368,7 @@ impl Workshop {
     }
 
     /// Copies what a person needs to look into a failure; `None` if nothing could be kept.
-    fn keep_evidence(&self, case: &Case, server: &dyn Server, record: &CaseRecord) -> Option<String> {
+    fn keep_evidence(&self, case: &Case, server: &dyn Server, gateway: Option<&dyn Gateway>, record: &CaseRecord) -> Option<String> {
         let name: String = case.id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.=".contains(c) { c } else { '_' }).collect();
         let directory = self.evidence.as_ref()?.join(name);
         std::fs::create_dir_all(&directory).ok()?;
@@ -371,7 +379,10 @@ impl Workshop {
                 let _ = std::fs::copy(path, directory.join(file));
             }
         }
-        copy_log(&server.log_path(), &directory);
+        copy_log(&server.log_path(), &directory.join("server.log"));
+        if let Some(gateway) = gateway.filter(|_| case.needs_gateway()) {
+            copy_log(&gateway.log_path(), &directory.join("gateway.log"));
+        }
         Some(directory.display().to_string())
     }
 }
@@ -412,9 +423,9 @@ pub(crate) fn request(
     })
 }
 
-fn copy_log(log: &Path, directory: &Path) {
+fn copy_log(log: &Path, to: &Path) {
     // The log is worth little against the case's own lines in case.json: a failure to copy it is no failure of the case.
-    let _ = std::fs::copy(log, directory.join("server.log"));
+    let _ = std::fs::copy(log, to);
 }
 
 fn steps_done(record: &CaseRecord) -> usize {
@@ -439,14 +450,8 @@ fn wanted_lines(
     wanted
 }
 
-async fn open_relay(plan: &ConnectPlan, service: Service, server: &dyn Server) -> Result<Relay, Trouble> {
-    let v6 = plan.source.is_some_and(|source| source.is_ipv6());
-    let upstream = if v6 {
-        server.address_v6().ok_or_else(|| Trouble::Skip(SkipReason::MachineLacks("no IPv6 loopback address (::1)".to_owned())))?
-    } else {
-        server.address()
-    };
-    let listen = if v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+async fn open_relay(plan: &ConnectPlan, upstream: SocketAddr, service: Service) -> Result<Relay, Trouble> {
+    let listen = if upstream.is_ipv6() { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
     let options = RelayOptions { upstream, source: plan.source, listen, service, faults: Vec::new() };
     Relay::open(options).await.map_err(|error| Trouble::Error(error.to_string()))
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{ConfigFile, Configurator, Paths};
+use crate::deployment::gateway::TlsRoute;
 use crate::deployment::{ServiceDefaults, postgres, redis_conf};
 use crate::model::connect::Password;
 use crate::model::credential::SecretFile;
@@ -120,6 +121,10 @@ impl Configurator for ManifestConfigurator {
             Service::Postgres => self.postgres(key, config, paths),
             Service::Redis => self.redis(config, paths),
         }
+    }
+
+    fn route(&self, service: Service) -> Option<TlsRoute> {
+        self.pki.manifests().route(service).cloned()
     }
 
     fn application(&self) -> Application {
