@@ -180,7 +180,7 @@ impl HaproxyGateway {
     }
 
     /// Starts it again after [`HaproxyGateway::stop`], on the same ports.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for an installation's changes of `gateway`"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "an installation's changes of `gateway` will use it"))]
     pub(super) async fn start_again(&self) -> Result<(), EnvironmentError> {
         let mut child = self.child.lock().await;
         if child.is_none() {
