@@ -167,3 +167,18 @@ fn a_case_that_fails_behind_a_gateway_keeps_the_gateways_log() {
     let log = std::fs::read_to_string(gateway.directory.path().join(evidence).join("gateway.log")).expect("the gateway's log");
     assert!(log.contains("nautobot-db/1: SSL handshake failure"), "{log}");
 }
+
+#[test]
+fn a_gateway_that_lets_everything_through_is_told_by_the_scenarios_of_routing() {
+    let routes_all =
+        "sed -e '/content reject/d' -e 's/ if routed$//' \"$cfg\" > \"$own/haproxy.cfg\"\nexec REAL -db -f \"$own/haproxy.cfg\"";
+    let Some(gateway) = Gateway::new(routes_all) else { return };
+    let (code, report) = gateway.run("gateway/host-names:*driver=rustls,host=inside,sslmode=verify-full");
+    assert_eq!(code, 1);
+    assert_eq!(mismatches(&report.cases[0]), [(Witness::Client, "outcome"), (Witness::Wire, "wire")]);
+    // The deviation says that nothing gets through without direct negotiation: here it does.
+    let (code, report) = gateway.run("gateway/negotiation:*driver=libpq-17,sslnegotiation=unset");
+    assert_eq!(code, 1);
+    let id = "gateway-needs-direct-negotiation".to_owned();
+    assert_eq!(report.cases[0].outcome, Outcome::UnexpectedPass { deviation: id });
+}
