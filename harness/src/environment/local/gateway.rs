@@ -91,7 +91,7 @@ impl HaproxyGateway {
                         return Ok(gateway);
                     }
                     Err(StartError::PortTaken(failure)) => last = Some(failure),
-                    Err(StartError::Failed(failure)) => return Err(failure),
+                    Err(error) => return Err(error.into_failure()),
                 }
             }
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &log)))
@@ -185,7 +185,7 @@ impl HaproxyGateway {
         let mut child = self.child.lock().await;
         if child.is_none() {
             *child = Some(self.start_once().await.map_err(|error| {
-                let (StartError::PortTaken(failure) | StartError::Failed(failure)) = error;
+                let failure = error.into_failure();
                 EnvironmentError::Start { server: self.name.clone(), reason: failure.reason, log: failure.log }
             })?);
         }

@@ -2,6 +2,7 @@
 
 mod broken;
 mod gateway;
+mod installation;
 mod leaks;
 mod postgres;
 mod redis;
