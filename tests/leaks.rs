@@ -31,7 +31,8 @@ impl Middle {
         let major = newest_postgres()?.major;
         let version = major.to_string();
         let directory = tempfile::tempdir().expect("a directory");
-        let mut args = vec!["run", "postgres/unset", "redis/sources", "--postgres", &version, "--driver", "rustls,libpq-*,redis-*"];
+        let mut args =
+            vec!["run", "postgres/unset", "redis/sources", "gateway/redis", "--postgres", &version, "--driver", "rustls,libpq-*,redis-*"];
         args.extend(["--repeat", repeat]);
         args.extend(more);
         let mut harness = Running::start(harness(directory.path(), &args));

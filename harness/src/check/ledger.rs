@@ -285,16 +285,21 @@ fn not_real_reason(subjects: &[Subject], environment: &str, awaits: Option<&Awai
         .filter(|subject| seen.insert(**subject))
         .map(|subject| match subject {
             Subject::CertManager | Subject::Cnpg => format!("{} is emulated by the {environment} environment", subject_name(*subject)),
-            Subject::Helm | Subject::Nautobot | Subject::Gateway => {
+            Subject::Helm | Subject::Nautobot => {
                 format!("{} does not run in the {environment} environment", subject_name(*subject))
             }
-            Subject::Postgres | Subject::Libpq | Subject::Redis | Subject::Openssl | Subject::Clients | Subject::Config => {
+            Subject::Postgres
+            | Subject::Libpq
+            | Subject::Redis
+            | Subject::Openssl
+            | Subject::Clients
+            | Subject::Config
+            | Subject::Gateway => {
                 format!("{} was not found here", subject_name(*subject))
             }
         })
         .collect();
-    let installable =
-        |subject: &Subject| !matches!(subject, Subject::CertManager | Subject::Cnpg | Subject::Helm | Subject::Nautobot | Subject::Gateway);
+    let installable = |subject: &Subject| !matches!(subject, Subject::CertManager | Subject::Cnpg | Subject::Helm | Subject::Nautobot);
     let remedy = match awaits {
         Some(awaits) => format!("needs {}", awaits.needs),
         None if subjects.iter().all(installable) => "`mtls-conformance doctor` says what brings it".to_owned(),

@@ -179,6 +179,57 @@ const CLUSTER_INITDB: Fields = Fields {
     refused: &[],
 };
 
+/// `spec` of a Gateway (Gateway API 1.5).
+const GATEWAY: Fields = Fields {
+    of: "a Gateway's spec",
+    interpreted: &["listeners"],
+    ignored: &["addresses", "allowedListeners", "defaultScope", "gatewayClassName", "infrastructure"],
+    refused: &["tls"],
+};
+
+/// One of `spec.listeners` of a Gateway that a TLSRoute is attached to.
+const LISTENER: Fields = Fields {
+    of: "a Gateway's listener",
+    interpreted: &["allowedRoutes", "hostname", "name", "port", "protocol", "tls"],
+    ignored: &[],
+    refused: &[],
+};
+
+/// `tls` of such a listener.
+const LISTENER_TLS: Fields =
+    Fields { of: "a listener's tls", interpreted: &["mode"], ignored: &[], refused: &["certificateRefs", "frontendValidation", "options"] };
+
+/// `allowedRoutes` of such a listener.
+const LISTENER_ROUTES: Fields =
+    Fields { of: "a listener's allowedRoutes", interpreted: &["kinds", "namespaces"], ignored: &[], refused: &[] };
+
+/// `allowedRoutes.namespaces` of such a listener.
+const LISTENER_NAMESPACES: Fields =
+    Fields { of: "a listener's allowedRoutes.namespaces", interpreted: &["from"], ignored: &[], refused: &["selector"] };
+
+/// `spec` of a TLSRoute (Gateway API 1.5).
+const TLS_ROUTE: Fields =
+    Fields { of: "a TLSRoute's spec", interpreted: &["hostnames", "parentRefs", "rules"], ignored: &["useDefaultGateways"], refused: &[] };
+
+/// The one of `spec.parentRefs` of a TLSRoute.
+const PARENT_REF: Fields = Fields {
+    of: "a TLSRoute's parentRefs",
+    interpreted: &["name", "namespace", "sectionName"],
+    ignored: &["group", "kind"],
+    refused: &["port"],
+};
+
+/// The one of `spec.rules` of a TLSRoute.
+const ROUTE_RULE: Fields = Fields { of: "a TLSRoute's rules", interpreted: &["backendRefs"], ignored: &["name"], refused: &[] };
+
+/// The one of its `backendRefs`.
+const BACKEND_REF: Fields = Fields {
+    of: "a TLSRoute's backendRefs",
+    interpreted: &["name", "port"],
+    ignored: &["group", "kind", "weight"],
+    refused: &["namespace"],
+};
+
 /// Checks a Certificate's fields.
 pub(super) fn check_certificate(file: &Path, tree: &Tree) -> Result<(), LoadError> {
     CERTIFICATE.check(file, tree, &["spec"])
@@ -198,6 +249,27 @@ pub(super) fn check_cluster(file: &Path, tree: &Tree) -> Result<(), LoadError> {
     CLUSTER_POSTGRESQL.check(file, tree, &["spec", "postgresql"])?;
     CLUSTER_BOOTSTRAP.check(file, tree, &["spec", "bootstrap"])?;
     CLUSTER_INITDB.check(file, tree, &["spec", "bootstrap", "initdb"])
+}
+
+/// Checks a Gateway's fields, those of its listeners aside.
+pub(super) fn check_gateway(file: &Path, tree: &Tree) -> Result<(), LoadError> {
+    GATEWAY.check(file, tree, &["spec"])
+}
+
+/// Checks the fields of a Gateway's listener, by its place among them.
+pub(super) fn check_listener(file: &Path, tree: &Tree, index: &str) -> Result<(), LoadError> {
+    LISTENER.check(file, tree, &["spec", "listeners", index])?;
+    LISTENER_TLS.check(file, tree, &["spec", "listeners", index, "tls"])?;
+    LISTENER_ROUTES.check(file, tree, &["spec", "listeners", index, "allowedRoutes"])?;
+    LISTENER_NAMESPACES.check(file, tree, &["spec", "listeners", index, "allowedRoutes", "namespaces"])
+}
+
+/// Checks a TLSRoute's fields.
+pub(super) fn check_tls_route(file: &Path, tree: &Tree) -> Result<(), LoadError> {
+    TLS_ROUTE.check(file, tree, &["spec"])?;
+    PARENT_REF.check(file, tree, &["spec", "parentRefs", "0"])?;
+    ROUTE_RULE.check(file, tree, &["spec", "rules", "0"])?;
+    BACKEND_REF.check(file, tree, &["spec", "rules", "0", "backendRefs", "0"])
 }
 
 impl Fields {

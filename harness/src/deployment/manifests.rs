@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::certificate::{Certificate, CertificateSpec, Issuer, IssuerKind, IssuerRef, IssuerRefKind, Usage};
 use super::cluster::{Cluster, ClusterCertificates, InitDb, PostgresConfiguration};
+use super::gateway::{self, TlsRoute};
 use super::redis::Redis;
 use super::workload::{self, Workload};
 use super::{fields, references};
@@ -14,7 +15,7 @@ use crate::load::tree::{self, Document, Node, Tree};
 use crate::load::yaml;
 use crate::load::{LoadError, Place};
 use crate::model::duration;
-use crate::model::server::Application;
+use crate::model::server::{Application, Service};
 
 /// The deployment that the manifests describe.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Manifests {
     pub cluster: Option<Cluster>,
     /// Redis, if it is there.
     pub redis: Option<Redis>,
+    /// The ways through the gateway, at most one a service.
+    pub routes: Vec<TlsRoute>,
 }
 
 /// A document with the file it came from.
@@ -52,7 +55,7 @@ impl Source {
         &self.document.tree
     }
 
-    fn text(&self, path: &[&str]) -> Option<&str> {
+    pub(super) fn text(&self, path: &[&str]) -> Option<&str> {
         self.tree().text_at(path)
     }
 
@@ -60,7 +63,7 @@ impl Source {
         yaml::one(&self.file, &self.document.text)
     }
 
-    fn name(&self) -> Result<String, LoadError> {
+    pub(super) fn name(&self) -> Result<String, LoadError> {
         match self.text(&["metadata", "name"]) {
             Some(name) if !name.is_empty() => Ok(name.to_owned()),
             _ => Err(self.error(&["metadata"], "`metadata.name` is missing")),
@@ -80,6 +83,9 @@ pub(super) struct Objects {
     pub(super) cluster: Option<(Cluster, Source)>,
     pub(super) config_maps: Vec<Source>,
     pub(super) workloads: Vec<(Workload, Source)>,
+    pub(super) services: Vec<Source>,
+    pub(super) gateways: Vec<Source>,
+    pub(super) tls_routes: Vec<Source>,
 }
 
 impl Manifests {
@@ -119,12 +125,14 @@ impl Manifests {
         }
         let redis = workload::redis(&objects)?;
         references::check(&objects, redis.as_ref())?;
+        let routes = gateway::routes(&objects, redis.as_ref())?;
         Ok(Self {
             directory: directory.to_path_buf(),
             issuers: objects.issuers.into_iter().map(|(issuer, _)| issuer).collect(),
             certificates: objects.certificates.into_iter().map(|(certificate, _)| certificate).collect(),
             cluster: objects.cluster.map(|(cluster, _)| cluster),
             redis,
+            routes,
         })
     }
 
@@ -166,6 +174,12 @@ impl Manifests {
     pub fn redis_defaults(&self) -> Option<ServiceDefaults> {
         let redis = self.redis.as_ref()?;
         self.defaults(&redis.server_tls, &redis.client_ca)
+    }
+
+    /// The way through the gateway to a service.
+    #[must_use]
+    pub fn route(&self, service: Service) -> Option<&TlsRoute> {
+        self.routes.iter().find(|route| route.service == service)
     }
 
     /// The application's user and database, as `bootstrap.initdb` of the Cluster has them.
@@ -225,6 +239,18 @@ impl Objects {
             ("apps", "StatefulSet" | "Deployment") => {
                 let workload = Workload::from_tree(source.tree());
                 self.workloads.push((workload, source));
+                Ok(())
+            }
+            ("", "Service") => {
+                self.services.push(source);
+                Ok(())
+            }
+            ("gateway.networking.k8s.io", "Gateway") => {
+                self.gateways.push(source);
+                Ok(())
+            }
+            ("gateway.networking.k8s.io", "TLSRoute") => {
+                self.tls_routes.push(source);
                 Ok(())
             }
             (_, "List") => Err(source.error(&["kind"], "a List is not interpreted: write its items as documents separated by `---`")),

@@ -6,6 +6,8 @@
 pub mod certificate;
 pub mod cluster;
 mod fields;
+pub mod gateway;
+pub mod haproxy;
 mod manifests;
 pub mod postgres;
 pub mod redis;

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::load::yaml;
-use crate::model::server::{Application, DeploymentKind, ServerConfig};
+use crate::model::server::{Application, DeploymentKind, ServerConfig, Service};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -75,6 +75,20 @@ fn the_shipped_manifests_hold_the_documented_resources() {
             host: "nautobot-redis-master.nautobot.svc".to_owned(),
         })
     );
+}
+
+#[test]
+fn the_shipped_routes_lead_through_the_documented_ports_to_names_that_the_servers_certificates_hold() {
+    let manifests = shipped();
+    for (service, host, port) in
+        [(Service::Postgres, "nautobot-db.dc.example.com", 5432), (Service::Redis, "nautobot-redis.dc.example.com", 6379)]
+    {
+        let route = manifests.route(service).expect("a route");
+        assert_eq!((&route.hosts[..], route.port), (&[host.to_owned()][..], port));
+        let server = if service == Service::Postgres { manifests.postgres() } else { manifests.redis_defaults() };
+        let certificate = manifests.certificate(&server.expect("a server").server_certificate).expect("a Certificate");
+        assert!(certificate.spec.dns_names.contains(&host.to_owned()), "{:?}", certificate.spec.dns_names);
+    }
 }
 
 #[test]

@@ -56,6 +56,15 @@ fn mounting<'a>(objects: &'a Objects, config_map: &str) -> Option<&'a (Workload,
     objects.workloads.iter().find(|(workload, _)| workload.config_maps.iter().any(|name| name == config_map))
 }
 
+/// Whether a Service's selector matches the pods of the workload that mounts a ConfigMap.
+pub(super) fn is_selected(objects: &Objects, config_map: &str, service: &Tree) -> bool {
+    let selector = service.get(&["spec", "selector"]).map(Tree::entries).unwrap_or_default();
+    let Some((_, workload)) = mounting(objects, config_map) else { return false };
+    let label = |name: &str| workload.text(&["spec", "template", "metadata", "labels", name]);
+    // Without a selector a Service leads to whatever somebody else says.
+    !selector.is_empty() && selector.iter().all(|entry| entry.value.text().is_some_and(|value| label(&entry.key) == Some(value)))
+}
+
 /// Where the workload that mounts a ConfigMap names a Secret.
 pub(super) fn place_of_secret(objects: &Objects, config_map: &str, secret: &str) -> Option<Place> {
     let (workload, source) = mounting(objects, config_map)?;

@@ -65,11 +65,22 @@ pub trait Installation: Send + Sync {
     async fn close(&self);
 }
 
+/// A way through a gateway to a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayRoute {
+    /// Where the gateway listens for it.
+    pub address: SocketAddr,
+    /// Its IPv6 address, where it listens on one.
+    pub address_v6: Option<SocketAddr>,
+    /// The host name that leads to the server.
+    pub host: String,
+}
+
 /// A gateway that passes TLS through to PostgreSQL and Redis, by the host name in the ClientHello.
 #[async_trait]
 pub trait Gateway: Send + Sync {
-    /// Where it listens for a service's clients.
-    fn address(&self, service: Service) -> SocketAddr;
+    /// The way through it to a service; `None` where no server of that service is behind it.
+    fn route(&self, service: Service) -> Option<GatewayRoute>;
 
     /// The addresses that the server saw for connections that came to the gateway from `clients`, in that order; `None` for one that was
     /// not passed on. Waits for the gateway's log, which tells at a connection's end, at most for `limit`.

@@ -3,7 +3,7 @@
 mod installation;
 pub mod local;
 
-pub use installation::{Applied, Gateway, InstallOptions, Installation, Replication, ReplicationState};
+pub use installation::{Applied, Gateway, GatewayRoute, InstallOptions, Installation, Replication, ReplicationState};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -153,6 +153,11 @@ pub trait Environment: Send + Sync {
     /// # Errors
     /// [`EnvironmentError`] if something of it did not come up, or if this environment can't make one.
     async fn install(&self, options: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError>;
+
+    /// Why it can't put a gateway in front of such a server; `None` if it can.
+    fn unable_gateway(&self, key: ServerKey) -> Option<SkipReason> {
+        Some(SkipReason::EnvironmentUnable(format!("the environment {} has no gateway in front of {key}", self.name())))
+    }
 
     /// The gateway in front of a key's server: started at the first call.
     ///

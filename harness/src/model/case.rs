@@ -190,3 +190,14 @@ pub struct Case {
     /// Why it can't run here.
     pub skip: Option<SkipReason>,
 }
+
+impl Case {
+    /// Whether one of its steps or controls connects through the gateway. A timeline's gateway is its installation's own.
+    #[must_use]
+    pub fn needs_gateway(&self) -> bool {
+        self.steps.iter().any(|step| {
+            let own = matches!(&step.action, Action::Connect(plan) if plan.gateway);
+            own || step.control.as_ref().is_some_and(|control| control.gateway)
+        })
+    }
+}

@@ -66,9 +66,13 @@ pub struct ClientHello {
 /// One connection through the relay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WireConnection {
-    /// The address the server saw; its port is `remote_port` in PostgreSQL's jsonlog. Absent if the server could not be reached.
+    /// The address the server saw; its port is `remote_port` in PostgreSQL's jsonlog. Absent if the server could not be reached, or the
+    /// gateway did not pass the connection on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<SocketAddr>,
+    /// Behind a gateway: the address that the gateway saw. Absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<SocketAddr>,
     /// Why the server could not be reached, in the system's words; the client's connection was then reset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_error: Option<String>,

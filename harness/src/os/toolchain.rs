@@ -63,7 +63,7 @@ pub struct Tool {
 /// Something of the toolchain that is not here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// Its name: `postgres-18`, `libpq-18`, `psycopg2-2.9.10`, `redis`, `openssl`, `pgbench`.
+    /// Its name: `postgres-18`, `libpq-18`, `psycopg2-2.9.10`, `redis`, `haproxy`, `openssl`, `pgbench`.
     pub name: String,
     /// What can't be exercised without it, and what brings it, in one line.
     pub cost: String,
@@ -80,6 +80,8 @@ pub struct Toolchain {
     pub python: Vec<PythonBuild>,
     /// `redis-server`.
     pub redis: Option<Tool>,
+    /// `haproxy`.
+    pub haproxy: Option<Tool>,
     /// `openssl`.
     pub openssl: Option<Tool>,
     /// `pgbench`.
@@ -123,6 +125,7 @@ impl Toolchain {
         let mut found = std::thread::scope(|scope| {
             let postgres = scope.spawn(|| postgres::find(places));
             let redis = scope.spawn(|| program::redis_server(places));
+            let haproxy = scope.spawn(|| program::haproxy(places));
             let openssl = scope.spawn(|| program::openssl(places));
             let pgbench = scope.spawn(|| program::pgbench(places));
             // A thread that panicked found nothing; what it looked for is then listed as missing.
@@ -131,6 +134,7 @@ impl Toolchain {
                 libpq: libpq::find(places),
                 python: python::find(places),
                 redis: redis.join().unwrap_or_default(),
+                haproxy: haproxy.join().unwrap_or_default(),
                 openssl: openssl.join().unwrap_or_default(),
                 pgbench: pgbench.join().unwrap_or_default(),
                 missing: Vec::new(),

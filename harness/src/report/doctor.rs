@@ -23,7 +23,8 @@ pub fn write(out: &mut dyn Write, toolchain: &Toolchain, drivers: &[DriverInfo],
             build.bin.display().to_string(),
         ]);
     }
-    let tools: [(&str, &Option<Tool>); 3] = [("redis", &toolchain.redis), ("openssl", &toolchain.openssl), ("pgbench", &toolchain.pgbench)];
+    let tools: [(&str, &Option<Tool>); 4] =
+        [("redis", &toolchain.redis), ("haproxy", &toolchain.haproxy), ("openssl", &toolchain.openssl), ("pgbench", &toolchain.pgbench)];
     for (name, tool) in tools {
         if let Some(tool) = tool {
             rows.push(vec![

@@ -127,7 +127,7 @@ impl Workshop {
         record.outcome = outcome;
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
         if record.outcome.kind().is_failure() || record.outcome.kind().is_error() {
-            record.evidence = self.keep_evidence(case, server, &record);
+            record.evidence = self.keep_evidence(case, server, gateway, &record);
         }
         record
     }
@@ -298,7 +298,13 @@ impl Workshop {
     }
 
     /// Copies what a person needs to look into a failure; `None` if nothing could be kept.
-    pub(super) fn keep_evidence(&self, case: &Case, server: &dyn Server, record: &CaseRecord) -> Option<String> {
+    pub(super) fn keep_evidence(
+        &self,
+        case: &Case,
+        server: &dyn Server,
+        gateway: Option<&dyn Gateway>,
+        record: &CaseRecord,
+    ) -> Option<String> {
         let name: String = case.id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.=".contains(c) { c } else { '_' }).collect();
         let directory = self.evidence.as_ref()?.join(name);
         std::fs::create_dir_all(&directory).ok()?;
@@ -309,14 +315,17 @@ impl Workshop {
                 let _ = std::fs::copy(path, directory.join(file));
             }
         }
-        copy_log(&server.log_path(), &directory);
+        copy_log(&server.log_path(), &directory.join("server.log"));
+        if let Some(gateway) = gateway.filter(|_| case.needs_gateway()) {
+            copy_log(&gateway.log_path(), &directory.join("gateway.log"));
+        }
         Some(directory.display().to_string())
     }
 }
 
-fn copy_log(log: &Path, directory: &Path) {
+fn copy_log(log: &Path, to: &Path) {
     // The log is worth little against the case's own lines in case.json: a failure to copy it is no failure of the case.
-    let _ = std::fs::copy(log, directory.join("server.log"));
+    let _ = std::fs::copy(log, to);
 }
 
 fn steps_done(record: &CaseRecord) -> usize {

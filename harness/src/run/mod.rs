@@ -4,6 +4,7 @@ mod control;
 pub mod event;
 pub mod execute;
 pub mod fold;
+mod gateway;
 mod keep;
 pub mod material;
 mod observe;

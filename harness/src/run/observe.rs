@@ -1,10 +1,11 @@
 //! One connection with its three witnesses: client, server log, wire.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use super::control::Controls;
 use super::execute::Workshop;
+use super::gateway;
 use super::material::Material;
 use crate::check::agree::{log_has, log_witness};
 use crate::check::judge::same_class;
@@ -69,13 +70,17 @@ impl Workshop {
     ) -> Result<Observation, Trouble> {
         let _turn = scene.turn().await;
         let call = self.call(plan, scene, false).await?;
-        self.witnesses(call.client, call.relay, scene, expectation, deviation).await
+        self.witnesses(plan, call.client, call.relay, scene, expectation, deviation).await
     }
 
     /// One connection as its client sees it. With `keep`, a session stays open, and so does the relay.
     pub(super) async fn call(&self, plan: &ConnectPlan, scene: &Scene<'_>, keep: bool) -> Result<Call, Trouble> {
         let driver = self.driver(plan)?;
         let mut request = request(plan, scene.service, scene.server, scene.material).map_err(Trouble::Error)?;
+        let way = gateway::way(plan, scene)?;
+        if let (Some((_, route)), None) = (&way, &plan.host) {
+            request.endpoint_mut().host.clone_from(&route.host);
+        }
         let relay = if plan.unix {
             let socket = scene
                 .server
@@ -84,7 +89,7 @@ impl Workshop {
             request.endpoint_mut().address = socket;
             None
         } else {
-            let relay = open_relay(plan, scene).await?;
+            let relay = open_relay(plan, gateway::upstream(plan, way.as_ref().map(|(_, route)| route), scene)?, scene.service).await?;
             request.endpoint_mut().address = Address::Tcp(relay.address());
             Some(relay)
         };
@@ -106,6 +111,7 @@ impl Workshop {
     /// What wire and server log say of a connection that is over, or is over soon.
     pub(super) async fn witnesses(
         &self,
+        plan: &ConnectPlan,
         client: ClientObservation,
         relay: Option<Relay>,
         scene: &Scene<'_>,
@@ -113,10 +119,13 @@ impl Workshop {
         deviation: Option<&Expectation>,
     ) -> Result<Observation, Trouble> {
         let Scene { service, server, .. } = *scene;
-        let wire = match relay {
+        let mut wire = match relay {
             Some(relay) => Some(relay.finish(self.limits.wire).await),
             None => None,
         };
+        if let (Some(trace), Some((gateway, _))) = (&mut wire, gateway::way(plan, scene)?) {
+            gateway::pass_on(trace, gateway, self.limits.log).await;
+        }
         if let Some(error) = wire.as_ref().and_then(|wire| wire.error.as_ref()) {
             return Err(Trouble::Error(format!("the relay failed: {error}")));
         }
@@ -200,15 +209,8 @@ fn wanted_lines(
     wanted
 }
 
-async fn open_relay(plan: &ConnectPlan, scene: &Scene<'_>) -> Result<Relay, Trouble> {
-    let Scene { service, server, .. } = *scene;
-    let v6 = plan.source.is_some_and(|source| source.is_ipv6());
-    let upstream = if v6 {
-        server.address_v6().ok_or_else(|| Trouble::Skip(SkipReason::MachineLacks("no IPv6 loopback address (::1)".to_owned())))?
-    } else {
-        server.address()
-    };
-    let listen = if v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+async fn open_relay(plan: &ConnectPlan, upstream: SocketAddr, service: Service) -> Result<Relay, Trouble> {
+    let listen = if upstream.is_ipv6() { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
     let options = RelayOptions { upstream, source: plan.source, listen, service, faults: Vec::new() };
     Relay::open(options).await.map_err(|error| Trouble::Error(error.to_string()))
 }

@@ -13,7 +13,7 @@ use super::control::Controls;
 use super::event::Event;
 use super::execute::Workshop;
 use super::keep;
-use crate::environment::{Environment, Server};
+use crate::environment::{Environment, Gateway, Server};
 use crate::model::case::Case;
 use crate::model::outcome::{Outcome, SkipReason};
 use crate::model::server::{ServerConfig, ServerKey};
@@ -144,8 +144,13 @@ impl Shared {
                 return;
             }
         };
-        for (config, cases) in groups {
-            self.serve_configuration(&server, &config, cases).await;
+        let gateway = if all.iter().any(|case| case.needs_gateway()) { Some(self.gateway(key, environment.as_ref()).await) } else { None };
+        for (config, mut cases) in groups {
+            if let Some(Err(outcome)) = &gateway {
+                let lost: Vec<_> = cases.extract_if(.., |case| case.needs_gateway()).collect();
+                self.end_all(&lost, outcome);
+            }
+            self.serve_configuration(&server, gateway.as_ref().and_then(|gateway| gateway.as_ref().ok()), &config, cases).await;
         }
     }
 
@@ -176,7 +181,24 @@ impl Shared {
         running.end(&self).await;
     }
 
-    async fn serve_configuration(&self, server: &Arc<dyn Server>, config: &ServerConfig, mut cases: Vec<Arc<Case>>) {
+    /// The gateway in front of a server, or what becomes of the cases that need it.
+    async fn gateway(&self, key: ServerKey, environment: &dyn Environment) -> Result<Arc<dyn Gateway>, Outcome> {
+        if let Some(reason) = environment.unable_gateway(key) {
+            return Err(Outcome::Skipped(reason));
+        }
+        environment.gateway(key).await.map_err(|error| {
+            let error = keep::log(self.workshop.evidence.as_deref(), key, error);
+            Outcome::Errored(error.to_string())
+        })
+    }
+
+    async fn serve_configuration(
+        &self,
+        server: &Arc<dyn Server>,
+        gateway: Option<&Arc<dyn Gateway>>,
+        config: &ServerConfig,
+        mut cases: Vec<Arc<Case>>,
+    ) {
         if let Some(reason) = self.stopped() {
             self.end_all(&cases, &Outcome::Skipped(reason));
             return;
@@ -201,8 +223,9 @@ impl Shared {
             }
             let _ = self.events.send(Event::CaseStarted { id: case.id.clone() });
             let (shared, server, controls, running_case) = (self.clone(), Arc::clone(server), Arc::clone(&controls), Arc::clone(&case));
+            let gateway = gateway.cloned();
             running.start(case, async move {
-                let record = shared.workshop.execute(&running_case, server.as_ref(), None, &controls).await;
+                let record = shared.workshop.execute(&running_case, server.as_ref(), gateway.as_deref(), &controls).await;
                 drop(permit);
                 shared.finish(record);
             });

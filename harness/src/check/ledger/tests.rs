@@ -189,10 +189,16 @@ fn a_claim_that_awaits_something_says_what() {
     let waiting = |subject| Claim { awaits: Some(awaits.clone()), ..claim("a", &[subject]) };
     let record = Ledger::new(&[waiting(Subject::Config)], "local", &REAL).finish().remove(0);
     assert_eq!(record.reason.as_deref(), Some("needs kind with two sites: routing is the gateway's"));
-    let record = Ledger::new(&[waiting(Subject::Gateway)], "local", &REAL).finish().remove(0);
+    let record = Ledger::new(&[waiting(Subject::Nautobot)], "local", &REAL).finish().remove(0);
+    assert_eq!(record.reason.as_deref(), Some("Nautobot does not run in the local environment: needs kind with two sites"));
+}
+
+#[test]
+fn a_claim_about_what_is_not_installed_says_where_to_look() {
+    let record = Ledger::new(&[claim("a", &[Subject::Gateway])], "local", &REAL).finish().remove(0);
     assert_eq!(
         record.reason.as_deref(),
-        Some("a TLS-passthrough gateway does not run in the local environment: needs kind with two sites")
+        Some("a TLS-passthrough gateway was not found here: `mtls-conformance doctor` says what brings it")
     );
 }
 

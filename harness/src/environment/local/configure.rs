@@ -8,8 +8,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::deployment::gateway::TlsRoute;
 use crate::model::connect::Password;
-use crate::model::server::{Application, ServerConfig, ServerKey};
+use crate::model::server::{Application, ServerConfig, ServerKey, Service};
 use crate::os::tree;
 use crate::os::user::RunAs;
 
@@ -25,6 +26,11 @@ pub trait Configurator: Send + Sync {
     /// # Errors
     /// What can't be rendered, in words: it becomes the reason of an [`EnvironmentError::Configure`](crate::environment::EnvironmentError::Configure).
     fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String>;
+
+    /// The way through the gateway to a service's server; `None` where the deployment has none.
+    fn route(&self, _service: Service) -> Option<TlsRoute> {
+        None
+    }
 
     /// The application's user and database, as they are to be on the server.
     fn application(&self) -> Application {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{ConfigFile, Configurator, Paths};
 use crate::deployment::cluster::Cluster;
+use crate::deployment::gateway::TlsRoute;
 use crate::deployment::{Manifests, ServiceDefaults, postgres, redis_conf};
 use crate::model::credential::SecretFile;
 use crate::model::server::{Application, ServerConfig, ServerKey, Service};
@@ -69,6 +70,10 @@ impl Configurator for ManifestConfigurator {
         let mut files = configuration(manifests, &self.system_user, key, config, paths)?;
         files.extend(self.contents(key.service, config)?.files(key.service, &paths.certificates));
         Ok(files)
+    }
+
+    fn route(&self, service: Service) -> Option<TlsRoute> {
+        self.pki.manifests().route(service).cloned()
     }
 
     fn application(&self) -> Application {

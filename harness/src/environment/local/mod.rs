@@ -3,6 +3,7 @@
 
 mod build;
 mod configure;
+mod gateway;
 mod initdb;
 mod installation;
 mod instance;
@@ -22,6 +23,7 @@ pub use port::{PortSource, free_port, loopback};
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -30,6 +32,7 @@ use async_trait::async_trait;
 use tokio::sync::{OnceCell, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::gateway::{Backend, HaproxyGateway};
 use self::installation::LocalInstallation;
 use self::instance::Instance;
 use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
@@ -94,7 +97,11 @@ impl LocalOptions {
 pub struct LocalEnvironment {
     shared: Arc<Shared>,
     slots: Mutex<Slots>,
+    /// Held while one starts: each takes some tens of milliseconds.
+    gateways: tokio::sync::Mutex<BTreeMap<ServerKey, StartedGateway>>,
 }
+
+type StartedGateway = Result<Arc<HaproxyGateway>, EnvironmentError>;
 
 /// What every server of the environment needs.
 struct Shared {
@@ -157,7 +164,11 @@ impl LocalEnvironment {
         let password = random_password()
             .map_err(|error| EnvironmentError::Other(format!("could not make a password for this run from /dev/urandom: {error}")))?;
         let prepared = options.toolchain.postgres.iter().map(|build| (build.major, OnceCell::new())).collect();
-        Ok(Self { shared: Arc::new(Shared { options, password, prepared }), slots: Mutex::default() })
+        Ok(Self {
+            shared: Arc::new(Shared { options, password, prepared }),
+            slots: Mutex::default(),
+            gateways: tokio::sync::Mutex::default(),
+        })
     }
 
     /// What must appear in no report: the run's password.
@@ -232,6 +243,20 @@ impl Shared {
         })
     }
 
+    /// A gateway in front of these servers. `name` names it in errors and is its folder in the run directory.
+    async fn start_gateway(self: &Arc<Self>, name: &str, servers: &[(Service, SocketAddr)]) -> Result<HaproxyGateway, EnvironmentError> {
+        let options = &self.options;
+        let program = options.toolchain.haproxy.as_ref().ok_or_else(|| EnvironmentError::Other("HAProxy is not installed".to_owned()))?;
+        let backend = |(service, address): &(Service, SocketAddr)| {
+            let route = options.configurator.route(*service);
+            let missing =
+                || EnvironmentError::Other(format!("the manifests have no TLSRoute to the server at {address}, which {name} needs"));
+            route.map(|route| Backend { route, address: *address }).ok_or_else(missing)
+        };
+        let backends = servers.iter().map(backend).collect::<Result<Vec<_>, _>>()?;
+        HaproxyGateway::start(Arc::clone(self), program, name, backends).await
+    }
+
     /// A version's programs and prepared data directory, made ready at the first call.
     async fn prepare(&self, build: &PostgresBuild) -> Result<Prepared, Failure> {
         let options = &self.options;
@@ -255,7 +280,10 @@ impl Environment for LocalEnvironment {
     }
 
     fn real_subjects(&self) -> &'static [Subject] {
-        &[Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients]
+        match self.shared.options.toolchain.haproxy {
+            Some(_) => &[Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients, Subject::Gateway],
+            None => &[Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients],
+        }
     }
 
     fn components(&self) -> Vec<Component> {
@@ -272,7 +300,12 @@ impl Environment for LocalEnvironment {
             .iter()
             .map(|build| found(format!("postgres-{}", build.major), &build.version, build.openssl.clone(), Some(build.origin)))
             .collect();
-        let tools = [("redis", &toolchain.redis), ("openssl", &toolchain.openssl), ("pgbench", &toolchain.pgbench)];
+        let tools = [
+            ("redis", &toolchain.redis),
+            ("haproxy", &toolchain.haproxy),
+            ("openssl", &toolchain.openssl),
+            ("pgbench", &toolchain.pgbench),
+        ];
         components.extend(tools.iter().filter_map(|(name, tool)| {
             let tool = tool.as_ref()?;
             Some(found((*name).to_owned(), &tool.version, None, None))
@@ -325,11 +358,38 @@ impl Environment for LocalEnvironment {
         Ok(installation)
     }
 
+    fn unable_gateway(&self, key: ServerKey) -> Option<SkipReason> {
+        let options = &self.shared.options;
+        if options.toolchain.haproxy.is_none() {
+            let cost = options.toolchain.cost_of("haproxy").unwrap_or("`make setup` brings it");
+            return Some(SkipReason::ServerMissing(format!("HAProxy is not installed: {cost}")));
+        }
+        let none = || SkipReason::EnvironmentUnable(format!("the manifests have no TLSRoute that leads to {key}"));
+        options.configurator.route(key.service).is_none().then(none)
+    }
+
     async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError> {
-        Err(EnvironmentError::Other(format!("the local environment has no gateway in front of {key} yet")))
+        let server = self.server(key).await?;
+        let mut gateways = self.gateways.lock().await;
+        let started = match gateways.get(&key) {
+            Some(started) => started.clone(),
+            None => {
+                let started = self.shared.start_gateway(&format!("gateway-{key}"), &[(key.service, server.address())]).await.map(Arc::new);
+                gateways.insert(key, started.clone());
+                started
+            }
+        };
+        let gateway = started?;
+        match gateway.lost().await {
+            Some(lost) => Err(lost),
+            None => Ok(gateway),
+        }
     }
 
     async fn close(&self) {
+        for gateway in std::mem::take(&mut *self.gateways.lock().await).into_values().flatten() {
+            gateway.stop().await;
+        }
         let (slots, installations) = {
             let mut slots = self.slots();
             slots.closed = true;

@@ -19,6 +19,7 @@ pub(super) fn list(found: &Toolchain) -> Vec<Missing> {
         .then(|| missing(REDIS_PYTHON_DRIVER, format!("redis-py: every case of that client is skipped; {SETUP} from PyPI")));
     let tools = [
         ("redis", found.redis.is_none(), "redis-server: every Redis case is skipped", "redis-server"),
+        ("haproxy", found.haproxy.is_none(), "HAProxy: every case that goes through the gateway is skipped", "haproxy"),
         ("openssl", found.openssl.is_none(), "openssl: every case that runs the documented openssl commands is skipped", "openssl"),
         ("pgbench", found.pgbench.is_none(), "pgbench: the benchmark has nothing to compare libpq's connections with", "postgresql"),
     ];

@@ -13,6 +13,8 @@ pub struct Places {
     pub libraries: Vec<PathBuf>,
     /// The folders of `PATH`.
     pub path: Vec<PathBuf>,
+    /// Folders of programs that the distribution keeps off the `PATH` of ordinary users: `/usr/sbin` on Debian.
+    pub system_programs: Vec<PathBuf>,
 }
 
 impl Places {
@@ -25,6 +27,7 @@ impl Places {
             postgres_roots: vec![PathBuf::from("/usr/lib/postgresql")],
             libraries: vec![PathBuf::from(triplet), PathBuf::from("/usr/lib64"), PathBuf::from("/usr/lib")],
             path: std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
+            system_programs: vec![PathBuf::from("/usr/sbin")],
         }
     }
 

@@ -24,6 +24,13 @@ pub(super) fn redis_server(places: &Places) -> Option<Tool> {
     tool(places.program("redis-server")?, "--version", redis_version)
 }
 
+pub(super) fn haproxy(places: &Places) -> Option<Tool> {
+    let path = places
+        .program("haproxy")
+        .or_else(|| places.system_programs.iter().map(|folder| folder.join("haproxy")).find(|path| is_program(path)))?;
+    tool(path, "-v", haproxy_version)
+}
+
 pub(super) fn openssl(places: &Places) -> Option<Tool> {
     tool(places.program("openssl")?, "version", openssl_version)
 }
@@ -64,6 +71,12 @@ fn redis_version(line: &str) -> Option<String> {
     Some(after.split_whitespace().next()?.to_owned())
 }
 
+fn haproxy_version(line: &str) -> Option<String> {
+    // `HA-Proxy version` before 2.4.
+    let (_, after) = line.split_once("Proxy version ")?;
+    Some(after.split_whitespace().next()?.to_owned())
+}
+
 fn openssl_version(line: &str) -> Option<String> {
     // 3.0 and later add the version of the library in parentheses.
     let version = line.split(" (").next()?.trim();
@@ -91,9 +104,11 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_redis_and_of_openssl_are_read_from_what_they_print() {
+    fn the_versions_of_redis_haproxy_and_openssl_are_read_from_what_they_print() {
         let redis = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=ae4d7c971a948f0";
         assert_eq!(redis_version(redis).as_deref(), Some("7.0.15"));
+        let haproxy = "HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/";
+        assert_eq!(haproxy_version(haproxy).as_deref(), Some("2.6.12-1+deb12u4"));
         let openssl = "OpenSSL 3.0.19 27 Jan 2026 (Library: OpenSSL 3.0.19 27 Jan 2026)";
         assert_eq!(openssl_version(openssl).as_deref(), Some("OpenSSL 3.0.19 27 Jan 2026"));
         assert_eq!(openssl_version("LibreSSL 3.8.2").as_deref(), Some("LibreSSL 3.8.2"));

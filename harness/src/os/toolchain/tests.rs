@@ -23,6 +23,7 @@ impl Machine {
             postgres_roots: vec![self.path("usr/lib/postgresql")],
             libraries: vec![self.path("usr/lib/triplet"), self.path("usr/lib")],
             path: vec![self.path("usr/bin")],
+            system_programs: vec![self.path("usr/sbin")],
         }
     }
 
@@ -91,6 +92,7 @@ impl Machine {
         machine.file("usr/lib/triplet/libpq.so.5.15", b"\x7fELF");
         machine.link("libpq.so.5.15", "usr/lib/triplet/libpq.so.5");
         machine.program("usr/bin/redis-server", "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=ae4d7c971a948f0");
+        machine.program("usr/sbin/haproxy", "HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/");
         machine.program("usr/bin/openssl", "OpenSSL 3.0.19 27 Jan 2026 (Library: OpenSSL 3.0.19 27 Jan 2026)");
         for version in ["16.14", "17.10", "18.4"] {
             machine.build(version);
@@ -126,6 +128,7 @@ fn a_whole_toolchain_has_every_server_driver_and_tool_and_misses_nothing() {
     assert_eq!(python, ["psycopg2-2.9.10", "psycopg2-2.9.12", "redis-py"]);
     let version = |tool: &Option<Tool>| tool.as_ref().map(|tool| tool.version.clone()).unwrap_or_default();
     assert_eq!(version(&found.redis), "7.0.15");
+    assert_eq!(version(&found.haproxy), "2.6.12-1+deb12u4");
     assert_eq!(version(&found.openssl), "OpenSSL 3.0.19 27 Jan 2026");
     assert_eq!(version(&found.pgbench), "15.18");
 }
@@ -136,7 +139,7 @@ fn an_empty_machine_misses_everything_and_each_piece_says_its_cost_and_what_brin
     let found = machine.find();
     let mut expected: Vec<String> = POSTGRES_MAJORS.iter().map(|major| format!("postgres-{major}")).collect();
     expected.extend(POSTGRES_DRIVERS.iter().map(|driver| (*driver).to_owned()));
-    expected.extend(["redis-py", "redis", "openssl", "pgbench"].map(str::to_owned));
+    expected.extend(["redis-py", "redis", "haproxy", "openssl", "pgbench"].map(str::to_owned));
     assert_eq!(missing_names(&found), expected);
     for missing in &found.missing {
         assert!(missing.cost.contains("`make setup`"), "{} does not say what brings it: {}", missing.name, missing.cost);
@@ -215,6 +218,13 @@ fn pgbench_of_the_newest_server_is_preferred_to_the_wrapper_on_the_path() {
     machine.program("usr/bin/pgbench", "pgbench (PostgreSQL) 99.1");
     let pgbench = machine.find().pgbench.expect("pgbench");
     assert_eq!(pgbench.path, machine.path("usr/lib/postgresql/15/bin/pgbench"));
+}
+
+#[test]
+fn haproxy_on_the_path_is_preferred_to_the_system_folder() {
+    let machine = Machine::whole();
+    machine.program("usr/bin/haproxy", "HAProxy version 3.2.4 2026/01/01 - https://haproxy.org/");
+    assert_eq!(machine.find().haproxy.expect("haproxy").path, machine.path("usr/bin/haproxy"));
 }
 
 #[test]

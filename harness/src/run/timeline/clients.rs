@@ -131,17 +131,17 @@ async fn attempt(stage: &Stage, index: usize, plan: &ConnectPlan, place: OwnedSe
         stage.workshop.call(plan, &scene, false).await?
     };
     drop(place);
-    let attempt = finished(stage, call, phase).await?;
+    let attempt = finished(stage, plan, call, phase).await?;
     stage.journal.add(index, attempt);
     Ok(())
 }
 
 /// The attempt of a call that is over; it began in that phase.
-async fn finished(stage: &Stage, call: Call, phase: usize) -> Result<Attempt, Trouble> {
+async fn finished(stage: &Stage, plan: &ConnectPlan, call: Call, phase: usize) -> Result<Attempt, Trouble> {
     let (from, to) = (stage.journal.at(call.begun), stage.journal.at(call.ended));
     let result = result(&call.client.outcome, to.saturating_sub(from));
     let wanted = waited_for(stage, phase, &call.client);
-    let observation = stage.workshop.witnesses(call.client, call.relay, &stage.scene(), wanted.as_ref(), None).await?;
+    let observation = stage.workshop.witnesses(plan, call.client, call.relay, &stage.scene(), wanted.as_ref(), None).await?;
     Ok(Attempt { from, to, fresh: true, result, observation: Some(observation) })
 }
 
@@ -149,6 +149,7 @@ async fn finished(stage: &Stage, call: Call, phase: usize) -> Result<Attempt, Tr
 struct Kept {
     session: Box<dyn HeldSession>,
     relay: Option<Relay>,
+    plan: ConnectPlan,
     opened: Instant,
     seen: ClientObservation,
 }
@@ -163,12 +164,12 @@ async fn open(stage: &Stage, index: usize, plan: &ConnectPlan) -> Result<Option<
         stage.workshop.call(plan, &scene, true).await?
     };
     let Some(session) = call.session.take() else {
-        let attempt = finished(stage, call, phase).await?;
+        let attempt = finished(stage, plan, call, phase).await?;
         stage.journal.add(index, attempt);
         return Ok(None);
     };
     let (from, to) = (stage.journal.at(call.begun), stage.journal.at(call.ended));
-    let kept = Kept { session, relay: call.relay, opened: call.ended, seen: call.client };
+    let kept = Kept { session, relay: call.relay, plan: plan.clone(), opened: call.ended, seen: call.client };
     stage.journal.add(index, Attempt { from, to, fresh: true, result: Ok(to.saturating_sub(from)), observation: None });
     Ok(Some(kept))
 }
@@ -191,7 +192,7 @@ impl Kept {
     /// Ends the session, and lets wire and log say whether it was what the client took it for.
     async fn close(self, stage: &Stage) -> Result<(), Trouble> {
         self.session.close().await;
-        let observation = stage.workshop.witnesses(self.seen, self.relay, &stage.scene(), None, None).await?;
+        let observation = stage.workshop.witnesses(&self.plan, self.seen, self.relay, &stage.scene(), None, None).await?;
         match crate::check::agree::disagreements(0, stage.service, &observation).first() {
             None => Ok(()),
             Some(mismatch) => Err(Trouble::Error(format!(

@@ -85,7 +85,7 @@ impl Workshop {
         if let Some(server) = server_of(&installation, case.key.service)
             && (record.outcome.kind().is_failure() || record.outcome.kind().is_error())
         {
-            record.evidence = self.keep_evidence(case, server.as_ref(), &record);
+            record.evidence = self.keep_evidence(case, server.as_ref(), installation.gateway().as_deref(), &record);
         }
         installation.close().await;
         record

@@ -39,6 +39,9 @@ fn holder() {
         }
         environment.server(postgres_key(any_major())).await.expect("it starts");
         environment.server(redis_key()).await.expect("it starts");
+        if environment.unable_gateway(redis_key()).is_none() {
+            environment.gateway(redis_key()).await.expect("it starts");
+        }
         std::fs::write(base.join("ready"), run.to_str().expect("a path")).expect("writes");
         std::future::pending::<()>().await;
     });
@@ -72,6 +75,8 @@ async fn after_sigkill_of_the_holder_every_server_ends_frees_its_shared_memory_a
     .expect("the servers start");
     let servers = crate::os::tree::processes_in(&run);
     assert!(servers.len() > 4, "{servers:?}");
+    let is_haproxy = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "haproxy");
+    assert_eq!(servers.iter().any(is_haproxy), toolchain().haproxy.is_some());
     let segments = segments_of(&servers);
     assert_eq!(segments.len(), 2, "each PostgreSQL has a System V segment");
     holder.kill().expect("SIGKILL");

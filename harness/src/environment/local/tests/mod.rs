@@ -1,6 +1,7 @@
 //! The local environment with real servers, and with broken ones.
 
 mod broken;
+mod gateway;
 mod installation;
 mod leaks;
 mod postgres;
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::deployment::gateway::TlsRoute;
 use crate::model::server::{DeploymentKind, ServerConfig};
 use crate::os::toolchain::{POSTGRES_MAJORS, Tool};
 
@@ -64,6 +66,17 @@ fn leaf(name: &str, issuer: &CertifiedIssuer<'static, KeyPair>, usage: ExtendedK
 }
 
 impl Configurator for TestConfigurator {
+    fn route(&self, service: Service) -> Option<TlsRoute> {
+        (service == Service::Redis).then(|| TlsRoute {
+            name: "redis".to_owned(),
+            service,
+            hosts: vec!["redis.example.com".to_owned()],
+            port: 6379,
+            backend: "redis".to_owned(),
+            place: crate::load::Place::file(Path::new("test")),
+        })
+    }
+
     fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
         let certificate = |name: &str| paths.certificates.join(name);
         let ca = match config.client_ca.as_deref() {
@@ -218,12 +231,22 @@ pub(super) async fn connect_postgres(address: SocketAddr, pair: Option<&Pair>) -
 
 /// Connects to Redis as far as the first answer.
 pub(super) async fn ping_redis(address: SocketAddr, pair: Option<&Pair>, password: &Password) -> (SocketAddr, Result<String, String>) {
+    ping_redis_as("localhost", address, pair, password).await
+}
+
+/// The same with a host name in the ClientHello.
+pub(super) async fn ping_redis_as(
+    host: &str,
+    address: SocketAddr,
+    pair: Option<&Pair>,
+    password: &Password,
+) -> (SocketAddr, Result<String, String>) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let stream = TcpStream::connect(address).await.expect("the server listens");
     let local = stream.local_addr().expect("an address");
     let session = async {
         let connector = tokio_rustls::TlsConnector::from(Arc::new(client_config(pair)));
-        let mut stream = connector.connect(ServerName::try_from("localhost").expect("a name"), stream).await?;
+        let mut stream = connector.connect(ServerName::try_from(host.to_owned()).expect("a name"), stream).await?;
         stream.write_all(format!("AUTH {}\r\nPING\r\n", password.reveal()).as_bytes()).await?;
         let mut answer = String::new();
         while !answer.contains("PONG") {

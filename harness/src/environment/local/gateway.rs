@@ -1,0 +1,228 @@
+//! A gateway in front of servers: HAProxy, which passes TLS through by the host name in the ClientHello.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+use super::configure::{ConfigFile, Written};
+use super::instance::{PORT_TRIES, STOP_LIMIT, StartError};
+use super::log::{Book, HaproxyLog, Tailer};
+use super::{Failure, Shared};
+use crate::deployment::gateway::TlsRoute;
+use crate::deployment::haproxy::{self, HaproxyListener};
+use crate::environment::{EnvironmentError, Gateway, GatewayRoute};
+use crate::model::observation::LogLine;
+use crate::model::server::Service;
+use crate::os::child::{Child, ChildSpec, tail_since};
+use crate::os::toolchain::Tool;
+use crate::os::{poll, tree};
+
+/// The gateway's own address, which the servers see: none that a client has, so that it can't be mistaken for one.
+pub(super) const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 77, 0, 1));
+
+/// How often it is tried whether it listens: a start takes some tens of milliseconds.
+const START_INTERVAL: Duration = Duration::from_millis(3);
+
+/// A server behind the gateway.
+#[derive(Debug, Clone)]
+pub(super) struct Backend {
+    /// The way to it.
+    pub(super) route: TlsRoute,
+    /// Where it is.
+    pub(super) address: SocketAddr,
+}
+
+/// A gateway, running or stopped.
+pub(super) struct HaproxyGateway {
+    shared: Arc<Shared>,
+    program: Tool,
+    name: String,
+    directory: PathBuf,
+    /// Its output, where its log goes.
+    log: PathBuf,
+    /// The listeners with their ports: the same across restarts.
+    listeners: Vec<(Backend, u16)>,
+    listen: Vec<IpAddr>,
+    book: Arc<Book>,
+    _tailer: Tailer,
+    /// `None` while it is stopped.
+    child: Mutex<Option<Child>>,
+}
+
+impl HaproxyGateway {
+    /// Starts a gateway with one listener a server. `name` names it in errors and is its folder in the run directory.
+    pub(super) async fn start(shared: Arc<Shared>, program: &Tool, name: &str, backends: Vec<Backend>) -> Result<Self, EnvironmentError> {
+        let directory = shared.options.run_directory.join(name);
+        let log = directory.join("haproxy.log");
+        let started = async {
+            let user = shared.options.user.as_ref();
+            let failed = |error: std::io::Error| Failure::new(format!("could not make {}: {error}", directory.display()), &log);
+            tree::make_directory(&directory, 0o755, None).map_err(failed)?;
+            // It exists before the gateway does, so that no line of it is missed.
+            std::fs::File::create_new(&log).map_err(failed)?;
+            let book = Arc::new(Book::default());
+            let tailer =
+                Tailer::follow(&log, HaproxyLog::default(), Arc::clone(&book)).map_err(|error| Failure::new(error.to_string(), &log))?;
+            let mut gateway = Self {
+                program: program.clone(),
+                name: name.to_owned(),
+                directory: directory.clone(),
+                log: log.clone(),
+                listeners: Vec::new(),
+                listen: super::loopback(),
+                book,
+                _tailer: tailer,
+                child: Mutex::new(None),
+                shared: Arc::clone(&shared),
+            };
+            let mut written = Written::default();
+            let mut last = None;
+            for _ in 0..PORT_TRIES {
+                gateway.take_ports(&backends)?;
+                written.bring_to(vec![gateway.configuration()], user).map_err(|reason| Failure::new(reason, &log))?;
+                match gateway.start_once().await {
+                    Ok(child) => {
+                        gateway.child = Mutex::new(Some(child));
+                        return Ok(gateway);
+                    }
+                    Err(StartError::PortTaken(failure)) => last = Some(failure),
+                    Err(error) => return Err(error.into_failure()),
+                }
+            }
+            Err(last.unwrap_or_else(|| Failure::new("no port was tried", &log)))
+        };
+        started.await.map_err(|failure: Failure| EnvironmentError::Start {
+            server: name.to_owned(),
+            reason: failure.reason,
+            log: failure.log,
+        })
+    }
+
+    fn take_ports(&mut self, backends: &[Backend]) -> Result<(), Failure> {
+        self.listeners.clear();
+        for backend in backends {
+            let taken = |port| self.listeners.iter().any(|(_, other)| *other == port);
+            let mut port = None;
+            for _ in 0..PORT_TRIES {
+                let free = (self.shared.options.ports)(&self.listen)
+                    .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &self.log))?;
+                if !taken(free) {
+                    port = Some(free);
+                    break;
+                }
+            }
+            let port = port.ok_or_else(|| Failure::new("could not find a free port for each listener", &self.log))?;
+            self.listeners.push((backend.clone(), port));
+        }
+        Ok(())
+    }
+
+    fn configuration(&self) -> ConfigFile {
+        let listeners: Vec<_> = self
+            .listeners
+            .iter()
+            .map(|(backend, port)| HaproxyListener { route: &backend.route, listen: &self.listen, port: *port, upstream: backend.address })
+            .collect();
+        let contents = haproxy::render(&listeners, SOURCE).into_bytes();
+        ConfigFile { path: self.directory.join("haproxy.cfg"), contents, mode: 0o644 }
+    }
+
+    async fn start_once(&self) -> Result<Child, StartError> {
+        let before = std::fs::metadata(&self.log).map_or(0, |status| status.len());
+        // In the foreground, one process.
+        let spec = ChildSpec {
+            user: self.shared.options.user.clone(),
+            directory: Some(self.directory.clone()),
+            ..ChildSpec::new(self.program.path.clone(), &self.log)
+        };
+        let spec = spec.arg("-db").arg("-f").arg(self.directory.join("haproxy.cfg"));
+        let command = spec.command_line();
+        let mut child = spec.spawn().await.map_err(|error| Failure::new(error.to_string(), &self.log))?;
+        let limit = self.shared.options.start_limit;
+        let outcome = tokio::select! {
+            biased;
+            status = child.wait() => Ok(Some(status)),
+            outcome = poll::until("the gateway to listen", limit, START_INTERVAL, || self.listens()) => outcome.map(|()| None),
+        };
+        let said = || tail_since(&self.log, before, 8);
+        match outcome {
+            Ok(None) => Ok(child),
+            Ok(Some(status)) => {
+                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                let failure = Failure::new(format!("`{command}` ended early with {status}; its last lines: {}", said()), &self.log);
+                // "cannot bind socket (Address already in use) for [127.0.0.1:10000]"
+                Err(if failure.reason.contains("Address already in use") {
+                    StartError::PortTaken(failure)
+                } else {
+                    StartError::Failed(failure)
+                })
+            }
+            Err(timeout) => {
+                child.stop(STOP_LIMIT).await;
+                Err(Failure::new(format!("`{command}`: {timeout}; its last lines: {}", said()), &self.log).into())
+            }
+        }
+    }
+
+    async fn listens(&self) -> Result<(), String> {
+        for (_, port) in &self.listeners {
+            for address in &self.listen {
+                let address = SocketAddr::new(*address, *port);
+                TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts it again after [`HaproxyGateway::stop`], on the same ports.
+    #[cfg_attr(not(test), expect(dead_code, reason = "an installation's changes of `gateway` will use it"))]
+    pub(super) async fn start_again(&self) -> Result<(), EnvironmentError> {
+        let mut child = self.child.lock().await;
+        if child.is_none() {
+            *child = Some(self.start_once().await.map_err(|error| {
+                let failure = error.into_failure();
+                EnvironmentError::Start { server: self.name.clone(), reason: failure.reason, log: failure.log }
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Stops it: the connections through it end.
+    pub(super) async fn stop(&self) {
+        if let Some(mut child) = self.child.lock().await.take() {
+            child.stop(STOP_LIMIT).await;
+        }
+    }
+
+    /// Why it can't be used any more, if it has ended by itself.
+    pub(super) async fn lost(&self) -> Option<EnvironmentError> {
+        let status = self.child.lock().await.as_mut().and_then(Child::try_wait)?;
+        let reason = format!("it ended with {status}; its last lines: {}", tail_since(&self.log, 0, 8));
+        Some(EnvironmentError::Lost { server: self.name.clone(), reason, log: self.log.clone() })
+    }
+}
+
+#[async_trait]
+impl Gateway for HaproxyGateway {
+    fn route(&self, service: Service) -> Option<GatewayRoute> {
+        let (backend, port) = self.listeners.iter().find(|(backend, _)| backend.route.service == service)?;
+        let at = |v6: bool| self.listen.iter().find(|address| address.is_ipv6() == v6).map(|address| SocketAddr::new(*address, *port));
+        Some(GatewayRoute { address: at(false)?, address_v6: at(true), host: backend.route.hosts.first()?.clone() })
+    }
+
+    async fn upstreams(&self, clients: &[SocketAddr], limit: Duration) -> Vec<Option<SocketAddr>> {
+        let of = |lines: &[LogLine], client: &SocketAddr| lines.iter().rev().find(|line| line.peer.as_ref() == Some(client)).cloned();
+        let all = |lines: &[LogLine]| clients.iter().all(|client| of(lines, client).is_some());
+        let lines = self.book.lines_of(clients, &all, limit).await;
+        clients.iter().map(|client| of(&lines, client).and_then(|line| HaproxyLog::upstream(&line))).collect()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.log.clone()
+    }
+}
