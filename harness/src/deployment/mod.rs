@@ -6,12 +6,14 @@
 pub mod certificate;
 pub mod cluster;
 pub mod duration;
+pub mod external_secret;
 mod fields;
 mod manifests;
 pub mod postgres;
 pub mod redis;
 pub mod redis_conf;
 mod references;
+pub mod template;
 mod workload;
 
 #[cfg(test)]

@@ -247,7 +247,8 @@ impl Environment for LocalEnvironment {
     }
 
     fn real_subjects(&self) -> &'static [Subject] {
-        &[Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients]
+        // Of what reads and copies the deployment's own files, the files are what is meant.
+        &[Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients, Subject::Config]
     }
 
     fn components(&self) -> Vec<Component> {
