@@ -230,6 +230,46 @@ const BACKEND_REF: Fields = Fields {
     refused: &["namespace"],
 };
 
+/// `spec` of an ExternalSecret (External Secrets 2).
+const EXTERNAL_SECRET: Fields = Fields {
+    of: "an ExternalSecret's spec",
+    interpreted: &["dataFrom", "refreshInterval", "target"],
+    ignored: &["secretStoreRef"],
+    refused: &["data", "refreshPolicy", "syncWindows"],
+};
+
+/// `spec.target` of an ExternalSecret.
+const EXTERNAL_SECRET_TARGET: Fields = Fields {
+    of: "an ExternalSecret's spec.target",
+    interpreted: &["name", "template"],
+    ignored: &["creationPolicy", "deletionPolicy"],
+    refused: &["immutable", "manifest"],
+};
+
+/// `spec.target.template` of an ExternalSecret. There is one version of the engine.
+const EXTERNAL_SECRET_TEMPLATE: Fields = Fields {
+    of: "an ExternalSecret's spec.target.template",
+    interpreted: &["data", "type"],
+    ignored: &["engineVersion", "metadata"],
+    refused: &["mergePolicy", "templateFrom"],
+};
+
+/// An item of `spec.dataFrom` of an ExternalSecret.
+const EXTERNAL_SECRET_DATA_FROM: Fields =
+    Fields { of: "an ExternalSecret's spec.dataFrom", interpreted: &["extract", "rewrite"], ignored: &[], refused: &["find", "sourceRef"] };
+
+/// `extract` of such an item.
+const EXTERNAL_SECRET_EXTRACT: Fields = Fields {
+    of: "an ExternalSecret's spec.dataFrom.extract",
+    interpreted: &["key"],
+    ignored: &["metadataPolicy"],
+    refused: &["conversionStrategy", "decodingStrategy", "nullBytePolicy", "property", "version"],
+};
+
+/// An item of `rewrite` of such an item.
+const EXTERNAL_SECRET_REWRITE: Fields =
+    Fields { of: "an ExternalSecret's spec.dataFrom.rewrite", interpreted: &["regexp"], ignored: &[], refused: &["merge", "transform"] };
+
 /// Checks a Certificate's fields.
 pub(super) fn check_certificate(file: &Path, tree: &Tree) -> Result<(), LoadError> {
     CERTIFICATE.check(file, tree, &["spec"])
@@ -270,6 +310,21 @@ pub(super) fn check_tls_route(file: &Path, tree: &Tree) -> Result<(), LoadError>
     PARENT_REF.check(file, tree, &["spec", "parentRefs", "0"])?;
     ROUTE_RULE.check(file, tree, &["spec", "rules", "0"])?;
     BACKEND_REF.check(file, tree, &["spec", "rules", "0", "backendRefs", "0"])
+}
+
+/// Checks an ExternalSecret's fields.
+pub(super) fn check_external_secret(file: &Path, tree: &Tree) -> Result<(), LoadError> {
+    EXTERNAL_SECRET.check(file, tree, &["spec"])?;
+    EXTERNAL_SECRET_TARGET.check(file, tree, &["spec", "target"])?;
+    EXTERNAL_SECRET_TEMPLATE.check(file, tree, &["spec", "target", "template"])?;
+    for item in tree.get(&["spec", "dataFrom"]).map(Tree::items).unwrap_or_default() {
+        EXTERNAL_SECRET_DATA_FROM.check(file, item, &[])?;
+        EXTERNAL_SECRET_EXTRACT.check(file, item, &["extract"])?;
+        for rewrite in item.get(&["rewrite"]).map(Tree::items).unwrap_or_default() {
+            EXTERNAL_SECRET_REWRITE.check(file, rewrite, &[])?;
+        }
+    }
+    Ok(())
 }
 
 impl Fields {

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::certificate::{Certificate, CertificateSpec, Issuer, IssuerKind, IssuerRef, IssuerRefKind, Usage};
 use super::cluster::{Cluster, ClusterCertificates, InitDb, PostgresConfiguration};
+use super::external_secret::{self, ExternalSecret};
 use super::gateway::{self, TlsRoute};
 use super::redis::Redis;
 use super::workload::{self, Workload};
@@ -32,6 +33,8 @@ pub struct Manifests {
     pub redis: Option<Redis>,
     /// The ways through the gateway, at most one a service.
     pub routes: Vec<TlsRoute>,
+    /// What makes the Secret of a site's workers, if it is there.
+    pub site: Option<ExternalSecret>,
 }
 
 /// A document with the file it came from.
@@ -51,7 +54,7 @@ impl Source {
         LoadError::new(self.at(path), message)
     }
 
-    fn tree(&self) -> &Tree {
+    pub(super) fn tree(&self) -> &Tree {
         &self.document.tree
     }
 
@@ -59,7 +62,7 @@ impl Source {
         self.tree().text_at(path)
     }
 
-    fn parse<T: DeserializeOwned>(&self) -> Result<T, LoadError> {
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, LoadError> {
         yaml::one(&self.file, &self.document.text)
     }
 
@@ -86,23 +89,23 @@ pub(super) struct Objects {
     pub(super) services: Vec<Source>,
     pub(super) gateways: Vec<Source>,
     pub(super) tls_routes: Vec<Source>,
+    pub(super) site: Option<(ExternalSecret, Source)>,
 }
 
+/// The folder below the manifests with what belongs into the cluster of a site.
+const SITE: &str = "site";
+
 impl Manifests {
-    /// Reads every `*.yaml` and `*.yml` of a directory, in order of their names.
+    /// Reads every `*.yaml` and `*.yml` of a directory, in order of their names, and then those of its folder `site`, if it has one.
     ///
     /// # Errors
     /// [`LoadError`] for the first field, value or reference that is wrong or that a local environment can't follow.
     pub fn load(directory: &Path) -> Result<Self, LoadError> {
-        let unreadable = |source| LoadError::new(Place::file(directory), format!("can't be read as a directory of manifests: {source}"));
-        let mut files = Vec::new();
-        for entry in std::fs::read_dir(directory).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            if path.is_file() && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-                files.push(path);
-            }
+        let mut files = files_in(directory)?;
+        let site = directory.join(SITE);
+        if site.is_dir() {
+            files.extend(files_in(&site)?);
         }
-        files.sort();
         let texts = files.into_iter().map(|file| yaml::read(&file).map(|text| (file, text))).collect::<Result<Vec<_>, _>>()?;
         Self::from_texts(directory, texts)
     }
@@ -133,6 +136,7 @@ impl Manifests {
             cluster: objects.cluster.map(|(cluster, _)| cluster),
             redis,
             routes,
+            site: objects.site.map(|(external_secret, _)| external_secret),
         })
     }
 
@@ -253,6 +257,7 @@ impl Objects {
                 self.tls_routes.push(source);
                 Ok(())
             }
+            ("external-secrets.io", "ExternalSecret") if external_secret::makes_tls_secret(&source) => self.add_external_secret(source),
             (_, "List") => Err(source.error(&["kind"], "a List is not interpreted: write its items as documents separated by `---`")),
             _ => Ok(()),
         }
@@ -384,11 +389,39 @@ impl Objects {
         Ok(())
     }
 
+    fn add_external_secret(&mut self, source: Source) -> Result<(), LoadError> {
+        let name = source.name()?;
+        if let Some((first, place)) = &self.site {
+            let message = format!(
+                "a second ExternalSecret for a Secret with a certificate, `{name}`: one site is tested at a time, and `{}` is at {}",
+                first.name,
+                place.at(&["metadata", "name"])
+            );
+            return Err(source.error(&["metadata", "name"], message));
+        }
+        self.site = Some((external_secret::read(&source, name)?, source));
+        Ok(())
+    }
+
     /// The Issuer that a Certificate names.
     pub(super) fn issuer_for(&self, reference: &IssuerRef) -> Option<&Issuer> {
         let cluster = reference.kind == IssuerRefKind::ClusterIssuer;
         self.issuers.iter().map(|(issuer, _)| issuer).find(|issuer| issuer.name == reference.name && issuer.cluster == cluster)
     }
+}
+
+/// The manifests directly in a directory, in order of their names.
+fn files_in(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let unreadable = |source| LoadError::new(Place::file(directory), format!("can't be read as a directory of manifests: {source}"));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.is_file() && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// The rules of cert-manager's webhook that bear on what is issued.

@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod cluster;
+pub mod external_secret;
 mod fields;
 pub mod gateway;
 pub mod haproxy;
@@ -13,6 +14,7 @@ pub mod postgres;
 pub mod redis;
 pub mod redis_conf;
 mod references;
+pub mod template;
 mod workload;
 
 #[cfg(test)]

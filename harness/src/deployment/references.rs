@@ -35,6 +35,12 @@ pub(super) fn check(objects: &Objects, redis: Option<&Redis>) -> Result<(), Load
             find_secret(objects, secret, redis.namespace.as_deref(), place)?;
         }
     }
+    if let Some((external_secret, source)) = &objects.site {
+        for (index, credential) in external_secret.sources.iter().enumerate() {
+            // The Secrets are those of the global cluster, whatever the site's namespace.
+            find_secret(objects, &credential.key, None, source.at(&["spec", "dataFrom", &index.to_string(), "extract", "key"]))?;
+        }
+    }
     Ok(())
 }
 

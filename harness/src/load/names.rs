@@ -20,11 +20,17 @@ impl Expansion<'_> {
             None => self.at(&["steps", &step.to_string(), "connect"], message),
         };
         let credentials = &self.set.credentials;
-        if let Some(name) = plan.identity.as_ref().filter(|name| !credentials.identities.contains_key(*name)) {
-            return Err(at(unknown("identity", name, credentials.identities.keys()), connect.identity.as_ref()));
+        if let Some(name) = plan.identity.as_ref().filter(|name| !credentials.is_identity(name)) {
+            return Err(at(
+                unknown("identity", name, credentials.identities.keys().chain(credentials.distributions.keys())),
+                connect.identity.as_ref(),
+            ));
         }
-        if let Some(name) = plan.trust.as_ref().filter(|name| !credentials.trusts.contains_key(*name)) {
-            return Err(at(unknown("trust", name, credentials.trusts.keys()), connect.trust.as_ref()));
+        if let Some(name) = plan.trust.as_ref().filter(|name| !credentials.is_trust(name)) {
+            return Err(at(
+                unknown("trust", name, credentials.trusts.keys().chain(credentials.distributions.keys())),
+                connect.trust.as_ref(),
+            ));
         }
         self.check_driver(plan, resolver, connect, &["steps", &step.to_string(), "connect"])
     }
@@ -66,12 +72,12 @@ impl Expansion<'_> {
         for reference in resolved.split("${").skip(1).filter_map(|part| part.split('}').next()) {
             let credentials = &self.set.credentials;
             let error = match reference.split_once(':') {
-                Some(("trust", name)) if !credentials.trusts.contains_key(name) => unknown("trust", name, credentials.trusts.keys()),
+                Some(("trust", name)) if !credentials.is_trust(name) => unknown("trust", name, credentials.trusts.keys()),
                 Some(("identity", path)) => {
                     let files = [SecretFile::Certificate, SecretFile::Key, SecretFile::Ca];
                     match path.split_once('/') {
                         Some((name, file)) if files.iter().any(|known| known.file_name() == file) => {
-                            if credentials.identities.contains_key(name) {
+                            if credentials.is_identity(name) {
                                 continue;
                             }
                             unknown("identity", name, credentials.identities.keys())

@@ -281,7 +281,8 @@ fn merge_credentials(into: &mut Credentials, from: Credentials) -> Result<(), Tw
     merge("authority", "authorities", &mut into.authorities, from.authorities)?;
     merge("identity", "identities", &mut into.identities, from.identities)?;
     merge("trust", "trusts", &mut into.trusts, from.trusts)?;
-    merge("crl", "crls", &mut into.crls, from.crls)
+    merge("crl", "crls", &mut into.crls, from.crls)?;
+    merge("distribution", "distributions", &mut into.distributions, from.distributions)
 }
 
 /// The place of these keys of `Credentials` in a file.

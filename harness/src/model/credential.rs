@@ -23,6 +23,23 @@ pub struct Credentials {
     /// Revocation lists.
     #[serde(default)]
     pub crls: BTreeMap<String, Crl>,
+    /// Site Secrets, made from the secrets provider. Each is an identity and a trust, by the same name.
+    #[serde(default)]
+    pub distributions: BTreeMap<String, Distribution>,
+}
+
+impl Credentials {
+    /// Whether a client can have this as its identity.
+    #[must_use]
+    pub fn is_identity(&self, name: &str) -> bool {
+        self.identities.contains_key(name) || self.distributions.contains_key(name)
+    }
+
+    /// Whether a client can have this as its trust.
+    #[must_use]
+    pub fn is_trust(&self, name: &str) -> bool {
+        self.trusts.contains_key(name) || self.distributions.contains_key(name)
+    }
 }
 
 /// A CA made like one of the manifests, with a key of its own.
@@ -187,4 +204,72 @@ pub struct Crl {
     pub revoked: Vec<String>,
     /// Its thisUpdate and nextUpdate.
     pub validity: Validity,
+}
+
+/// How the Secret of a site's workers came to be: certificate, key and CA go into the secrets provider, and the ExternalSecret of the
+/// manifests makes the Secret from what the provider gives back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Distribution {
+    /// The identity whose `tls.crt` and `tls.key` are copied into the provider.
+    pub identity: String,
+    /// The identity whose `tls.crt` is copied into the provider in place of the CA, by mistake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_as_ca: Option<String>,
+    /// What the provider does to the text.
+    #[serde(default, skip_serializing_if = "ProviderText::is_unchanged")]
+    pub provider: ProviderText,
+    /// Templates in place of the ExternalSecret's own, by the key that they make; `null` leaves the key out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub template: BTreeMap<SecretFile, Option<String>>,
+    /// Why External Secrets can't make the Secret: words of its message. There is no Secret then, and no file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fails: Option<String>,
+    /// The volume's `defaultMode`, in decimal as JSON and the documents have it; 256 (octal 0400) if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_mode: Option<u32>,
+    /// Whether the files belong to the servers' user instead of the harness's (only root can do that; else they are the harness's anyway).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub owned_by_other: bool,
+}
+
+/// What a secrets provider does to a text that is put into it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProviderText {
+    /// Nothing.
+    #[default]
+    Unchanged,
+    /// Lines end with CR and LF.
+    Crlf,
+    /// Lines end with CR alone.
+    Cr,
+    /// Lines end with the two characters `\r` and LF.
+    WrittenOutCr,
+    /// One line: a space in place of every line end.
+    OneLine,
+    /// Blocks are joined by a space, their lines left alone.
+    BlocksJoinedBySpace,
+    /// Blocks are joined by nothing, their lines left alone.
+    BlocksJoined,
+}
+
+impl ProviderText {
+    fn is_unchanged(&self) -> bool {
+        *self == Self::Unchanged
+    }
+
+    /// The text as the provider gives it back.
+    #[must_use]
+    pub fn of(self, text: &str) -> String {
+        match self {
+            Self::Unchanged => text.to_owned(),
+            Self::Crlf => text.replace('\n', "\r\n"),
+            Self::Cr => text.replace('\n', "\r"),
+            Self::WrittenOutCr => text.replace('\n', "\\r\n"),
+            Self::OneLine => text.replace('\n', " "),
+            Self::BlocksJoinedBySpace => text.replace("-----\n-----", "----- -----"),
+            Self::BlocksJoined => text.replace("-----\n-----", "----------"),
+        }
+    }
 }

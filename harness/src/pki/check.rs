@@ -24,6 +24,7 @@ pub fn check(manifests: &Manifests, credentials: &Credentials) -> Vec<Credential
     check.identities();
     check.trusts();
     check.crls();
+    check.distributions();
     check.problems
 }
 
@@ -35,23 +36,23 @@ pub(super) fn key_mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("`{text}` is no octal file mode, such as \"0600\""))
 }
 
-struct Check<'a> {
-    manifests: &'a Manifests,
-    credentials: &'a Credentials,
+pub(super) struct Check<'a> {
+    pub(super) manifests: &'a Manifests,
+    pub(super) credentials: &'a Credentials,
     problems: Vec<CredentialProblem>,
 }
 
 impl<'a> Check<'a> {
-    fn add(&mut self, path: &[&str], message: impl Into<String>) {
+    pub(super) fn add(&mut self, path: &[&str], message: impl Into<String>) {
         self.problems.push(CredentialProblem { path: path.iter().map(|key| (*key).to_owned()).collect(), message: message.into() });
     }
 
-    fn expect<T>(&mut self, path: &[&str], result: Result<T, PkiError>) -> Option<T> {
+    pub(super) fn expect<T>(&mut self, path: &[&str], result: Result<T, PkiError>) -> Option<T> {
         result.map_err(|error| self.add(path, error.to_string())).ok()
     }
 
     /// Names become file names, and `none` and `self` have meanings of their own.
-    fn name(&mut self, section: &str, name: &str) {
+    pub(super) fn name(&mut self, section: &str, name: &str) {
         let allowed = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
         if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
             self.add(&[section, name], format!("`{name}` is no name: letters, digits, `-`, `_` and `.` are allowed"));

@@ -31,6 +31,14 @@ pub enum PkiError {
         /// The library's reason.
         reason: String,
     },
+    /// A file could not be read.
+    #[error("{path} could not be read: {reason}", path = path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// The operating system's reason.
+        reason: String,
+    },
     /// A file could not be written.
     #[error("{path} could not be written: {reason}; is the file system full or read-only?", path = path.display())]
     Write {

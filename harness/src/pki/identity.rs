@@ -100,12 +100,35 @@ pub(super) fn write(name: &str, material: &Material, variant: &FileVariant<'_>, 
         if file == SecretFile::Key
             && let Some(owner) = variant.key_owner
         {
-            let (uid, gid) = owner.ids();
-            nix::unistd::chown(&path, Some(uid), Some(gid)).map_err(|error| failed(&path, error))?;
+            give_away(&path, owner)?;
         }
         contents.insert(file, content);
     }
-    Ok(IssuedIdentity {
+    Ok(issued(name, material, directory, contents))
+}
+
+/// Writes the files of a volume below `directory`, all with one mode, as the kubelet does.
+pub(super) fn mount(
+    name: &str,
+    material: &Material,
+    contents: BTreeMap<SecretFile, String>,
+    mode: u32,
+    owner: Option<&RunAs>,
+    directory: PathBuf,
+) -> Result<IssuedIdentity, PkiError> {
+    make_directory(&directory)?;
+    for (file, content) in &contents {
+        let path = directory.join(file.file_name());
+        write_file(&path, content, mode)?;
+        if let Some(owner) = owner {
+            give_away(&path, owner)?;
+        }
+    }
+    Ok(issued(name, material, directory, contents))
+}
+
+fn issued(name: &str, material: &Material, directory: PathBuf, contents: BTreeMap<SecretFile, String>) -> IssuedIdentity {
+    IssuedIdentity {
         name: name.to_owned(),
         der: material.der.clone(),
         sha256: material.sha256(),
@@ -113,7 +136,12 @@ pub(super) fn write(name: &str, material: &Material, variant: &FileVariant<'_>, 
         common_name: material.common_name.clone(),
         directory,
         contents,
-    })
+    }
+}
+
+fn give_away(path: &Path, owner: &RunAs) -> Result<(), PkiError> {
+    let (uid, gid) = owner.ids();
+    nix::unistd::chown(path, Some(uid), Some(gid)).map_err(|error| failed(path, error))
 }
 
 /// Makes a directory that every user can look into, since servers run as another one.

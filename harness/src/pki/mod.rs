@@ -8,12 +8,14 @@
 mod cert_manager;
 mod check;
 mod der;
+mod distribution;
 mod error;
 mod identity;
 mod key;
 mod material;
 mod memo;
 mod secret;
+pub mod site;
 mod template;
 mod variant;
 
@@ -51,6 +53,7 @@ pub struct Pki {
     secrets: Memo<IssuedIdentity>,
     trusts: Memo<PathBuf>,
     crls: Memo<PathBuf>,
+    distributions: Memo<IssuedIdentity>,
 }
 
 impl Pki {
@@ -68,6 +71,7 @@ impl Pki {
             secrets: Memo::default(),
             trusts: Memo::default(),
             crls: Memo::default(),
+            distributions: Memo::default(),
         }
     }
 
@@ -83,11 +87,14 @@ impl Pki {
         check(&self.manifests, &self.credentials)
     }
 
-    /// An identity's files.
+    /// The files of an identity or a distribution.
     ///
     /// # Errors
     /// [`PkiError`]: an unknown name, a variant that can't be made, files that can't be written.
     pub fn identity(&self, name: &str) -> Result<Arc<IssuedIdentity>, PkiError> {
+        if let Some(distribution) = self.credentials.distributions.get(name) {
+            return self.distributions.get(name, || self.distribute(name, distribution));
+        }
         self.identities.get(name, || {
             let identity = self.known_identity(name)?;
             let what = format!("identity `{name}`");
@@ -119,11 +126,14 @@ impl Pki {
         })
     }
 
-    /// The file of a trust. It exists, unless its being missing is the point.
+    /// The file of a trust, which is `ca.crt` for a distribution. It exists, unless its being missing is the point.
     ///
     /// # Errors
     /// As [`Pki::identity`].
     pub fn trust(&self, name: &str) -> Result<PathBuf, PkiError> {
+        if self.credentials.distributions.contains_key(name) {
+            return Ok(self.identity(name)?.path(SecretFile::Ca));
+        }
         let path = self.trusts.get(name, || {
             let trusts = &self.credentials.trusts;
             let trust = trusts.get(name).ok_or_else(|| PkiError::unknown("trust", name, trusts.keys().map(String::as_str)))?;

@@ -280,10 +280,12 @@ impl Environment for LocalEnvironment {
     }
 
     fn real_subjects(&self) -> &'static [Subject] {
-        match self.shared.options.toolchain.haproxy {
-            Some(_) => &[Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients, Subject::Gateway],
-            None => &[Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients],
-        }
+        // Of what reads and copies the deployment's own files, the files are what is meant.
+        const ALWAYS: [Subject; 6] =
+            [Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients, Subject::Config];
+        const WITH_GATEWAY: [Subject; 7] =
+            [Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients, Subject::Config, Subject::Gateway];
+        if self.shared.options.toolchain.haproxy.is_some() { &WITH_GATEWAY } else { &ALWAYS }
     }
 
     fn components(&self) -> Vec<Component> {

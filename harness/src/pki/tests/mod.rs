@@ -1,5 +1,6 @@
 //! Certificates read back with `openssl` and x509-parser.
 
+mod distributions;
 mod issued;
 mod over_time;
 mod rules;
