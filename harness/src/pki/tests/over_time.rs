@@ -17,7 +17,7 @@ const SERVER: &str = "nautobot-cluster-server-tls";
 
 fn cert_manager() -> CertManager {
     let manifests = Manifests::load(&repository().join("kind/deployment")).expect("the shipped manifests are valid");
-    CertManager::new(Arc::new(manifests)).expect("everything is issued")
+    CertManager::new(&Arc::new(manifests)).expect("everything is issued")
 }
 
 fn reissue(certificate: &str) -> Reissue<String> {
@@ -93,6 +93,17 @@ fn renewal_keeps_the_key_and_touches_no_other_secret() {
     assert_eq!(changed, [CLIENT]);
     assert_eq!(cert_manager.sha256("nautobot-mtls-client@1").expect("known"), first);
     assert_eq!(cert_manager.sha256("nautobot-mtls-client@2").expect("known"), cert_manager.sha256(CLIENT).expect("known"));
+}
+
+#[test]
+fn renewal_after_a_new_key_keeps_the_new_one() {
+    let mut cert_manager = cert_manager();
+    let first = facts(&cert_manager, CLIENT).1;
+    cert_manager.rekey(&reissue(CLIENT)).expect("rekeyed");
+    let second = facts(&cert_manager, CLIENT).1;
+    cert_manager.renew(&reissue(CLIENT)).expect("renewed");
+    assert_ne!(first, second);
+    assert_eq!(facts(&cert_manager, CLIENT).1, second);
 }
 
 #[test]

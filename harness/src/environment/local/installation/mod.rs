@@ -11,7 +11,7 @@ mod state;
 pub use blueprint::Blueprint;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -84,7 +84,7 @@ impl LocalInstallation {
         if let Some(target) = options.with.first() {
             return Err(failed(format!("the local environment has no {target} for it yet")));
         }
-        let mut state = State::new(Arc::clone(&blueprint.manifests), key, options.config.clone()).map_err(failed)?;
+        let mut state = State::new(&blueprint.manifests, key, options.config.clone()).map_err(failed)?;
         for change in &options.setup {
             set_up(&mut state, change).await.map_err(|reason| failed(format!("set-up `{change}`: {reason}")))?;
         }
@@ -97,7 +97,7 @@ impl LocalInstallation {
             .map_err(|error| failed(format!("could not make {}: {error}", directory.0.display())))?;
         let mut mounts = BTreeMap::new();
         let certificate = blueprint.client_certificate().map_err(failed)?;
-        mounts.insert(Target::Client, Mounted::make(&state, directory.0.join("client"), certificate).map_err(failed)?);
+        mounts.insert(Target::Client, Mounted::make(&state, &directory.0.join("client"), certificate).map_err(failed)?);
         let (target, server) = match start(shared, key, &directory, &state).await {
             Ok(started) => started,
             Err(error) => {
@@ -174,8 +174,8 @@ impl LocalInstallation {
 }
 
 impl Mounted {
-    fn make(state: &State, directory: PathBuf, certificate: String) -> Result<Self, String> {
-        let mount = Mount::make(directory.clone()).map_err(|error| format!("could not make {}: {error}", directory.display()))?;
+    fn make(state: &State, directory: &Path, certificate: String) -> Result<Self, String> {
+        let mount = Mount::make(directory).map_err(|error| format!("could not make {}: {error}", directory.display()))?;
         let mut mounted = Self { mount, certificate };
         mounted.sync(state)?;
         Ok(mounted)

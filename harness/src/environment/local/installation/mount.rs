@@ -25,10 +25,10 @@ pub(super) struct Mount {
 
 impl Mount {
     /// Makes the directory, with nothing in it yet.
-    pub(super) fn make(directory: PathBuf) -> io::Result<Self> {
-        std::fs::create_dir(&directory)?;
-        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755))?;
-        Ok(Self { directory, contents: 0 })
+    pub(super) fn make(directory: &Path) -> io::Result<Self> {
+        std::fs::create_dir(directory)?;
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
+        Ok(Self { directory: directory.to_path_buf(), contents: 0 })
     }
 
     /// Its files, whatever they hold and whether they are there.
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn paths_stay_and_what_they_hold_is_swapped() {
         let base = tempfile::tempdir().expect("a directory");
-        let mut mount = Mount::make(base.path().join("client")).expect("made");
+        let mut mount = Mount::make(&base.path().join("client")).expect("made");
         let files = mount.files();
         let (certificate, key) = (files.certificate.expect("a path"), files.key.expect("a path"));
         assert!(!certificate.exists());
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_reader_never_finds_a_file_missing_or_half_written() {
         let base = tempfile::tempdir().expect("a directory");
-        let mut mount = Mount::make(base.path().join("client")).expect("made");
+        let mut mount = Mount::make(&base.path().join("client")).expect("made");
         let texts = ["a".repeat(10_000), "b".repeat(20_000)];
         mount.swap(&content(&texts[0], None)).expect("swaps");
         let path = mount.files().certificate.expect("a path");
