@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod broken_environments;
+mod held_sessions;
 mod leaks;
 mod outcomes;
 mod schema;

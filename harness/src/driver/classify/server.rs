@@ -27,7 +27,8 @@ mod tests {
 
     #[test]
     fn the_message_tells_apart_what_one_sqlstate_covers() {
-        let not_yet = "the database system is not yet accepting connections\nDETAIL:  Consistent recovery state has not been yet reached.\n";
+        let not_yet =
+            "the database system is not yet accepting connections\nDETAIL:  Consistent recovery state has not been yet reached.\n";
         for (sqlstate, message, refusal) in [
             ("57P03", "the database system is starting up\n", Refusal::Server(ServerState::StartingUp)),
             ("57P03", "the database system is shutting down\n", Refusal::Server(ServerState::ShuttingDown)),

@@ -303,9 +303,8 @@ impl Shared {
         self.answers.fetch_add(1, Ordering::Relaxed);
         // Nobody waits for an abandoned one.
         let unwanted = request.answer.send(Ok(answer.result)).err();
-        let session = |outcome: &Outcome| {
-            matches!(outcome, Outcome::Observation(ClientObservation { outcome: ClientOutcome::Session(_), .. }))
-        };
+        let session =
+            |outcome: &Outcome| matches!(outcome, Outcome::Observation(ClientObservation { outcome: ClientOutcome::Session(_), .. }));
         Ok(unwanted.is_some_and(|reply| request.opens && reply.is_ok_and(|outcome| session(&outcome))).then_some(answer.id))
     }
 }

@@ -154,9 +154,7 @@ impl Driver for ExecDriver {
         }
         let (id, observation) = self.observe(&connection, Ask::Open(request.clone()), plaintext(request), limit).await?;
         Ok(match &observation.outcome {
-            ClientOutcome::Session(_) => {
-                Opened::Session(observation, Box::new(ExecSession::new(connection, self.info.clone(), id)))
-            }
+            ClientOutcome::Session(_) => Opened::Session(observation, Box::new(ExecSession::new(connection, self.info.clone(), id))),
             ClientOutcome::Refused(_) => Opened::Refused(observation),
         })
     }

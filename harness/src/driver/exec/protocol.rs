@@ -178,8 +178,7 @@ mod tests {
 
     #[test]
     fn a_request_of_a_session_names_it_by_the_id_that_opened_it() {
-        for (line, ask) in
-            [(r#"{"id":9,"limit_ms":50,"query":7}"#, Ask::Query(7)), (r#"{"id":9,"limit_ms":50,"close":7}"#, Ask::Close(7))]
+        for (line, ask) in [(r#"{"id":9,"limit_ms":50,"query":7}"#, Ask::Query(7)), (r#"{"id":9,"limit_ms":50,"close":7}"#, Ask::Close(7))]
         {
             let request = Request { id: 9, limit_ms: 50, ask };
             assert_eq!(serde_json::to_string(&request).expect("it can be written"), line);
@@ -189,11 +188,9 @@ mod tests {
 
     #[test]
     fn a_request_for_two_things_or_none_or_something_unknown_is_refused() {
-        for line in [
-            r#"{"id":9,"limit_ms":50}"#,
-            r#"{"id":9,"limit_ms":50,"query":7,"close":7}"#,
-            r#"{"id":9,"limit_ms":50,"query":7,"cancel":7}"#,
-        ] {
+        for line in
+            [r#"{"id":9,"limit_ms":50}"#, r#"{"id":9,"limit_ms":50,"query":7,"close":7}"#, r#"{"id":9,"limit_ms":50,"query":7,"cancel":7}"#]
+        {
             assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
         }
     }

@@ -18,13 +18,13 @@ use super::tls::{
     error_chain, locked, nanoseconds,
 };
 use super::{Driver, DriverError, Opened};
-use conversation::RedisConversation;
 use crate::model::connect::{ConnectRequest, RedisRequest, RedisTls};
 use crate::model::driver::{DriverInfo, Family};
 use crate::model::endpoint::Address;
 use crate::model::observation::{ClientObservation, Refused, Session};
 use crate::model::refusal::{OptionRefusal, Refusal, Stage};
 use crate::model::server::Service;
+use conversation::RedisConversation;
 
 /// The name in scenarios.
 pub const NAME: &str = "redis-rs";
@@ -207,10 +207,7 @@ mod tests {
     async fn each_error_reply_has_its_class_by_its_code() {
         for (reply, class) in [
             (&b"-NOAUTH Authentication required.\r\n"[..], Refusal::Auth(AuthRefusal::RedisNoAuth)),
-            (
-                &b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"[..],
-                Refusal::Auth(AuthRefusal::RedisWrongPassword),
-            ),
+            (&b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"[..], Refusal::Auth(AuthRefusal::RedisWrongPassword)),
             (
                 &b"-ERR AUTH <password> called without any password configured for the default user.\r\n"[..],
                 Refusal::Auth(AuthRefusal::Other),
