@@ -3,6 +3,7 @@
 mod bad_files;
 mod broken_environments;
 mod gateways;
+mod held_sessions;
 mod leaks;
 mod outcomes;
 mod schema;

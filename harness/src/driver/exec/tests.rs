@@ -4,9 +4,10 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::time::Instant;
 
 use super::*;
+use crate::driver::{HeldSession, Queried};
 use crate::model::connect::{ClientFiles, Password, PostgresRequest};
 use crate::model::endpoint::Endpoint;
-use crate::model::refusal::{Alert, AuthRefusal, Refusal};
+use crate::model::refusal::{Alert, AuthRefusal, EndReason, Refusal};
 
 const HELLO: &str =
     r#"echo '{"hello":{"protocol":1,"driver":{"name":"fake","service":"postgres","family":"libpq","version":"fake 1"},"concurrency":2}}'"#;
@@ -228,6 +229,158 @@ async fn a_client_that_tells_no_stage_gets_it_from_a_plaintext_request() {
     let observation = driver.connect(&plaintext, LIMIT).await.expect("an observation");
     let ClientOutcome::Refused(refused) = observation.outcome else { panic!("a session") };
     assert_eq!(refused.refusal, Refusal::Closed(Stage::Authentication));
+    driver.close().await;
+}
+
+/// A program that keeps sessions, and makes one connection at a time: it opens any session, and `query` is what it does about queries.
+fn keeping(query: &str) -> String {
+    let hello = HELLO.replace(r#""concurrency":2"#, r#""concurrency":1,"sessions":true"#);
+    let result = r#"result() { printf '{"id":%s,"result":%s}\n' "$id" "$1"; }"#;
+    let opened = r#"{"observation":{"outcome":{"session":{"tls":false}},"phases":{}}}"#;
+    let body = format!(
+        r#"case $line in
+        *'"open":'*) result '{opened}';;
+        *'"query":'*) {query};;
+        *'"close":'*) echo "${{line##*:}}" >> "$HOME/../closed"; result '"closed"';;
+        *) {REFUSED};;
+        esac"#
+    );
+    format!("{result}\n{}", serving(&body).replace(HELLO, &hello))
+}
+
+const ANSWERED: &str = r#"result '"answered"'"#;
+
+async fn open(driver: &ExecDriver) -> Box<dyn HeldSession> {
+    match driver.open(&request("d"), LIMIT).await.expect("the program works") {
+        Opened::Session(_, session) => session,
+        Opened::Refused(observation) => panic!("{observation:?}"),
+    }
+}
+
+impl Fake {
+    /// The numbers of the sessions that it was asked to close, once there are so many.
+    async fn closed(&self, count: usize) -> Vec<u64> {
+        let numbers = || async {
+            let text = std::fs::read_to_string(self.directory.path().join("closed")).unwrap_or_default();
+            let numbers: Vec<_> = text.lines().filter_map(|line| line.trim_end_matches('}').parse().ok()).collect();
+            if numbers.len() == count { Ok(numbers) } else { Err(text) }
+        };
+        crate::os::poll::until("sessions to be closed", LIMIT, Duration::from_millis(1), numbers).await.expect("they are closed")
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_keeps_no_sessions_says_so_when_it_is_asked_to() {
+    let fake = Fake::new(&serving(REFUSED));
+    let driver = fake.started().await;
+    match driver.open(&request("d"), LIMIT).await {
+        Err(DriverError::Unable { reason, .. }) => assert!(reason.contains("\"sessions\":true"), "{reason}"),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it opened something"),
+    }
+    driver.close().await;
+}
+
+#[tokio::test]
+async fn open_sessions_take_no_slot_and_are_closed_by_their_number_also_when_dropped() {
+    // One slot: a second session, and a connection beside two, would wait for ever if sessions took them.
+    let fake = Fake::new(&keeping(ANSWERED));
+    let driver = fake.started().await;
+    let (mut first, mut second) = (open(&driver).await, open(&driver).await);
+    ask(&driver, "d").await.expect("there is a slot");
+    for session in [&mut first, &mut second] {
+        assert_eq!(session.query(LIMIT).await.expect("the program works"), Queried::Answered);
+    }
+    first.close().await;
+    assert_eq!(fake.closed(1).await, [0]);
+    drop(second);
+    assert_eq!(fake.closed(2).await, [0, 1]);
+    driver.close().await;
+}
+
+#[tokio::test]
+async fn a_query_does_not_wait_behind_connections_that_hang() {
+    let fake = Fake::new(&keeping(ANSWERED).replace("case $line in", "case $line in\n *hang*) continue;;"));
+    let driver = fake.started().await;
+    let mut session = open(&driver).await;
+    let connection = driver.connection().await.expect("a program");
+    let mut hang = std::pin::pin!(connection.request(Ask::Connect(request("hang")), LIMIT, LIMIT));
+    // It is sent, and has the only slot.
+    assert!(tokio::time::timeout(Duration::ZERO, &mut hang).await.is_err());
+    let query = tokio::time::timeout(LIMIT, session.query(LIMIT)).await.expect("it does not wait");
+    assert_eq!(query.expect("the program works"), Queried::Answered);
+    driver.close().await;
+}
+
+#[tokio::test]
+async fn a_session_that_ended_tells_so_in_the_clients_words_and_needs_no_closing() {
+    let ended = r#"result '{"refused":{"text":"FATAL:  terminating connection due to administrator command","sqlstate":"57P01"}}'"#;
+    let fake = Fake::new(&keeping(ended));
+    let driver = fake.started().await;
+    let mut session = open(&driver).await;
+    let Queried::Ended(refused) = session.query(LIMIT).await.expect("the program works") else { panic!("it goes on") };
+    assert_eq!(refused.refusal, Refusal::Ended(EndReason::AdminShutdown));
+    assert_eq!((refused.stage, refused.sqlstate.as_deref()), (Some(Stage::Query), Some("57P01")));
+    drop(session);
+    // The only one that is closed is the next.
+    open(&driver).await.close().await;
+    assert_eq!(fake.closed(1).await, [2]);
+    driver.close().await;
+}
+
+#[tokio::test]
+async fn a_query_that_takes_too_long_ends_the_session_at_the_query_stage() {
+    let timed_out = r#"result '{"timed-out":{"text":""}}'"#;
+    let fake = Fake::new(&keeping(timed_out));
+    let driver = fake.started().await;
+    let mut session = open(&driver).await;
+    let Queried::Ended(refused) = session.query(LIMIT).await.expect("the program works") else { panic!("it goes on") };
+    assert_eq!(refused.refusal, Refusal::TimedOut(Stage::Query));
+    driver.close().await;
+}
+
+#[tokio::test]
+async fn the_sessions_of_a_program_that_ended_are_broken_and_stay_so_when_it_is_started_again() {
+    let fake = Fake::new(&keeping("echo 'no more ideas' >&2; exit 7"));
+    let driver = fake.started().await;
+    let (mut first, mut second) = (open(&driver).await, open(&driver).await);
+    for session in [&mut first, &mut second] {
+        match session.query(LIMIT).await {
+            Err(DriverError::Broken { reason, .. }) => assert!(reason.contains("no more ideas"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    ask(&driver, "d").await.expect("it is started again");
+    for session in [&mut first, &mut second] {
+        assert!(matches!(session.query(LIMIT).await, Err(DriverError::Broken { .. })));
+    }
+    driver.close().await;
+}
+
+#[tokio::test]
+async fn a_session_that_the_program_does_not_know_or_answers_with_nonsense_is_broken() {
+    for (query, told) in [(r#"result '{"error":"no session 0"}'"#, "no session 0"), (r#"result '"closed"'"#, "no answer to a query")] {
+        let fake = Fake::new(&keeping(query));
+        let driver = fake.started().await;
+        let mut session = open(&driver).await;
+        match session.query(LIMIT).await {
+            Err(DriverError::Broken { reason, .. }) => assert!(reason.contains(told), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        driver.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_opened_for_nobody_is_closed() {
+    let opens = r#"*'"open":'*)"#;
+    let waits = format!(r#"{opens} until [ -e "$HOME/../go" ]; do sleep 0.01; done;"#);
+    let fake = Fake::new(&keeping(ANSWERED).replace(opens, &waits));
+    let driver = fake.started().await;
+    let given_up = tokio::time::timeout(Duration::from_millis(50), driver.open(&request("d"), LIMIT)).await;
+    assert!(given_up.is_err());
+    std::fs::write(fake.directory.path().join("go"), "").expect("writes");
+    assert_eq!(fake.closed(1).await, [0]);
     driver.close().await;
 }
 

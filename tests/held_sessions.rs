@@ -1,0 +1,367 @@
+//! Sessions that stay open, in every driver, with real servers: they answer, outlive a reload, and tell how they ended.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mtls_conformance::deployment::Manifests;
+use mtls_conformance::driver::exec::{ExecDriver, Program};
+use mtls_conformance::driver::redis::RedisDriver;
+use mtls_conformance::driver::rustls::{RustlsDriver, RustlsOptions};
+use mtls_conformance::driver::{Driver, HeldSession, Opened, Queried};
+use mtls_conformance::environment::local::{LocalEnvironment, LocalOptions, ManifestConfigurator};
+use mtls_conformance::environment::{Environment as _, Server};
+use mtls_conformance::load::ScenarioSet;
+use mtls_conformance::model::connect::{ClientFiles, ConnectRequest, PostgresRequest, RedisRequest, RedisTls, SslMode};
+use mtls_conformance::model::credential::SecretFile;
+use mtls_conformance::model::endpoint::{Address, Endpoint};
+use mtls_conformance::model::observation::{ClientOutcome, LogLine, Refused};
+use mtls_conformance::model::refusal::{EndReason, Refusal, Stage};
+use mtls_conformance::model::server::{DeploymentKind, ServerConfig, ServerKey, Service};
+use mtls_conformance::os::poll;
+use mtls_conformance::os::rundir::RunDir;
+use mtls_conformance::os::toolchain::{POSTGRES_DRIVERS, REDIS_PYTHON_DRIVER, Toolchain};
+use mtls_conformance::os::user::RunAs;
+use mtls_conformance::pki::Pki;
+use mtls_conformance::wire::{Relay, RelayOptions};
+
+use crate::support::{PATIENCE, binary, cache, newest_postgres, repository, skipped, toolchain};
+
+/// How long a query may take.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The documented client, and a server's certificate that it refuses.
+const CLIENT: &str = "app";
+const OTHER_SERVER: &str = "server-expired";
+
+/// A server with a client's files.
+struct Stand {
+    server: Arc<dyn Server>,
+    environment: LocalEnvironment,
+    pki: Arc<Pki>,
+    toolchain: Toolchain,
+    // Last: it goes when everything in it is stopped.
+    directory: RunDir,
+}
+
+impl Stand {
+    async fn new(key: ServerKey) -> Self {
+        let set = ScenarioSet::load(&[repository().join("scenarios")]).expect("the scenarios");
+        let manifests = Arc::new(Manifests::load(&repository().join("kind/deployment")).expect("the manifests"));
+        let directory = RunDir::create(Some(binary())).expect("a directory");
+        let pki = Arc::new(Pki::new(manifests, set.credentials, directory.path().join("pki"), RunAs::unprivileged()));
+        let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
+        let toolchain = toolchain();
+        let options = LocalOptions::new(toolchain.clone(), directory.path(), cache(), configurator);
+        let environment = LocalEnvironment::new(options).expect("randomness");
+        let server = environment.server(key).await.expect("it starts");
+        Self { server, environment, pki, toolchain, directory }
+    }
+
+    /// A way to the server that can be cut, and that tells the addresses which the server sees.
+    async fn relay(&self, service: Service) -> Relay {
+        let options = RelayOptions {
+            upstream: self.server.address(),
+            source: None,
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            service,
+            faults: Vec::new(),
+        };
+        Relay::open(options).await.expect("it listens")
+    }
+
+    fn files(&self) -> ClientFiles {
+        let identity = self.pki.identity(CLIENT).expect("it can be issued");
+        ClientFiles {
+            certificate: Some(identity.path(SecretFile::Certificate)),
+            key: Some(identity.path(SecretFile::Key)),
+            root: Some(self.pki.trust("mtls-ca").expect("it can be issued")),
+        }
+    }
+
+    fn postgres(&self, at: SocketAddr) -> ConnectRequest {
+        let host = self.pki.manifests().postgres().expect("the manifests have a Cluster").host;
+        ConnectRequest::Postgres(PostgresRequest {
+            endpoint: Endpoint { host, address: Address::Tcp(at) },
+            sslmode: Some(SslMode::VerifyFull),
+            sslnegotiation: None,
+            files: self.files(),
+            user: CLIENT.to_owned(),
+            database: CLIENT.to_owned(),
+            password: None,
+            min_tls: None,
+            max_tls: None,
+            alpn: None,
+            replication: false,
+        })
+    }
+
+    fn redis(&self, at: SocketAddr) -> ConnectRequest {
+        let host = self.pki.manifests().redis_defaults().expect("the manifests have a Redis").host;
+        ConnectRequest::Redis(RedisRequest {
+            endpoint: Endpoint { host, address: Address::Tcp(at) },
+            tls: RedisTls::VerifyFull,
+            files: self.files(),
+            password: Some(self.server.password()),
+            min_tls: None,
+            max_tls: None,
+        })
+    }
+
+    /// A client program of the toolchain, or `None` and a line that says what is missing.
+    async fn program(&self, name: &str) -> Option<ExecDriver> {
+        let program = match (self.toolchain.libpq(name), self.toolchain.python(name)) {
+            (Some(build), _) => Program::libpq(binary(), build, self.directory.path()),
+            (None, Some(build)) => Program::python(build, self.directory.path()),
+            (None, None) => {
+                skipped(&format!("{name} is not installed: {}", self.toolchain.cost_of(name).unwrap_or("`make setup` brings it")));
+                return None;
+            }
+        };
+        Some(ExecDriver::start(program.expect("a home")).await.expect("it starts"))
+    }
+
+    /// Waits until the log says of the relay's one connection that it ended, in one of these words, and checks that it says none of
+    /// `disorder`.
+    async fn assert_closed(&self, relay: &Relay, ended: &[&str], disorder: &[&str], when: &str) {
+        let peers = relay.upstreams();
+        assert_eq!(peers.len(), 1, "{when}");
+        let says = |lines: &[LogLine], texts: &[&str]| lines.iter().any(|line| texts.iter().any(|text| line.contains(text)));
+        let lines = self.server.log_lines(&peers, &|lines| says(lines, ended), PATIENCE).await;
+        assert!(says(&lines, ended), "{when}: none of {ended:?} in {lines:?}");
+        assert!(!says(&lines, disorder), "{when}: {lines:?}");
+    }
+
+    async fn close(self) {
+        self.environment.close().await;
+        self.directory.close();
+    }
+}
+
+async fn session(driver: &dyn Driver, request: &ConnectRequest) -> Box<dyn HeldSession> {
+    let name = &driver.info().name;
+    match driver.open(request, LIMIT).await {
+        Ok(Opened::Session(observation, session)) => {
+            assert!(matches!(&observation.outcome, ClientOutcome::Session(session) if session.tls), "{name}: {observation:?}");
+            assert!(observation.phases.connect_ns.is_some(), "{name}: {observation:?}");
+            session
+        }
+        Ok(Opened::Refused(observation)) => panic!("{name}: {observation:?}"),
+        Err(error) => panic!("{name}: {error}"),
+    }
+}
+
+async fn answered(session: &mut dyn HeldSession, when: &str) {
+    assert_eq!(session.query(LIMIT).await.expect("the client works"), Queried::Answered, "{when}");
+}
+
+/// Queries until the session is over; a second query must say the same.
+async fn ended(session: &mut dyn HeldSession, when: &str) -> Refused {
+    let ended = session.query(LIMIT).await.expect("the client works");
+    let Queried::Ended(refused) = &ended else { panic!("{when}: it goes on") };
+    assert_eq!(refused.stage, Some(Stage::Query), "{when}: {refused:?}");
+    assert_eq!(session.query(LIMIT).await.expect("the client works"), ended, "{when}");
+    refused.clone()
+}
+
+/// A superuser's connection, over the unix socket.
+struct Superuser(tokio_postgres::Client);
+
+impl Superuser {
+    async fn of(server: &dyn Server) -> Self {
+        let Some(Address::Unix { directory, port }) = server.unix_socket() else { panic!("it has a unix socket") };
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(directory).port(port).user("postgres").dbname("postgres");
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("a session");
+        tokio::spawn(connection);
+        Self(client)
+    }
+
+    /// The process behind the application's only session; one that was closed before may still be on its way out.
+    async fn backend(&self) -> i32 {
+        // Another state would be a transaction that the client holds open between two queries.
+        let sql = "SELECT pid FROM pg_stat_activity WHERE usename = $1 AND backend_type = 'client backend' AND state = 'idle'";
+        let one = || async {
+            let rows = self.0.query(sql, &[&CLIENT]).await.expect("rows");
+            if let [row] = &rows[..] { Ok(row.get(0)) } else { Err(format!("{} idle sessions", rows.len())) }
+        };
+        poll::until("the one session", PATIENCE, Duration::from_millis(5), one).await.expect("one session")
+    }
+
+    /// Ends that session, and waits until it is gone.
+    async fn terminate(&self) {
+        let pid = self.backend().await;
+        let done = self.0.query_one("SELECT pg_terminate_backend($1, 20000)", &[&pid]).await.expect("a row");
+        assert!(done.get::<_, bool>(0), "it ended");
+    }
+
+    /// Kills that session's process, and waits until the server has started over, which also ends this connection.
+    async fn kill(self, server: &dyn Server) {
+        let pid = self.backend().await;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("it is there");
+        let mark = server.log_mark();
+        while self.0.simple_query("SELECT 1").await.is_ok() {}
+        let ready = |lines: &[LogLine]| lines.iter().any(|line| line.contains("ready to accept connections"));
+        assert!(ready(&server.says_since(mark, &ready, PATIENCE).await), "it starts over");
+    }
+}
+
+/// Everything that a held session of PostgreSQL goes through. `reason` is what this client says of a session that was terminated.
+async fn goes_through_everything(stand: &Stand, driver: &dyn Driver, reason: Refusal) {
+    let name = driver.info().name.clone();
+    let server = &*stand.server;
+    let rules = Some(vec!["local all all trust".to_owned(), "hostssl all all all cert".to_owned()]);
+    // Otherwise a session that just goes away leaves no trace but its disconnection.
+    let settings = [("log_min_messages".to_owned(), "debug1".to_owned())];
+    let config = ServerConfig { pg_hba: rules, settings: settings.into(), ..ServerConfig::default() };
+    server.apply(&config).await.expect("it reloads");
+    let superuser = Superuser::of(server).await;
+
+    let mut held = session(driver, &stand.postgres(server.address())).await;
+    superuser.backend().await;
+    for _ in 0..5 {
+        answered(&mut *held, &name).await;
+    }
+    // SIGHUP, with another certificate: whoever connects now sees it.
+    server.apply(&ServerConfig { certificate: Some(OTHER_SERVER.to_owned()), ..config.clone() }).await.expect("it reloads");
+    let observation = driver.connect(&stand.postgres(server.address()), LIMIT).await.expect("the client works");
+    assert!(
+        matches!(&observation.outcome, ClientOutcome::Refused(refused) if matches!(refused.refusal, Refusal::Verify(_))),
+        "{name}: {observation:?}"
+    );
+    answered(&mut *held, &format!("{name}, after the reload")).await;
+    server.apply(&config).await.expect("it reloads");
+    superuser.terminate().await;
+    let refused = ended(&mut *held, &format!("{name}, terminated")).await;
+    assert_eq!(refused.refusal, reason, "{name}: {refused:?}");
+    drop(held);
+
+    // Closed in order, and dropped: no `unexpected EOF on client connection` (debug1), no error of the socket.
+    let disorder = ["unexpected EOF", "could not receive data", "reset by peer"];
+    for dropped in [false, true] {
+        let relay = stand.relay(Service::Postgres).await;
+        let mut held = session(driver, &stand.postgres(relay.address())).await;
+        answered(&mut *held, &name).await;
+        if dropped {
+            drop(held)
+        } else {
+            held.close().await
+        }
+        stand.assert_closed(&relay, &["disconnection: session time"], &disorder, &format!("{name}, dropped: {dropped}")).await;
+    }
+
+    // A killed backend, and a way that is cut: not a word.
+    let mut held = session(driver, &stand.postgres(server.address())).await;
+    superuser.kill(server).await;
+    let refused = ended(&mut *held, &format!("{name}, its backend killed")).await;
+    assert_eq!(refused.refusal, Refusal::Closed(Stage::Query), "{name}: {refused:?}");
+    let relay = stand.relay(Service::Postgres).await;
+    let mut held = session(driver, &stand.postgres(relay.address())).await;
+    answered(&mut *held, &name).await;
+    drop(relay);
+    let refused = ended(&mut *held, &format!("{name}, cut off")).await;
+    assert_eq!(refused.refusal, Refusal::Closed(Stage::Query), "{name}: {refused:?}");
+    driver.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_postgresql_driver_keeps_a_session_over_a_reload_and_tells_how_it_ended() {
+    let Some(build) = newest_postgres() else { return };
+    let key = ServerKey { service: Service::Postgres, version: Some(build.major), deployment: DeploymentKind::Documented };
+    let stand = Stand::new(key).await;
+    let administrator = Refusal::Ended(EndReason::AdminShutdown);
+    goes_through_everything(&stand, &RustlsDriver::new(RustlsOptions::default()), administrator).await;
+    for name in POSTGRES_DRIVERS {
+        let Some(driver) = stand.program(name).await else { continue };
+        // psycopg2 shows the last of libpq's results only, which is that the connection is closed: the server's words are lost.
+        let reason = if name.starts_with("psycopg2") { Refusal::Closed(Stage::Query) } else { administrator };
+        goes_through_everything(&stand, &driver, reason).await;
+    }
+    stand.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_streaming_replication_is_held_too() {
+    let Some(build) = newest_postgres() else { return };
+    let key = ServerKey { service: Service::Postgres, version: Some(build.major), deployment: DeploymentKind::Documented };
+    let stand = Stand::new(key).await;
+    let rules = Some(vec!["hostssl replication all all cert".to_owned(), "local all all trust".to_owned()]);
+    stand.server.apply(&ServerConfig { pg_hba: rules, ..ServerConfig::default() }).await.expect("it reloads");
+    Superuser::of(&*stand.server).await.0.batch_execute("ALTER ROLE app REPLICATION").await.expect("it may");
+    let Some(build) = stand.toolchain.libpq.first() else {
+        return skipped("no libpq is installed: `make setup` brings it");
+    };
+    let driver = stand.program(&build.driver).await.expect("it is there");
+    let mut request = stand.postgres(stand.server.address());
+    if let ConnectRequest::Postgres(request) = &mut request {
+        request.replication = true;
+    }
+    let mut held = session(&driver, &request).await;
+    answered(&mut *held, "a WAL sender takes IDENTIFY_SYSTEM").await;
+    answered(&mut *held, "and once more").await;
+    held.close().await;
+    driver.close().await;
+    stand.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_redis_driver_keeps_a_session_and_tells_how_it_ended() {
+    let Some(redis) = toolchain().redis else {
+        return skipped("no Redis is installed: `apt install redis-server`");
+    };
+    let cli = redis.path.with_file_name("redis-cli");
+    if !cli.is_file() {
+        return skipped("there is no redis-cli beside redis-server");
+    }
+    let stand = Stand::new(ServerKey { service: Service::Redis, version: None, deployment: DeploymentKind::Documented }).await;
+    let mut drivers: Vec<Box<dyn Driver>> = vec![Box::new(RedisDriver::new())];
+    if let Some(driver) = stand.program(REDIS_PYTHON_DRIVER).await {
+        drivers.push(Box::new(driver));
+    }
+    for driver in drivers {
+        let name = driver.info().name.clone();
+        // The first is what Redis 7.0 says of every end of TLS, with OpenSSL's error if there was one.
+        let ends = ["Reading from client", "Client closed connection"];
+        // Python's sockets are closed without a close_notify, which OpenSSL calls unexpected.
+        let disorder: &[&str] = if name == REDIS_PYTHON_DRIVER { &["reset by peer"] } else { &["unexpected eof", "reset by peer"] };
+        for dropped in [false, true] {
+            let relay = stand.relay(Service::Redis).await;
+            let mut held = session(&*driver, &stand.redis(relay.address())).await;
+            for _ in 0..5 {
+                answered(&mut *held, &name).await;
+            }
+            if dropped {
+                drop(held)
+            } else {
+                held.close().await
+            }
+            stand.assert_closed(&relay, &ends, disorder, &format!("{name}, dropped: {dropped}")).await;
+        }
+        let mut held = session(&*driver, &stand.redis(stand.server.address())).await;
+        let files = stand.files();
+        let (port, path) =
+            (stand.server.address().port().to_string(), |path: &Option<_>| -> std::path::PathBuf { path.clone().expect("a file") });
+        let killed = Command::new(&cli)
+            .args(["-p", &port, "--tls", "--insecure", "--cert"])
+            .arg(path(&files.certificate))
+            .arg("--key")
+            .arg(path(&files.key))
+            .arg("--cacert")
+            .arg(path(&files.root))
+            .args(["CLIENT", "KILL", "TYPE", "normal"])
+            .env("REDISCLI_AUTH", stand.server.password().reveal())
+            .output()
+            .expect("it runs");
+        assert_eq!(String::from_utf8_lossy(&killed.stdout).trim(), "1", "{killed:?}");
+        let refused = ended(&mut *held, &format!("{name}, killed")).await;
+        assert_eq!(refused.refusal, Refusal::Closed(Stage::Query), "{name}: {refused:?}");
+        let relay = stand.relay(Service::Redis).await;
+        let mut held = session(&*driver, &stand.redis(relay.address())).await;
+        drop(relay);
+        let refused = ended(&mut *held, &format!("{name}, cut off")).await;
+        assert_eq!(refused.refusal, Refusal::Closed(Stage::Query), "{name}: {refused:?}");
+        driver.close().await;
+    }
+    stand.close().await;
+}
