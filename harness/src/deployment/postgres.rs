@@ -1,6 +1,7 @@
 //! `postgresql.conf`, `pg_hba.conf` and `pg_ident.conf` of a local server.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Manifests;
@@ -75,7 +76,7 @@ host all all all scram-sha-256
 ";
 
 /// Settings of a small local server that starts fast, and of its log.
-const LOCAL: [(&str, &str); 27] = [
+const LOCAL: [(&str, &str); 26] = [
     ("logging_collector", "on"),
     ("log_destination", "jsonlog"),
     ("log_filename", "postgresql.log"),
@@ -96,9 +97,9 @@ const LOCAL: [(&str, &str); 27] = [
     ("fsync", "off"),
     ("full_page_writes", "off"),
     ("synchronous_commit", "off"),
-    // CloudNativePG's lines for `replication` are of use only with a WAL sender.
+    // CloudNativePG's lines for `replication` are of use only with this. The number of WAL senders stays that of initdb: a replica that
+    // begins with initdb's data directory must have as many.
     ("wal_level", "replica"),
-    ("max_wal_senders", "4"),
     ("max_logical_replication_workers", "0"),
     ("max_parallel_workers", "0"),
     ("update_process_title", "off"),
@@ -113,6 +114,48 @@ fn bears_on_connections(name: &str) -> bool {
         || name.starts_with("krb_")
         || name.starts_with("gss_")
         || ["authentication_timeout", "client_connection_check_interval", "password_encryption", "scram_iterations"].contains(&name)
+}
+
+/// A replica's own file of settings, which CloudNativePG writes beside `postgresql.conf`, to be included after it.
+pub const OVERRIDE_FILE: &str = "override.conf";
+
+/// How a replica reaches its primary.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplicaPlaces<'a> {
+    /// The name of the primary's Service. It is not verified.
+    pub host: &'a str,
+    /// Where the primary is.
+    pub address: SocketAddr,
+    /// The directory of the replica's own [`REPLICA_CERTIFICATE`] and its like.
+    pub certificates: &'a Path,
+    /// The replica's own name.
+    pub application_name: &'a str,
+}
+
+/// The contents of [`OVERRIDE_FILE`], with `primary_conninfo` as CloudNativePG 1.30 has it (`buildPrimaryConnInfo` in
+/// `pkg/management/postgres`), but for the address, since no name is looked up here.
+#[must_use]
+pub fn override_conf(replica: &ReplicaPlaces<'_>) -> String {
+    let file = |name: &str| replica.certificates.join(name).to_string_lossy().into_owned();
+    let options = [
+        ("host", replica.host.to_owned()),
+        ("hostaddr", replica.address.ip().to_string()),
+        ("user", "streaming_replica".to_owned()),
+        ("port", replica.address.port().to_string()),
+        ("sslkey", file(REPLICA_KEY)),
+        ("sslcert", file(REPLICA_CERTIFICATE)),
+        ("sslrootcert", file(SERVER_CA)),
+        ("application_name", replica.application_name.to_owned()),
+        ("sslmode", "verify-ca".to_owned()),
+    ];
+    let conninfo: Vec<String> = options.iter().map(|(name, value)| format!("{name}={}", in_conninfo(value))).collect();
+    // The server's own 5 s between two tries would be most of the time that a timeline takes.
+    format!("primary_conninfo = {}\nwal_retrieve_retry_interval = 100ms\nhot_standby = on\n", quoted(&conninfo.join(" ")))
+}
+
+/// A value of a connection string: PostgreSQL manual, libpq, "Keyword/Value Connection Strings".
+fn in_conninfo(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// Renders the three files: the Cluster's configuration as the deployment kind has it, with the scenario's changes.

@@ -169,6 +169,21 @@ fn the_cnpg_deployment_has_cloudnativepgs_lines_around_the_users() {
 }
 
 #[test]
+fn a_replica_connects_as_cloudnativepg_has_it_by_its_own_certificate() {
+    let places = postgres::ReplicaPlaces {
+        host: "nautobot-cluster-rw",
+        address: "127.0.0.1:20000".parse().expect("an address"),
+        certificates: Path::new("/it's"),
+        application_name: "nautobot-cluster-2",
+    };
+    let text = postgres::override_conf(&places);
+    let conninfo = setting(&text, "primary_conninfo").expect("it is set");
+    // Quoted for the connection string, then for the file.
+    let expected = r"'host=''nautobot-cluster-rw'' hostaddr=''127.0.0.1'' user=''streaming_replica'' port=''20000'' sslkey=''/it\\''s/streaming_replica.key'' sslcert=''/it\\''s/streaming_replica.crt'' sslrootcert=''/it\\''s/server-ca.crt'' application_name=''nautobot-cluster-2'' sslmode=''verify-ca'''";
+    assert_eq!(conninfo, expected);
+}
+
+#[test]
 fn a_scenarios_changes_replace_the_deployments() {
     let config = ServerConfig {
         pg_hba: Some(vec!["host all all 10.0.0.0/8 scram-sha-256".to_owned(), "hostssl all all all cert".to_owned()]),

@@ -11,7 +11,6 @@ use async_trait::async_trait;
 use super::{EnvironmentError, Server};
 use crate::model::change::{Change, Target};
 use crate::model::connect::ClientFiles;
-use crate::model::observation::Refused;
 use crate::model::server::{ServerConfig, ServerKey, Service};
 
 /// What an installation is made of.
@@ -92,12 +91,12 @@ pub trait Gateway: Send + Sync {
 }
 
 /// What streaming replication is found to do.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplicationState {
     /// A change of the primary arrived: from its commit to its replay at the replica.
     Arrived(Duration),
-    /// It did not arrive in time, and the replica's log says why it has no connection.
-    Refused(Refused),
+    /// It did not arrive in time, and the replica's log says why it has no connection: the words of its libpq.
+    Refused(String),
     /// It did not arrive in time, and nothing says why.
     Silent,
 }
@@ -105,9 +104,10 @@ pub enum ReplicationState {
 /// Streaming replication between two servers.
 #[async_trait]
 pub trait Replication: Send + Sync {
-    /// Makes a change on the primary and waits until the replica has it, at most for `limit`.
+    /// Makes a change on the primary and waits until the replica has it, at most for `limit`; where it has not, some time longer for what
+    /// the replica's log says of it. While one of the servers is away no change arrives.
     ///
     /// # Errors
-    /// [`EnvironmentError`] where the servers can't be asked.
+    /// [`EnvironmentError`] where a server that is there can't be asked.
     async fn probe(&self, limit: Duration) -> Result<ReplicationState, EnvironmentError>;
 }

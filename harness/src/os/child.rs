@@ -117,7 +117,9 @@ impl ChildSpec {
     /// [`ChildError`] if the program or its log can't be opened.
     pub async fn spawn(self) -> Result<Child, ChildError> {
         let log_error = |source| ChildError::Log { path: self.log.clone(), source };
-        let log = File::options().create(true).append(true).open(&self.log).map_err(log_error)?;
+        let mut log = File::options().create(true).append(true).open(&self.log).map_err(log_error)?;
+        // HAProxy makes its output non-blocking in a way that drops O_APPEND: then the position counts.
+        log.seek(SeekFrom::End(0)).map_err(log_error)?;
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).env_clear().env("LANG", "C").env("LC_ALL", "C");
         if let Some(path) = std::env::var_os("PATH") {

@@ -1,5 +1,6 @@
 //! A gateway in front of servers: HAProxy, which passes TLS through by the host name in the ClientHello.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use tokio::sync::Mutex;
 use super::configure::{ConfigFile, Written};
 use super::instance::{PORT_TRIES, STOP_LIMIT, StartError};
 use super::log::{Book, HaproxyLog, Tailer};
-use super::{Failure, Shared};
+use super::{Failure, LocalOptions, Shared};
 use crate::deployment::gateway::TlsRoute;
 use crate::deployment::haproxy::{self, HaproxyListener};
 use crate::environment::{EnvironmentError, Gateway, GatewayRoute};
 use crate::model::observation::LogLine;
-use crate::model::server::Service;
+use crate::model::outcome::SkipReason;
+use crate::model::server::{ServerKey, Service};
 use crate::os::child::{Child, ChildSpec, tail_since};
 use crate::os::toolchain::Tool;
 use crate::os::{poll, tree};
@@ -28,6 +30,56 @@ pub(super) const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 77, 0,
 /// How often it is tried whether it listens: a start takes some tens of milliseconds.
 const START_INTERVAL: Duration = Duration::from_millis(3);
 
+/// Why there can't be a gateway in front of such a server; `None` if there can.
+pub(super) fn unable(options: &LocalOptions, key: ServerKey) -> Option<SkipReason> {
+    if options.toolchain.haproxy.is_none() {
+        let cost = options.toolchain.cost_of("haproxy").unwrap_or("`make setup` brings it");
+        return Some(SkipReason::ServerMissing(format!("HAProxy is not installed: {cost}")));
+    }
+    let none = || SkipReason::EnvironmentUnable(format!("the manifests have no TLSRoute that leads to {key}"));
+    options.configurator.route(key.service).is_none().then(none)
+}
+
+/// The gateways in front of the servers that many cases share.
+#[derive(Default)]
+pub(super) struct Gateways {
+    /// Held while one starts: each takes some tens of milliseconds.
+    by_key: Mutex<BTreeMap<ServerKey, Result<Arc<HaproxyGateway>, EnvironmentError>>>,
+}
+
+impl Gateways {
+    /// The one in front of the key's server at this address: started at the first call, the same one afterwards.
+    pub(super) async fn of(
+        &self,
+        shared: &Arc<Shared>,
+        key: ServerKey,
+        address: SocketAddr,
+    ) -> Result<Arc<HaproxyGateway>, EnvironmentError> {
+        let mut by_key = self.by_key.lock().await;
+        let started = match by_key.get(&key) {
+            Some(started) => started.clone(),
+            None => {
+                let backend = Backend::new(shared.options.configurator.route(key.service).as_ref(), key, address)?;
+                let started = HaproxyGateway::start(Arc::clone(shared), &format!("gateway-{key}"), vec![backend]).await.map(Arc::new);
+                by_key.insert(key, started.clone());
+                started
+            }
+        };
+        let gateway = started?;
+        match gateway.lost().await {
+            Some(lost) => Err(lost),
+            None => Ok(gateway),
+        }
+    }
+
+    /// Stops all of them.
+    pub(super) async fn stop(&self) {
+        for gateway in std::mem::take(&mut *self.by_key.lock().await).into_values().flatten() {
+            gateway.stop().await;
+        }
+    }
+}
+
 /// A server behind the gateway.
 #[derive(Debug, Clone)]
 pub(super) struct Backend {
@@ -35,6 +87,14 @@ pub(super) struct Backend {
     pub(super) route: TlsRoute,
     /// Where it is.
     pub(super) address: SocketAddr,
+}
+
+impl Backend {
+    /// The key's server, if there is a route to it.
+    pub(super) fn new(route: Option<&TlsRoute>, key: ServerKey, address: SocketAddr) -> Result<Self, EnvironmentError> {
+        let missing = || EnvironmentError::Other(format!("the manifests have no TLSRoute that leads to {key}"));
+        Ok(Self { route: route.ok_or_else(missing)?.clone(), address })
+    }
 }
 
 /// A gateway, running or stopped.
@@ -56,7 +116,9 @@ pub(super) struct HaproxyGateway {
 
 impl HaproxyGateway {
     /// Starts a gateway with one listener a server. `name` names it in errors and is its folder in the run directory.
-    pub(super) async fn start(shared: Arc<Shared>, program: &Tool, name: &str, backends: Vec<Backend>) -> Result<Self, EnvironmentError> {
+    pub(super) async fn start(shared: Arc<Shared>, name: &str, backends: Vec<Backend>) -> Result<Self, EnvironmentError> {
+        let program = shared.options.toolchain.haproxy.clone();
+        let program = program.ok_or_else(|| EnvironmentError::Other(format!("{name} can't start: HAProxy is not installed")))?;
         let directory = shared.options.run_directory.join(name);
         let log = directory.join("haproxy.log");
         let started = async {
@@ -69,7 +131,7 @@ impl HaproxyGateway {
             let tailer =
                 Tailer::follow(&log, HaproxyLog::default(), Arc::clone(&book)).map_err(|error| Failure::new(error.to_string(), &log))?;
             let mut gateway = Self {
-                program: program.clone(),
+                program,
                 name: name.to_owned(),
                 directory: directory.clone(),
                 log: log.clone(),
@@ -180,7 +242,6 @@ impl HaproxyGateway {
     }
 
     /// Starts it again after [`HaproxyGateway::stop`], on the same ports.
-    #[cfg_attr(not(test), expect(dead_code, reason = "an installation's changes of `gateway` will use it"))]
     pub(super) async fn start_again(&self) -> Result<(), EnvironmentError> {
         let mut child = self.child.lock().await;
         if child.is_none() {
@@ -196,6 +257,13 @@ impl HaproxyGateway {
     pub(super) async fn stop(&self) {
         if let Some(mut child) = self.child.lock().await.take() {
             child.stop(STOP_LIMIT).await;
+        }
+    }
+
+    /// The same without waiting for others. Blocks for some milliseconds.
+    pub(super) fn abandon(&self) {
+        if let Ok(mut child) = self.child.try_lock() {
+            drop(child.take());
         }
     }
 

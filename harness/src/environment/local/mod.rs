@@ -23,7 +23,6 @@ pub use port::{PortSource, free_port, loopback};
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -32,7 +31,7 @@ use async_trait::async_trait;
 use tokio::sync::{OnceCell, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use self::gateway::{Backend, HaproxyGateway};
+use self::gateway::Gateways;
 use self::installation::LocalInstallation;
 use self::instance::Instance;
 use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
@@ -97,11 +96,8 @@ impl LocalOptions {
 pub struct LocalEnvironment {
     shared: Arc<Shared>,
     slots: Mutex<Slots>,
-    /// Held while one starts: each takes some tens of milliseconds.
-    gateways: tokio::sync::Mutex<BTreeMap<ServerKey, StartedGateway>>,
+    gateways: Gateways,
 }
-
-type StartedGateway = Result<Arc<HaproxyGateway>, EnvironmentError>;
 
 /// What every server of the environment needs.
 struct Shared {
@@ -164,11 +160,7 @@ impl LocalEnvironment {
         let password = random_password()
             .map_err(|error| EnvironmentError::Other(format!("could not make a password for this run from /dev/urandom: {error}")))?;
         let prepared = options.toolchain.postgres.iter().map(|build| (build.major, OnceCell::new())).collect();
-        Ok(Self {
-            shared: Arc::new(Shared { options, password, prepared }),
-            slots: Mutex::default(),
-            gateways: tokio::sync::Mutex::default(),
-        })
+        Ok(Self { shared: Arc::new(Shared { options, password, prepared }), slots: Mutex::default(), gateways: Gateways::default() })
     }
 
     /// What must appear in no report: the run's password.
@@ -241,20 +233,6 @@ impl Shared {
             Some(cost) => format!("{product} is not installed: {cost}"),
             None => format!("{product} is not installed: `make setup` brings it"),
         })
-    }
-
-    /// A gateway in front of these servers. `name` names it in errors and is its folder in the run directory.
-    async fn start_gateway(self: &Arc<Self>, name: &str, servers: &[(Service, SocketAddr)]) -> Result<HaproxyGateway, EnvironmentError> {
-        let options = &self.options;
-        let program = options.toolchain.haproxy.as_ref().ok_or_else(|| EnvironmentError::Other("HAProxy is not installed".to_owned()))?;
-        let backend = |(service, address): &(Service, SocketAddr)| {
-            let route = options.configurator.route(*service);
-            let missing =
-                || EnvironmentError::Other(format!("the manifests have no TLSRoute to the server at {address}, which {name} needs"));
-            route.map(|route| Backend { route, address: *address }).ok_or_else(missing)
-        };
-        let backends = servers.iter().map(backend).collect::<Result<Vec<_>, _>>()?;
-        HaproxyGateway::start(Arc::clone(self), program, name, backends).await
     }
 
     /// A version's programs and prepared data directory, made ready at the first call.
@@ -361,37 +339,16 @@ impl Environment for LocalEnvironment {
     }
 
     fn unable_gateway(&self, key: ServerKey) -> Option<SkipReason> {
-        let options = &self.shared.options;
-        if options.toolchain.haproxy.is_none() {
-            let cost = options.toolchain.cost_of("haproxy").unwrap_or("`make setup` brings it");
-            return Some(SkipReason::ServerMissing(format!("HAProxy is not installed: {cost}")));
-        }
-        let none = || SkipReason::EnvironmentUnable(format!("the manifests have no TLSRoute that leads to {key}"));
-        options.configurator.route(key.service).is_none().then(none)
+        gateway::unable(&self.shared.options, key)
     }
 
     async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError> {
-        let server = self.server(key).await?;
-        let mut gateways = self.gateways.lock().await;
-        let started = match gateways.get(&key) {
-            Some(started) => started.clone(),
-            None => {
-                let started = self.shared.start_gateway(&format!("gateway-{key}"), &[(key.service, server.address())]).await.map(Arc::new);
-                gateways.insert(key, started.clone());
-                started
-            }
-        };
-        let gateway = started?;
-        match gateway.lost().await {
-            Some(lost) => Err(lost),
-            None => Ok(gateway),
-        }
+        let address = self.server(key).await?.address();
+        Ok(self.gateways.of(&self.shared, key, address).await?)
     }
 
     async fn close(&self) {
-        for gateway in std::mem::take(&mut *self.gateways.lock().await).into_values().flatten() {
-            gateway.stop().await;
-        }
+        self.gateways.stop().await;
         let (slots, installations) = {
             let mut slots = self.slots();
             slots.closed = true;

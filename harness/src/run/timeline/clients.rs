@@ -11,9 +11,11 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::super::observe::{Call, Trouble};
 use super::Stage;
 use crate::check::timeline::Attempt;
-use crate::driver::{HeldSession, Queried};
+use crate::driver::exec::protocol::Failure;
+use crate::driver::{HeldSession, Queried, classify};
 use crate::environment::ReplicationState;
 use crate::model::case::{ConnectPlan, Expectation, Expected};
+use crate::model::driver::Family;
 use crate::model::observation::{ClientObservation, ClientOutcome, Refused};
 use crate::model::refusal::{Refusal, Stage as ConnectionStage};
 use crate::model::timeline::ClientKind;
@@ -212,7 +214,8 @@ async fn replication(stage: &Stage, index: usize, mut stop: Stop) -> Result<(), 
         let to = stage.journal.now();
         let result = match state {
             ReplicationState::Arrived(took) => Ok(took),
-            ReplicationState::Refused(refused) => Err(refused),
+            // The WAL receiver is libpq.
+            ReplicationState::Refused(text) => Err(classify::refused(Family::Libpq, &Failure { text, ..Failure::default() })),
             ReplicationState::Silent => Err(Refused {
                 refusal: Refusal::TimedOut(ConnectionStage::Query),
                 stage: Some(ConnectionStage::Query),

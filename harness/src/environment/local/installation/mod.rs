@@ -5,6 +5,7 @@ mod mount;
 mod operator;
 mod postgres;
 mod redis;
+mod replication;
 mod server;
 mod state;
 
@@ -19,10 +20,12 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 use self::mount::Mount;
-use self::postgres::InstalledPostgres;
+use self::postgres::{Follows, InstalledPostgres};
 use self::redis::InstalledRedis;
+use self::replication::StreamingReplication;
 use self::server::{Files, Installed};
 use self::state::{Remaining, State};
+use super::gateway::{Backend, HaproxyGateway};
 use super::{Paths, Shared, missing};
 use crate::environment::{Applied, EnvironmentError, Gateway, InstallOptions, Installation, Replication, Server};
 use crate::model::change::{Change, Target};
@@ -38,6 +41,8 @@ pub(super) struct LocalInstallation {
     key: ServerKey,
     state: Mutex<State>,
     servers: BTreeMap<Target, Arc<dyn Installed>>,
+    replication: Option<Arc<StreamingReplication>>,
+    gateway: Option<Arc<HaproxyGateway>>,
     mounts: Mutex<BTreeMap<Target, Mounted>>,
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
@@ -81,8 +86,13 @@ impl LocalInstallation {
         let key = options.key;
         let failed = |reason: String| EnvironmentError::Other(format!("{key} can't be installed: {reason}"));
         let blueprint = shared.options.blueprint.as_ref().ok_or_else(|| failed("this environment was given no manifests".to_owned()))?;
-        if let Some(target) = options.with.first() {
-            return Err(failed(format!("the local environment has no {target} for it yet")));
+        let mut with = Beside::default();
+        for target in &options.with {
+            match target {
+                Target::Replica if key.service == Service::Postgres => with.replica = true,
+                Target::Gateway => with.gateway = true,
+                other => return Err(failed(format!("the local environment has no {other} for it"))),
+            }
         }
         let mut state = State::new(&blueprint.manifests, key, options.config.clone()).map_err(failed)?;
         for change in &options.setup {
@@ -98,8 +108,8 @@ impl LocalInstallation {
         let mut mounts = BTreeMap::new();
         let certificate = blueprint.client_certificate().map_err(failed)?;
         mounts.insert(Target::Client, Mounted::make(&state, &directory.0.join("client"), certificate).map_err(failed)?);
-        let (target, server) = match start(shared, key, &directory, &state).await {
-            Ok(started) => started,
+        let Running { servers, replication, gateway } = match start(shared, key, with, &directory, &state).await {
+            Ok(running) => running,
             Err(error) => {
                 directory.leave_logs();
                 return Err(error);
@@ -108,7 +118,9 @@ impl LocalInstallation {
         Ok(Self {
             key,
             state: Mutex::new(state),
-            servers: BTreeMap::from([(target, server)]),
+            servers,
+            replication,
+            gateway,
             mounts: Mutex::new(mounts),
             turn: tokio::sync::Mutex::new(()),
             directory,
@@ -164,6 +176,29 @@ impl LocalInstallation {
         Ok(applied)
     }
 
+    /// A change of the gateway, which has no files that change.
+    async fn change_gateway(&self, change: &Change<String>) -> Result<Applied, EnvironmentError> {
+        let missing = || EnvironmentError::Other(format!("an installation of {} was made without a gateway", self.key));
+        let gateway = self.gateway.as_ref().ok_or_else(missing)?;
+        match change {
+            Change::Stop(_) => gateway.stop().await,
+            Change::Start(_) => gateway.start_again().await?,
+            Change::Restart(_) => {
+                gateway.stop().await;
+                gateway.start_again().await?;
+            }
+            other => return Err(EnvironmentError::Other(format!("`{other}`: a gateway can be stopped, started and restarted"))),
+        }
+        Ok(Applied::default())
+    }
+
+    async fn disconnect(&self, target: Target) -> Result<(), EnvironmentError> {
+        match (target, &self.replication) {
+            (Target::Replica, Some(replication)) => replication.disconnect().await,
+            _ => self.installed(target)?.disconnect().await,
+        }
+    }
+
     async fn restart(&self, target: Target) -> Result<Applied, EnvironmentError> {
         let server = self.installed(target)?;
         if server.is_up().await {
@@ -209,12 +244,29 @@ async fn set_up(state: &mut State, change: &Change<String>) -> Result<(), String
     }
 }
 
+/// What an installation has beside its server.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beside {
+    replica: bool,
+    gateway: bool,
+}
+
+/// What an installation runs.
+#[derive(Default)]
+struct Running {
+    servers: BTreeMap<Target, Arc<dyn Installed>>,
+    replication: Option<Arc<StreamingReplication>>,
+    gateway: Option<Arc<HaproxyGateway>>,
+}
+
 async fn start(
     shared: &Arc<Shared>,
     key: ServerKey,
+    with: Beside,
     directory: &Directory,
     state: &State,
-) -> Result<(Target, Arc<dyn Installed>), EnvironmentError> {
+) -> Result<Running, EnvironmentError> {
+    let mut running = Running::default();
     let files = |target: Target, paths: &Paths| {
         Ok(Files { configuration: state.configuration(paths)?, certificates: state.certificates(target, paths)? })
     };
@@ -222,18 +274,38 @@ async fn start(
         Service::Postgres => {
             let build = key.version.and_then(|major| shared.postgres(major)).ok_or_else(|| missing(shared, key))?;
             let prepared = shared.prepare(build).await.map_err(|failure| failure.at_start_of(key))?;
-            let root = directory.0.join("postgres");
-            let files = |paths: &Paths| files(Target::Postgres, paths);
-            let server = InstalledPostgres::start(Arc::clone(shared), key, &root, prepared, &files).await?;
-            Ok((Target::Postgres, Arc::new(server)))
+            let start = async |target: Target, follows: Option<Follows>| {
+                let root = directory.0.join(target.name());
+                let files = |paths: &Paths| files(target, paths);
+                InstalledPostgres::start(Arc::clone(shared), key, &root, prepared.clone(), follows, &files).await.map(Arc::new)
+            };
+            let primary = start(Target::Postgres, None).await?;
+            if with.replica {
+                let follows = Follows { primary: primary.address(), cluster: state.cluster_name().unwrap_or_default().to_owned() };
+                let replica = start(Target::Replica, Some(follows)).await?;
+                running.replication = Some(Arc::new(StreamingReplication::new(Arc::clone(&primary), Arc::clone(&replica))));
+                running.servers.insert(Target::Replica, replica);
+            }
+            running.servers.insert(Target::Postgres, primary);
         }
         Service::Redis => {
             let tool = shared.options.toolchain.redis.clone().ok_or_else(|| missing(shared, key))?;
             let root = directory.0.join("redis");
             let files = |paths: &Paths| files(Target::Redis, paths);
-            Ok((Target::Redis, Arc::new(InstalledRedis::start(Arc::clone(shared), key, &root, &tool, &files).await?)))
+            let server = InstalledRedis::start(Arc::clone(shared), key, &root, &tool, &files).await?;
+            running.servers.insert(Target::Redis, Arc::new(server));
         }
     }
+    if with.gateway {
+        // Named by its place below the run's directory.
+        let name = format!("{}/{}", directory.0.file_name().unwrap_or_default().to_string_lossy(), Target::Gateway);
+        let target = if key.service == Service::Postgres { Target::Postgres } else { Target::Redis };
+        if let Some(server) = running.servers.get(&target) {
+            let backend = Backend::new(state.route(key.service), key, server.address())?;
+            running.gateway = Some(Arc::new(HaproxyGateway::start(Arc::clone(shared), &name, vec![backend]).await?));
+        }
+    }
+    Ok(running)
 }
 
 /// Waits until the wall clock has come to `end`, also where somebody sets it meanwhile.
@@ -260,11 +332,11 @@ impl Installation for LocalInstallation {
     }
 
     fn gateway(&self) -> Option<Arc<dyn Gateway>> {
-        None
+        Some(Arc::clone(self.gateway.as_ref()?) as Arc<dyn Gateway>)
     }
 
     fn replication(&self) -> Option<Arc<dyn Replication>> {
-        None
+        Some(Arc::clone(self.replication.as_ref()?) as Arc<dyn Replication>)
     }
 
     fn mount(&self, target: Target) -> Option<ClientFiles> {
@@ -288,19 +360,26 @@ impl Installation for LocalInstallation {
         }
         let done = |()| Applied::default();
         match change {
+            Change::Reload(Target::Gateway)
+            | Change::Restart(Target::Gateway)
+            | Change::Stop(Target::Gateway)
+            | Change::Start(Target::Gateway) => self.change_gateway(change).await,
             Change::Reconcile => self.reconcile().await,
             Change::Sync(target) => self.sync(*target).await.map(done),
             Change::Reload(target) => self.installed(*target)?.reload().await,
             Change::Restart(target) => self.restart(*target).await,
             Change::Stop(target) => self.installed(*target)?.stop().await.map(done),
             Change::Start(target) => self.installed(*target)?.start().await,
-            Change::Disconnect(target) => self.installed(*target)?.disconnect().await.map(done),
+            Change::Disconnect(target) => self.disconnect(*target).await.map(done),
             other => Err(EnvironmentError::Other(format!("the local environment can't do `{other}` yet"))),
         }
     }
 
     async fn close(&self) {
         let _turn = self.turn.lock().await;
+        if let Some(gateway) = &self.gateway {
+            gateway.stop().await;
+        }
         for server in self.servers.values() {
             server.end().await;
         }
@@ -315,6 +394,9 @@ impl Drop for LocalInstallation {
         // Others may still hold a server; what it runs ends here.
         for server in self.servers.values() {
             server.abandon();
+        }
+        if let Some(gateway) = &self.gateway {
+            gateway.abandon();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The PostgreSQL of an installation.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,22 +11,37 @@ use tokio::sync::Mutex;
 use super::super::configure::{ConfigFile, Paths, Written};
 use super::super::instance::{Moment, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
 use super::super::log::JsonLog;
-use super::super::postgres::admin::{end_client_sessions, prepare_application};
+use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
 use super::super::postgres::process::{copy_data, main_file, reload, start_once};
 use super::super::{Failure, Prepared, Shared};
 use super::not_configurable;
 use super::server::{Files, FilesAt, Installed};
+use crate::deployment::postgres::{self, ReplicaPlaces};
 use crate::environment::{Applied, EnvironmentError};
 use crate::model::endpoint::Address;
 use crate::model::server::{ServerConfig, ServerKey};
 use crate::os::child::Child;
+
+/// The file that makes a server a standby: PostgreSQL manual, "Log-Shipping Standby Servers".
+const STANDBY_SIGNAL: &str = "standby.signal";
 
 /// A PostgreSQL that its installation changes.
 pub(super) struct InstalledPostgres {
     shared: Arc<Shared>,
     prepared: Prepared,
     place: Place,
+    /// For a replica.
+    follows: Option<Follows>,
     state: Mutex<State>,
+}
+
+/// What a replica follows. Both come from one prepared data directory, and the primary still has all that was written since.
+#[derive(Debug, Clone)]
+pub(super) struct Follows {
+    /// Where the primary is.
+    pub(super) primary: SocketAddr,
+    /// The Cluster's name.
+    pub(super) cluster: String,
 }
 
 struct State {
@@ -44,6 +60,7 @@ impl InstalledPostgres {
         key: ServerKey,
         root: &Path,
         prepared: Prepared,
+        follows: Option<Follows>,
         files: FilesAt<'_>,
     ) -> Result<Self, EnvironmentError> {
         let started = async {
@@ -56,7 +73,7 @@ impl InstalledPostgres {
                 place.paths.port = (shared.options.ports)(&place.paths.listen)
                     .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &place.log))?;
                 place.paths.generation = state.generation;
-                state.write(&shared, &place, files(&place.paths)).map_err(|reason| Failure::new(reason, &place.log))?;
+                state.write(&shared, &place, follows.as_ref(), files(&place.paths)).map_err(|reason| Failure::new(reason, &place.log))?;
                 match start_once(&shared, &prepared, &place).await {
                     Ok(child) => {
                         state.child = Some(child);
@@ -69,8 +86,26 @@ impl InstalledPostgres {
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
         };
         let (place, state) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
-        prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, Moment::default()).at_start_of(key))?;
-        Ok(Self { shared, prepared, place, state: Mutex::new(state) })
+        if follows.is_none() {
+            prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, Moment::default()).at_start_of(key))?;
+        }
+        Ok(Self { shared, prepared, place, follows, state: Mutex::new(state) })
+    }
+
+    /// Ends the WAL senders, and so the connections of replicas.
+    pub(super) async fn disconnect_replicas(&self) -> Result<(), EnvironmentError> {
+        let mut state = self.state.lock().await;
+        self.running(&mut state).await?;
+        let ended = end_wal_senders(&self.place, self.shared.options.reload_limit).await;
+        ended.map_err(|reason| self.place.not_configured(reason))
+    }
+
+    /// An error if it was stopped or has ended by itself.
+    async fn running(&self, state: &mut State) -> Result<(), EnvironmentError> {
+        match state.child.as_mut().ok_or_else(|| self.down())?.try_wait() {
+            Some(status) => Err(self.place.lost(status).await),
+            None => Ok(()),
+        }
     }
 
     fn down(&self) -> EnvironmentError {
@@ -79,12 +114,28 @@ impl InstalledPostgres {
 }
 
 impl State {
-    fn write(&mut self, shared: &Shared, place: &Place, files: Result<Files, String>) -> Result<(), String> {
+    fn write(&mut self, shared: &Shared, place: &Place, follows: Option<&Follows>, files: Result<Files, String>) -> Result<(), String> {
         let (files, owner) = (files?, shared.options.user.as_ref());
         self.configuration.bring_to(files.configuration, owner)?;
         self.certificates.bring_to(files.certificates, owner)?;
-        self.main.bring_to(vec![main_file(place.key, &place.paths)], owner)
+        self.main.bring_to(main_files(place.key, &place.paths, follows), owner)
     }
+}
+
+/// What the harness sets around the deployment's configuration, and what makes a replica one.
+fn main_files(key: ServerKey, paths: &Paths, follows: Option<&Follows>) -> Vec<ConfigFile> {
+    let mut files = vec![main_file(key, paths)];
+    if let Some(Follows { primary, cluster }) = follows {
+        let contents = postgres::override_conf(&ReplicaPlaces {
+            host: &format!("{cluster}-rw"),
+            address: *primary,
+            certificates: &paths.certificates,
+            application_name: &format!("{cluster}-2"),
+        });
+        files.push(ConfigFile { path: paths.data.join(postgres::OVERRIDE_FILE), contents: contents.into_bytes(), mode: 0o600 });
+        files.push(ConfigFile { path: paths.data.join(STANDBY_SIGNAL), contents: Vec::new(), mode: 0o600 });
+    }
+    files
 }
 
 #[async_trait]
@@ -124,14 +175,13 @@ impl Installed for InstalledPostgres {
 
     async fn reload(&self) -> Result<Applied, EnvironmentError> {
         let mut state = self.state.lock().await;
+        self.running(&mut state).await?;
         let State { child, main, generation, .. } = &mut *state;
         let child = child.as_mut().ok_or_else(|| self.down())?;
-        if let Some(status) = child.try_wait() {
-            return Err(self.place.lost(status).await);
-        }
         *generation += 1;
         let paths = Paths { generation: *generation, ..self.place.paths.clone() };
-        let written = main.bring_to(vec![main_file(self.place.key, &paths)], self.shared.options.user.as_ref());
+        let files = main_files(self.place.key, &paths, self.follows.as_ref());
+        let written = main.bring_to(files, self.shared.options.user.as_ref());
         written.map_err(|reason| self.place.not_configured(reason))?;
         let objection = reload(&self.shared, &self.place, child, *generation).await?;
         Ok(Applied { objection })
@@ -181,10 +231,7 @@ impl Installed for InstalledPostgres {
 
     async fn disconnect(&self) -> Result<(), EnvironmentError> {
         let mut state = self.state.lock().await;
-        let child = state.child.as_mut().ok_or_else(|| self.down())?;
-        if let Some(status) = child.try_wait() {
-            return Err(self.place.lost(status).await);
-        }
+        self.running(&mut state).await?;
         let ended = end_client_sessions(&self.place, self.shared.options.reload_limit).await;
         ended.map_err(|reason| self.place.not_configured(reason))
     }

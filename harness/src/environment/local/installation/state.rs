@@ -9,6 +9,7 @@ use super::super::manifest::{self, HBA_FILE, ServerFiles};
 use super::super::postgres::admin;
 use super::operator::Operator;
 use crate::deployment::Manifests;
+use crate::deployment::gateway::TlsRoute;
 use crate::model::change::{Change, Target};
 use crate::model::credential::SecretFile;
 use crate::model::server::{ServerConfig, ServerKey, Service};
@@ -99,6 +100,16 @@ impl State {
         Some(made.map(|()| Remaining::Nothing).map_err(|error| error.to_string()))
     }
 
+    /// The Cluster's name, where there is one.
+    pub(super) fn cluster_name(&self) -> Option<&str> {
+        self.cert_manager.manifests().cluster.as_ref().map(|cluster| cluster.name.as_str())
+    }
+
+    /// The way through a gateway to a service.
+    pub(super) fn route(&self, service: Service) -> Option<&TlsRoute> {
+        self.cert_manager.manifests().route(service)
+    }
+
     fn configure(&mut self, change: impl FnOnce(&mut ServerConfig)) -> Result<Remaining, String> {
         match self.key.service {
             Service::Postgres => {
@@ -134,7 +145,7 @@ impl State {
             Ok::<_, String>(secret.content(file).map(str::to_owned))
         };
         let (service, files) = match (target, &self.operator) {
-            (Target::Postgres, Some(operator)) => {
+            (Target::Postgres | Target::Replica, Some(operator)) => {
                 let names = operator.certificates();
                 let files = ServerFiles {
                     certificate: content(&names.server_tls, SecretFile::Certificate)?,

@@ -37,50 +37,99 @@ pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place
         .map_err(|reason| format!("role {user} could not be given its name and password over the unix socket: {reason}"))
 }
 
-/// Ends the sessions of clients, and returns when they have ended. WAL senders and our own session stay.
+/// Ends the sessions of clients, and returns when they have ended. WAL senders and the harness's own sessions stay.
 pub(in super::super) async fn end_client_sessions(place: &Place, limit: Duration) -> Result<(), String> {
+    let clients = format!("backend_type = 'client backend' AND usename IS DISTINCT FROM '{}'", initdb::ADMIN);
+    end_backends(place, limit, &clients).await.map_err(|reason| format!("the sessions of clients could not be ended: {reason}"))
+}
+
+/// Ends the WAL senders, and returns when they have ended: their replicas are disconnected, and connect again.
+pub(in super::super) async fn end_wal_senders(place: &Place, limit: Duration) -> Result<(), String> {
+    let ended = end_backends(place, limit, "backend_type = 'walsender'").await;
+    ended.map_err(|reason| format!("the WAL senders could not be ended: {reason}"))
+}
+
+/// Ends the backends of which a condition on pg_stat_activity holds.
+async fn end_backends(place: &Place, limit: Duration, condition: &str) -> Result<(), String> {
     let end = format!(
         "SELECT pid FROM (SELECT pid, pg_terminate_backend(pid, {END_LIMIT_MS}) AS ended FROM pg_stat_activity \
-         WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS sessions WHERE NOT ended"
+         WHERE {condition}) AS sessions WHERE NOT ended"
     );
-    let failed = |reason| format!("the sessions of clients could not be ended: {reason}");
     // Some of these may have gone by themselves meanwhile.
-    let unsure = ask(place, limit, &[end]).await.map_err(failed)?;
+    let unsure = ask(place, limit, &[end]).await?;
     if unsure.is_empty() {
         return Ok(());
     }
     let left = format!("SELECT pid FROM pg_stat_activity WHERE pid IN ({})", unsure.join(", "));
-    let left = ask(place, limit, &[left]).await.map_err(failed)?;
+    let left = ask(place, limit, &[left]).await?;
     if left.is_empty() { Ok(()) } else { Err(format!("the backends {} did not end within {END_LIMIT_MS} ms", left.join(", "))) }
 }
 
 /// Runs statements one by one; the first column of the last one's rows.
 async fn ask(place: &Place, limit: Duration, statements: &[String]) -> Result<Vec<String>, String> {
-    let mut config = tokio_postgres::Config::new();
-    config.host_path(&place.paths.sockets).port(place.paths.port).user(initdb::ADMIN).dbname("postgres");
-    // A failed statement would be logged with its text.
-    config.options("-c log_min_error_statement=panic").connect_timeout(limit);
-    let session = async {
-        let (client, connection) = config.connect(NoTls).await?;
-        let connection = tokio::spawn(connection);
+    let asked = async {
+        let session = Session::open(place).await?;
         let mut values = Vec::new();
         for statement in statements {
-            let rows = client.simple_query(statement).await?.into_iter().filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-                _ => None,
-            });
-            values = rows.collect();
+            values = session.ask(statement).await?;
         }
-        drop(client);
-        let _ = connection.await;
-        Ok::<_, tokio_postgres::Error>(values)
+        session.close().await;
+        Ok(values)
     };
-    match tokio::time::timeout(limit, session).await {
-        Ok(Ok(values)) => Ok(values),
-        Ok(Err(error)) => {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            Err(format!("{error}{cause}"))
-        }
+    match tokio::time::timeout(limit, asked).await {
+        Ok(answer) => answer.map_err(|error: AskError| error.words),
         Err(_) => Err(format!("no answer within {limit:?}")),
+    }
+}
+
+/// An open session.
+pub(in super::super) struct Session {
+    client: tokio_postgres::Client,
+    connection: tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>,
+}
+
+/// A server gave no answer.
+#[derive(Debug)]
+pub(in super::super) struct AskError {
+    /// What was tried and found.
+    pub(in super::super) words: String,
+    /// It is stopped, or about to start or stop; otherwise it has something against the statement.
+    pub(in super::super) away: bool,
+}
+
+impl Session {
+    /// Opens one.
+    pub(in super::super) async fn open(place: &Place) -> Result<Self, AskError> {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(&place.paths.sockets).port(place.paths.port).user(initdb::ADMIN).dbname("postgres");
+        // A failed statement would be logged with its text.
+        config.options("-c log_min_error_statement=panic");
+        let (client, connection) = config.connect(NoTls).await?;
+        Ok(Self { client, connection: tokio::spawn(connection) })
+    }
+
+    /// The first column of a statement's rows.
+    pub(in super::super) async fn ask(&self, statement: &str) -> Result<Vec<String>, AskError> {
+        let rows = self.client.simple_query(statement).await?.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+
+    /// Closes it and waits for that. One that is dropped closes too, a little later.
+    async fn close(self) {
+        drop(self.client);
+        // How it ended is of no interest any more.
+        let _ = self.connection.await;
+    }
+}
+
+impl From<tokio_postgres::Error> for AskError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        // Without a code the server said nothing; 57P01 to 57P03 are said when it stops and starts.
+        let away = error.code().is_none_or(|code| code.code().starts_with("57P0"));
+        Self { words: format!("{error}{cause}"), away }
     }
 }

@@ -6,6 +6,7 @@ use super::super::configure::{ConfigFile, quoted};
 use super::super::instance::{Place, STOP_LIMIT, StartError};
 use super::super::reload::{self, NotTaken};
 use super::super::{Failure, Paths, Prepared, Shared};
+use crate::deployment::postgres::OVERRIDE_FILE;
 use crate::environment::EnvironmentError;
 use crate::model::server::ServerKey;
 use crate::os::child::Child;
@@ -46,7 +47,11 @@ pub(in super::super) fn main_file(key: ServerKey, paths: &Paths) -> ConfigFile {
         lines.push("io_method = sync".to_owned());
     }
     lines.extend([
+        // For a replica that was away while the primary wrote and started again. CloudNativePG's default.
+        "wal_keep_size = 512MB".to_owned(),
         "include 'postgresql.conf'".to_owned(),
+        // A replica has one.
+        format!("include_if_exists '{OVERRIDE_FILE}'"),
         format!("listen_addresses = '{}'", addresses.join(",")),
         format!("port = {}", paths.port),
         format!("unix_socket_directories = {}", quoted(&paths.sockets)),
@@ -79,7 +84,7 @@ pub(in super::super) fn main_file(key: ServerKey, paths: &Paths) -> ConfigFile {
     ConfigFile { path: paths.data.join(MAIN_FILE), contents, mode: 0o644 }
 }
 
-/// Starts it with its files as they are, and waits until it takes connections.
+/// Starts it with its files as they are, and waits until it takes connections: of a replica "read-only connections".
 pub(in super::super) async fn start_once(shared: &Shared, prepared: &Prepared, place: &Place) -> Result<Child, StartError> {
     let since = place.now();
     let mark = since.mark;
@@ -90,7 +95,7 @@ pub(in super::super) async fn start_once(shared: &Shared, prepared: &Prepared, p
     spec.stop_signal = Signal::SIGQUIT;
     let command = spec.command_line();
     let mut child = spec.spawn().await.map_err(|error| Failure::new(error.to_string(), &place.output))?;
-    let ready = place.book.find_since(mark, |lines| lines.iter().any(|line| line.contains("ready to accept connections")).then_some(()));
+    let ready = place.book.find_since(mark, |lines| lines.iter().any(|line| line.contains("ready to accept")).then_some(()));
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(shared.options.start_limit, ready) => outcome.map(|()| None),
         status = child.wait() => Ok(Some(status)),

@@ -9,7 +9,7 @@ use crate::environment::local::gateway::{Backend, HaproxyGateway, SOURCE};
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Where HAProxy is missing, these tests show nothing.
-fn has_haproxy() -> bool {
+pub(super) fn has_haproxy() -> bool {
     let found = toolchain().haproxy.is_some();
     if !found {
         // Past libtest's capture, which only shows what failing tests print.
@@ -80,7 +80,8 @@ async fn it_starts_again_on_its_ports_and_tells_of_a_server_that_is_away() {
     let fixture = Fixture::new();
     let server = fixture.environment.server(redis_key()).await.expect("it starts");
     let shared = &fixture.environment.shared;
-    let gateway = shared.start_gateway("gateway-of-a-test", &[(Service::Redis, server.address())]).await.expect("it starts");
+    let backend = Backend::new(fixture.configurator.route(Service::Redis).as_ref(), redis_key(), server.address()).expect("a route");
+    let gateway = HaproxyGateway::start(Arc::clone(shared), "gateway-of-a-test", vec![backend]).await.expect("it starts");
     let route = gateway.route(Service::Redis).expect("a route");
     gateway.stop().await;
     TcpStream::connect(route.address).await.expect_err("it is stopped");
@@ -120,9 +121,8 @@ async fn a_gateway_that_ends_by_itself_and_one_that_never_starts_are_errors_with
         route.hosts = vec![hosts.to_owned()];
         Backend { route, address: SocketAddr::from(([127, 0, 0, 1], 1)) }
     };
-    let program = toolchain().haproxy.expect("it is there");
     // A name that HAProxy takes for an option that there is not.
-    let start = HaproxyGateway::start(Arc::clone(shared), &program, "broken", vec![backend("-f /nonexistent")]).await;
+    let start = HaproxyGateway::start(Arc::clone(shared), "broken", vec![backend("-f /nonexistent")]).await;
     let error = start.map(|_| ()).expect_err("it can't start").to_string();
     assert!(error.contains("broken did not start") && error.contains("/nonexistent"), "{error}");
     fixture.environment.close().await;

@@ -1,9 +1,11 @@
 //! Installations with real servers, over the shipped manifests.
 
+mod gateway;
 mod lifetime;
 mod operator;
 mod postgres;
 mod redis;
+mod replication;
 
 use std::sync::Mutex;
 
