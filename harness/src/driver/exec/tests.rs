@@ -304,9 +304,11 @@ async fn a_query_does_not_wait_behind_connections_that_hang() {
     let driver = fake.started().await;
     let mut session = open(&driver).await;
     let connection = driver.connection().await.expect("a program");
-    let hang = tokio::spawn(async move { connection.request(Ask::Connect(request("hang")), LIMIT, LIMIT).await });
-    assert_eq!(session.query(LIMIT).await.expect("the program works"), Queried::Answered);
-    hang.abort();
+    let mut hang = std::pin::pin!(connection.request(Ask::Connect(request("hang")), LIMIT, LIMIT));
+    // It is sent, and has the only slot.
+    assert!(tokio::time::timeout(Duration::ZERO, &mut hang).await.is_err());
+    let query = tokio::time::timeout(LIMIT, session.query(LIMIT)).await.expect("it does not wait");
+    assert_eq!(query.expect("the program works"), Queried::Answered);
     driver.close().await;
 }
 

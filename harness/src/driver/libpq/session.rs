@@ -32,28 +32,28 @@ pub(super) struct Held<'a> {
 
 impl<'a> Held<'a> {
     /// Connects and looks at the session, within `limit`. What came of it, where that is no session.
-    pub(super) fn open(library: &'a Libpq, request: &PostgresRequest, limit: Duration) -> Result<(ClientObservation, Self), Outcome> {
+    pub(super) fn open(library: &'a Libpq, request: &PostgresRequest, limit: Duration) -> Result<(ClientObservation, Self), Box<Outcome>> {
         if request.alpn.is_some() {
-            return Err(Outcome::Unable("libpq always offers the ALPN protocol `postgresql`".to_owned()));
+            return Err(Box::new(Outcome::Unable("libpq always offers the ALPN protocol `postgresql`".to_owned())));
         }
         let Ok(options) = options(request) else {
-            return Err(Outcome::Unable("an option holds a NUL character, which C strings can't".to_owned()));
+            return Err(Box::new(Outcome::Unable("an option holds a NUL character, which C strings can't".to_owned())));
         };
         let clock = Clock { start: Instant::now(), limit };
         let direct = request.sslnegotiation == Some(SslNegotiation::Direct);
         let tcp = matches!(request.endpoint.address, Address::Tcp(_));
         let mut progress = Progress::new(direct, tcp);
         let Some(mut connection) = library.start(&options) else {
-            return Err(Outcome::Error("libpq has no memory for a connection".to_owned()));
+            return Err(Box::new(Outcome::Error("libpq has no memory for a connection".to_owned())));
         };
-        connect(&mut connection, &mut progress, &clock).map_err(|end| end.outcome(progress.phases(None)))?;
+        connect(&mut connection, &mut progress, &clock).map_err(|end| Box::new(end.outcome(progress.phases(None))))?;
         let ready_ns = clock.now_ns();
         let view = if request.replication {
             identify_system(&mut connection, &clock).map(|()| None)
         } else {
             server_view(&mut connection, &clock).map(Some)
         };
-        let view = view.map_err(|end| end.outcome(progress.phases(Some(ready_ns))))?;
+        let view = view.map_err(|end| Box::new(end.outcome(progress.phases(Some(ready_ns)))))?;
         let mut phases = progress.phases(Some(ready_ns));
         phases.query_ns = Some(clock.now_ns().saturating_sub(ready_ns));
         let session = session(&connection, view);

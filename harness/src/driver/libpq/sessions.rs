@@ -55,7 +55,7 @@ impl<'a> Sessions<'a> {
                 then(held);
                 Outcome::Observation(observation)
             }
-            Err(outcome) => outcome,
+            Err(outcome) => *outcome,
         }
     }
 
