@@ -244,9 +244,9 @@ async fn goes_through_everything(stand: &Stand, driver: &dyn Driver, reason: Ref
         let mut held = session(driver, &stand.postgres(relay.address())).await;
         answered(&mut *held, &name).await;
         if dropped {
-            drop(held)
+            drop(held);
         } else {
-            held.close().await
+            held.close().await;
         }
         stand.assert_closed(&relay, &["disconnection: session time"], &disorder, &format!("{name}, dropped: {dropped}")).await;
     }
@@ -332,9 +332,9 @@ async fn every_redis_driver_keeps_a_session_and_tells_how_it_ended() {
                 answered(&mut *held, &name).await;
             }
             if dropped {
-                drop(held)
+                drop(held);
             } else {
-                held.close().await
+                held.close().await;
             }
             stand.assert_closed(&relay, &ends, disorder, &format!("{name}, dropped: {dropped}")).await;
         }
