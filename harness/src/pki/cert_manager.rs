@@ -47,11 +47,11 @@ impl CertManager {
     ///
     /// # Errors
     /// [`PkiError`] for the first that can't be issued.
-    pub fn new(manifests: Arc<Manifests>) -> Result<Self, PkiError> {
+    pub fn new(manifests: &Arc<Manifests>) -> Result<Self, PkiError> {
         let managed = |spec: &CertificateSpec| Managed { spec: spec.clone(), issued: Vec::new() };
         let certificates =
             manifests.certificates.iter().map(|certificate| (certificate.name.clone(), managed(&certificate.spec))).collect();
-        let mut cert_manager = Self { manifests: Arc::clone(&manifests), certificates, secrets: BTreeMap::new(), version: 0 };
+        let mut cert_manager = Self { manifests: Arc::clone(manifests), certificates, secrets: BTreeMap::new(), version: 0 };
         for certificate in &manifests.certificates {
             cert_manager.issue_first(&certificate.name)?;
         }

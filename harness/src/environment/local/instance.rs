@@ -122,7 +122,7 @@ pub(super) const PORT_TRIES: usize = 5;
 /// How long a server gets to stop in order before it is killed.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long an ended server's last line is waited for.
+/// How long the last line of a server that ended by itself is waited for: it may have been killed and say nothing.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How many lines of a log an error quotes.
@@ -136,6 +136,9 @@ pub(super) struct Moment {
     /// The length of its output so far.
     output: u64,
 }
+
+/// What PostgreSQL tells its output when its log collector begins: nothing against a start.
+const COLLECTOR: [&str; 2] = ["redirecting log output to logging collector process", "Future log output will appear in directory"];
 
 /// One server's place and log.
 pub(super) struct Place {
@@ -226,13 +229,12 @@ impl Place {
 
     /// What was said, each of its lines without time and process, so that it is the same every time.
     pub(super) fn said(&self, since: Moment) -> String {
-        let lines = self.book.server_lines_since(since.mark);
-        if !lines.is_empty() {
-            return lines.iter().map(quote).collect::<Vec<_>>().join("\n");
-        }
         // PostgreSQL before its log collector runs: `2026-11-24 07:54:47.071 UTC [26470] FATAL:  could not load ...`.
-        let without_prefix = |line: &str| line.split_once("] ").map_or(line, |(_, words)| words).to_owned();
-        tail_since(&self.output, since.output, QUOTED_LINES).lines().map(without_prefix).collect::<Vec<_>>().join("\n")
+        let without_prefix = |line: &str| line.split_once("] ").map_or(line, |(_, words)| words).replacen(":  ", ": ", 1);
+        let output = tail_since(&self.output, since.output, QUOTED_LINES);
+        let output = output.lines().map(without_prefix).filter(|line| !COLLECTOR.iter().any(|text| line.contains(text)));
+        let lines = self.book.server_lines_since(since.mark);
+        output.chain(lines.iter().map(quote)).collect::<Vec<_>>().join("\n")
     }
 
     /// A start that failed since the port was taken on one address at least, by the server's lines that say so.
@@ -259,21 +261,24 @@ impl Place {
 
     /// A server that has ended by itself.
     pub(super) async fn lost(&self, status: ExitStatus) -> EnvironmentError {
-        self.await_farewell(0).await;
+        self.await_farewell(0, FAREWELL).await;
         let (log, words) = self.last_words(Moment::default());
         EnvironmentError::Lost { server: self.key.to_string(), reason: format!("it ended with {status}; its last lines: {words}"), log }
     }
 
     /// After a server's end: its last line may still be on the way, through the logging collector and the tailer. PostgreSQL's says that
     /// it is shut down or that it is fatal, Redis's says good bye; one that was killed says nothing.
-    pub(super) async fn await_farewell(&self, mark: u64) {
-        let last = |line: &LogLine| {
-            matches!(line.severity.as_str(), "FATAL" | "PANIC")
-                || line.message.ends_with("system is shut down")
-                || line.message.ends_with("bye bye...")
-        };
+    pub(super) async fn await_farewell(&self, mark: u64, limit: Duration) {
+        let last = |line: &LogLine| matches!(line.severity.as_str(), "FATAL" | "PANIC") || is_shut_down(line);
         let farewell = self.book.find_since(mark, |lines| lines.iter().any(last).then_some(()));
-        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        let _ = tokio::time::timeout(limit, farewell).await;
+    }
+
+    /// After an orderly stop: waits until the log has come to its end, so that nothing of it is taken for a word of the next start. A FATAL
+    /// is none: sessions over a unix socket, which end by it, have no lines of their own.
+    pub(super) async fn await_shutdown(&self, mark: u64, limit: Duration) {
+        let end = self.book.find_since(mark, |lines| lines.iter().any(is_shut_down).then_some(()));
+        let _ = tokio::time::timeout(limit, end).await;
     }
 
     /// The last lines of the log, or of the output where there are none in the log.
@@ -286,4 +291,9 @@ impl Place {
         let last: Vec<String> = lines[lines.len().saturating_sub(QUOTED_LINES)..].iter().map(quote).collect();
         (self.log.clone(), last.join("\n"))
     }
+}
+
+/// The last line of a server that was stopped in order.
+fn is_shut_down(line: &LogLine) -> bool {
+    line.message.ends_with("system is shut down") || line.message.ends_with("bye bye...")
 }

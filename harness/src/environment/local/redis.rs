@@ -128,8 +128,17 @@ fn without_prefix(line: &str) -> &str {
 
 /// Whether this version's log names the client of a refused handshake.
 pub(super) fn names_clients(version: &str) -> bool {
+    at_least(version, (7, 2))
+}
+
+/// Whether this version's `CONFIG SET` takes several settings at once.
+pub(super) fn sets_several(version: &str) -> bool {
+    at_least(version, (7, 0))
+}
+
+fn at_least(version: &str, least: (u32, u32)) -> bool {
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (7, 2)
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= least
 }
 
 #[async_trait]
@@ -193,7 +202,7 @@ impl Instance for RedisServer {
 
 #[cfg(test)]
 mod tests {
-    use super::{names_clients, without_prefix};
+    use super::{names_clients, sets_several, without_prefix};
 
     #[test]
     fn process_and_time_are_cut_off_and_what_has_none_stays() {
@@ -209,5 +218,6 @@ mod tests {
         assert!(names_clients("7.2.4"));
         assert!(names_clients("8.0.2"));
         assert!(!names_clients("unknown"));
+        assert!(sets_several("7.0.15") && !sets_several("6.2.14"));
     }
 }

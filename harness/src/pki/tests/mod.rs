@@ -1,6 +1,7 @@
 //! Certificates read back with `openssl` and x509-parser.
 
 mod issued;
+mod over_time;
 mod rules;
 mod variants;
 

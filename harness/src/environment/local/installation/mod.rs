@@ -12,7 +12,7 @@ mod state;
 pub use blueprint::Blueprint;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -59,6 +59,20 @@ struct Mounted {
 /// A directory that is removed when this is dropped.
 struct Directory(PathBuf);
 
+impl Directory {
+    /// Leaves the logs in it, for whoever is told of an error: they go with the run's directory.
+    fn leave_logs(self) {
+        for server in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let path = server.path();
+            let servers = path.join("log").is_dir();
+            for gone in if servers { vec![path.join("data"), path.join("certificates"), path.join("s")] } else { vec![path] } {
+                let _ = tree::remove(&gone, REMOVAL);
+            }
+        }
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Directory {
     fn drop(&mut self) {
         // Whatever can't be removed goes with the run's directory.
@@ -80,7 +94,7 @@ impl LocalInstallation {
                 other => return Err(failed(format!("the local environment has no {other} for it"))),
             }
         }
-        let mut state = State::new(Arc::clone(&blueprint.manifests), key, options.config.clone()).map_err(failed)?;
+        let mut state = State::new(&blueprint.manifests, key, options.config.clone()).map_err(failed)?;
         for change in &options.setup {
             set_up(&mut state, change).await.map_err(|reason| failed(format!("set-up `{change}`: {reason}")))?;
         }
@@ -93,8 +107,14 @@ impl LocalInstallation {
             .map_err(|error| failed(format!("could not make {}: {error}", directory.0.display())))?;
         let mut mounts = BTreeMap::new();
         let certificate = blueprint.client_certificate().map_err(failed)?;
-        mounts.insert(Target::Client, Mounted::make(&state, directory.0.join("client"), certificate).map_err(failed)?);
-        let Running { servers, replication, gateway } = start(shared, key, with, &directory, &state).await?;
+        mounts.insert(Target::Client, Mounted::make(&state, &directory.0.join("client"), certificate).map_err(failed)?);
+        let Running { servers, replication, gateway } = match start(shared, key, with, &directory, &state).await {
+            Ok(started) => started,
+            Err(error) => {
+                directory.leave_logs();
+                return Err(error);
+            }
+        };
         Ok(Self {
             key,
             state: Mutex::new(state),
@@ -189,8 +209,8 @@ impl LocalInstallation {
 }
 
 impl Mounted {
-    fn make(state: &State, directory: PathBuf, certificate: String) -> Result<Self, String> {
-        let mount = Mount::make(directory.clone()).map_err(|error| format!("could not make {}: {error}", directory.display()))?;
+    fn make(state: &State, directory: &Path, certificate: String) -> Result<Self, String> {
+        let mount = Mount::make(directory).map_err(|error| format!("could not make {}: {error}", directory.display()))?;
         let mut mounted = Self { mount, certificate };
         mounted.sync(state)?;
         Ok(mounted)

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use super::super::configure::{ConfigFile, Paths, Written};
 use super::super::instance::{PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
 use super::super::log::RedisLog;
-use super::super::redis::{names_clients, start_once};
+use super::super::redis::{names_clients, sets_several, start_once};
 use super::super::{Failure, Shared};
 use super::not_configurable;
 use super::server::{FilesAt, Installed};
@@ -156,6 +156,10 @@ impl Installed for InstalledRedis {
     async fn reload(&self) -> Result<Applied, EnvironmentError> {
         let mut state = self.state.lock().await;
         self.expect_up(&mut state).await?;
+        if !sets_several(&self.program.version) {
+            let version = &self.program.version;
+            return Err(EnvironmentError::Other(format!("Redis {version} can't take its TLS files at once: from 7.0 on it can")));
+        }
         let mark = self.place.book.mark();
         let mut command = redis::cmd("CONFIG");
         command.arg("SET");
@@ -209,7 +213,7 @@ impl Installed for InstalledRedis {
         let limit = self.shared.options.start_limit;
         match tokio::time::timeout(limit, child.wait()).await {
             Ok(Ok(_)) => {
-                self.place.await_farewell(mark).await;
+                self.place.await_shutdown(mark, self.shared.options.reload_limit).await;
                 Ok(())
             }
             Ok(Err(error)) => Err(EnvironmentError::Other(format!("{} could not be waited for: {error}", self.place.key))),

@@ -40,7 +40,7 @@ pub(super) enum Remaining {
 
 impl State {
     /// A new deployment, every Certificate issued.
-    pub(super) fn new(manifests: Arc<Manifests>, key: ServerKey, config: ServerConfig) -> Result<Self, String> {
+    pub(super) fn new(manifests: &Arc<Manifests>, key: ServerKey, config: ServerConfig) -> Result<Self, String> {
         // Credentials by name are other people's.
         for (field, is_set) in
             [("certificate", config.certificate.is_some()), ("client_ca", config.client_ca.is_some()), ("crl", config.crl.is_some())]
@@ -49,9 +49,9 @@ impl State {
                 return Err(format!("`{field}` of a scenario's server has no meaning for a timeline: change the deployment's own Secrets"));
             }
         }
-        manifest::defaults(&manifests, key.service)?;
+        manifest::defaults(manifests, key.service)?;
         let operator = match key.service {
-            Service::Postgres => Some(Operator::new(manifest::cluster(&manifests)?.certificates.clone())),
+            Service::Postgres => Some(Operator::new(manifest::cluster(manifests)?.certificates.clone())),
             Service::Redis => None,
         };
         let cert_manager = CertManager::new(manifests).map_err(|error| error.to_string())?;

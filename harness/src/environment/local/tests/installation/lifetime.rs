@@ -79,13 +79,19 @@ async fn what_is_set_up_is_there_at_the_start_and_what_runs_can_not_be_set_up() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_fails_is_an_error_with_the_servers_words_and_leaves_nothing() {
+async fn a_start_that_fails_is_an_error_with_the_servers_words_and_leaves_its_log_alone() {
     let fixture = fixture();
     let setup = vec![overwrite(SERVER, SecretFile::Key, Content::Removed)];
     let refused = fixture.environment.install(&InstallOptions { setup, ..options(postgres()) }).await.map(drop).expect_err("no key");
     assert!(matches!(&refused, EnvironmentError::Start { reason, .. } if reason.contains("server.key")), "{refused}");
+    let log = refused.log().expect("it names a log");
+    assert!(std::fs::read_to_string(log).expect("the log is there").contains("server.key"));
     assert_nothing_left(fixture.run.path()).await;
-    assert_eq!(directories(fixture.run.path()), Vec::<PathBuf>::new());
+    let root = log.parent().expect("it is in the server's directory");
+    let mut left: Vec<_> = std::fs::read_dir(root).expect("readable").map(|entry| entry.expect("readable").file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["log", "output.log"]);
+    assert!(!root.with_file_name("client").exists(), "no key stays");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,10 +100,11 @@ async fn without_manifests_or_with_what_is_not_there_nothing_is_installed() {
     let refused = fixture.environment.install(&options(postgres())).await.map(drop).expect_err("no manifests").to_string();
     assert!(refused.contains("no manifests"), "{refused}");
     let fixture = super::fixture();
-    let with = vec![Target::Gateway];
+    // A replica is one of PostgreSQL.
+    let with = vec![Target::Replica];
     let refused =
-        fixture.environment.install(&InstallOptions { with, ..options(postgres()) }).await.map(drop).expect_err("none").to_string();
-    assert!(refused.contains("gateway"), "{refused}");
+        fixture.environment.install(&InstallOptions { with, ..options(redis_key()) }).await.map(drop).expect_err("none").to_string();
+    assert!(refused.contains("no replica for it"), "{refused}");
     let config = ServerConfig { certificate: Some("app".to_owned()), ..ServerConfig::default() };
     let refused = fixture.environment.install(&InstallOptions { config, ..options(postgres()) }).await.map(drop).expect_err("a name");
     assert!(refused.to_string().contains("`certificate`"), "{refused}");

@@ -29,14 +29,15 @@ const CA: &str = "mtls-ca";
 /// The Certificate whose Secret PostgreSQL and Redis have their CA from.
 const CA_COPY: &str = "mtls-ca-cert";
 
-fn manifests() -> Arc<Manifests> {
+/// The shipped deployment.
+pub(super) fn blueprint() -> Blueprint {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kind/deployment");
-    Arc::new(Manifests::load(&directory).expect("the shipped manifests are valid"))
+    Blueprint { manifests: Arc::new(Manifests::load(&directory).expect("the shipped manifests are valid")), client: None }
 }
 
-/// An environment that can make installations of the shipped deployment.
+/// An environment that can make installations of it.
 fn fixture() -> Fixture {
-    Fixture::with(|options, _| options.blueprint = Some(Blueprint { manifests: manifests(), client: None }))
+    Fixture::with(|options, _| options.blueprint = Some(blueprint()))
 }
 
 /// PostgreSQL 17, or another where it is not installed.
@@ -45,7 +46,7 @@ fn postgres() -> ServerKey {
     postgres_key(if majors.contains(&17) { 17 } else { majors[0] })
 }
 
-fn options(key: ServerKey) -> InstallOptions {
+pub(super) fn options(key: ServerKey) -> InstallOptions {
     InstallOptions { key, config: ServerConfig::default(), with: Vec::new(), setup: Vec::new() }
 }
 

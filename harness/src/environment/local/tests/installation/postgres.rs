@@ -29,19 +29,36 @@ async fn a_renewed_certificate_is_shown_after_sync_and_reload_and_not_before_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_key_at_reload_is_objected_to_and_the_old_context_stays() {
+async fn a_bad_key_at_reload_is_objected_to_and_the_old_context_stays_on_every_version() {
     let fixture = fixture();
-    let installation = install(&fixture, postgres()).await;
-    let first = sha256(&installation, SERVER);
-    let server = installation.server(Target::Postgres).expect("a PostgreSQL");
-    let mark = server.log_mark();
-    let bad = overwrite(SERVER, SecretFile::Key, Content::Secret(CLIENT.to_owned()));
-    apply(&installation, [renew(SERVER), bad, Change::Sync(Target::Postgres)]).await;
-    let said = objection(&installation, Change::Reload(Target::Postgres)).await;
-    assert!(said.contains("key values mismatch") && said.contains("SSL configuration was not reloaded"), "{said}");
-    assert!(server.says_since(mark, &|lines| lines.iter().any(|line| line.contains("was not reloaded")), LIMIT).await.len() > 1);
-    assert_eq!(shown(&installation).await, first);
-    installation.close().await;
+    for build in toolchain().postgres {
+        let installation = install(&fixture, postgres_key(build.major)).await;
+        let first = sha256(&installation, SERVER);
+        let server = installation.server(Target::Postgres).expect("a PostgreSQL");
+        let mark = server.log_mark();
+        let bad = overwrite(SERVER, SecretFile::Key, Content::Secret(CLIENT.to_owned()));
+        apply(&installation, [renew(SERVER), bad, Change::Sync(Target::Postgres)]).await;
+        let said = objection(&installation, Change::Reload(Target::Postgres)).await;
+        assert!(said.contains("key values mismatch") && said.contains("SSL configuration was not reloaded"), "{said}");
+        assert!(server.says_since(mark, &|lines| lines.iter().any(|line| line.contains("was not reloaded")), LIMIT).await.len() > 1);
+        assert_eq!(shown(&installation).await, first);
+        installation.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_certificate_at_restart_is_objected_to_on_every_version() {
+    let fixture = fixture();
+    for build in toolchain().postgres {
+        let installation = install(&fixture, postgres_key(build.major)).await;
+        let bad = overwrite(SERVER, SecretFile::Certificate, Content::Garbage);
+        apply(&installation, [bad, Change::Sync(Target::Postgres)]).await;
+        let said = objection(&installation, Change::Restart(Target::Postgres)).await;
+        assert!(said.starts_with("FATAL: could not load server certificate file"), "PostgreSQL {}: {said}", build.major);
+        apply(&installation, [renew(SERVER), Change::Sync(Target::Postgres), Change::Restart(Target::Postgres)]).await;
+        session(&installation).await.expect("mended");
+        installation.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,15 +178,17 @@ async fn a_certificate_of_two_seconds_is_refused_once_its_end_has_passed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn disconnect_ends_sessions_and_new_ones_are_taken() {
+async fn disconnect_ends_sessions_and_new_ones_are_taken_whatever_the_deployments_rules() {
     let fixture = fixture();
-    let installation = install(&fixture, postgres()).await;
-    let (open, _) = session(&installation).await.expect("a session");
-    apply(&installation, [Change::Disconnect(Target::Postgres)]).await;
-    let ended = open.simple_query("SELECT 1").await.expect_err("ended");
-    assert!(ended.is_closed() || ended.code() == Some(&tokio_postgres::error::SqlState::ADMIN_SHUTDOWN), "{ended:?}");
-    session(&installation).await.expect("a new one");
-    installation.close().await;
+    for deployment in DeploymentKind::ALL {
+        let installation = install(&fixture, ServerKey { deployment, ..postgres() }).await;
+        let (open, _) = session(&installation).await.expect("a session");
+        apply(&installation, [Change::Disconnect(Target::Postgres)]).await;
+        let ended = open.simple_query("SELECT 1").await.expect_err("ended");
+        assert!(ended.is_closed() || ended.code() == Some(&tokio_postgres::error::SqlState::ADMIN_SHUTDOWN), "{ended:?}");
+        session(&installation).await.expect("a new one");
+        installation.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
