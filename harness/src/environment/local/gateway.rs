@@ -120,11 +120,12 @@ impl HaproxyGateway {
         let program = shared.options.toolchain.haproxy.clone();
         let program = program.ok_or_else(|| EnvironmentError::Other(format!("{name} can't start: HAProxy is not installed")))?;
         let directory = shared.options.run_directory.join(name);
-        let log = directory.join("haproxy.log");
+        let logs = directory.join("log");
+        let log = logs.join("haproxy.log");
         let started = async {
             let user = shared.options.user.as_ref();
             let failed = |error: std::io::Error| Failure::new(format!("could not make {}: {error}", directory.display()), &log);
-            tree::make_directory(&directory, 0o755, None).map_err(failed)?;
+            tree::make_directory(&directory, 0o755, None).and_then(|()| tree::make_directory(&logs, 0o755, None)).map_err(failed)?;
             // It exists before the gateway does, so that no line of it is missed.
             std::fs::File::create_new(&log).map_err(failed)?;
             let book = Arc::new(Book::default());

@@ -27,7 +27,10 @@ use crate::wire::Relay;
 const TICK: Duration = Duration::from_millis(25);
 
 /// New connections in flight at a time, of one client: where the server answers late, the rate still holds.
-const IN_FLIGHT: usize = 4;
+const CONNECTIONS_IN_FLIGHT: usize = 4;
+
+/// Changes waited for at a time: as many as begin within [`REPLICATION_LIMIT`], and some more for what the log says afterwards.
+const CHANGES_IN_FLIGHT: usize = 20;
 
 /// How long a change of the primary may take to its replica before it counts as not arriving.
 const REPLICATION_LIMIT: Duration = Duration::from_millis(400);
@@ -99,15 +102,26 @@ async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Dur
     Ok(())
 }
 
-async fn new(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, mut stop: Stop) -> Result<(), Trouble> {
-    let places = Arc::new(Semaphore::new(IN_FLIGHT));
+async fn new(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, stop: Stop) -> Result<(), Trouble> {
+    overlapping(stop, CONNECTIONS_IN_FLIGHT, |place| {
+        let (stage, plan) = (Arc::clone(stage), plan.clone());
+        async move { attempt(&stage, index, &plan, place).await }
+    })
+    .await
+}
+
+/// Begins an attempt at every tick, also while others are under way, as long as there is a place; waits for all of them in the end.
+async fn overlapping<F>(mut stop: Stop, places: usize, begin: impl Fn(OwnedSemaphorePermit) -> F) -> Result<(), Trouble>
+where
+    F: Future<Output = Result<(), Trouble>> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(places));
     let mut attempts: JoinSet<Result<(), Trouble>> = JoinSet::new();
     let mut ticks = ticks();
     while next(&mut ticks, &mut stop).await {
         // A tick without a place is left out: the resolution in the report tells.
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-            let (stage, plan) = (Arc::clone(stage), plan.clone());
-            attempts.spawn(async move { attempt(&stage, index, &plan, place).await });
+            attempts.spawn(begin(place));
         }
         while let Some(ended) = attempts.try_join_next() {
             done(ended)?;
@@ -205,27 +219,34 @@ impl Kept {
     }
 }
 
-async fn replication(stage: &Stage, index: usize, mut stop: Stop) -> Result<(), Trouble> {
-    let replication = stage.replication.as_ref().ok_or_else(|| Trouble::Error("the installation has no replica".to_owned()))?;
-    let mut ticks = ticks();
-    while next(&mut ticks, &mut stop).await {
-        let from = stage.journal.now();
-        let state = replication.probe(REPLICATION_LIMIT).await.map_err(|error| Trouble::Error(error.to_string()))?;
-        let to = stage.journal.now();
-        let result = match state {
-            ReplicationState::Arrived(took) => Ok(took),
-            // The WAL receiver is libpq.
-            ReplicationState::Refused(text) => Err(classify::refused(Family::Libpq, &Failure { text, ..Failure::default() })),
-            ReplicationState::Silent => Err(Refused {
-                refusal: Refusal::TimedOut(ConnectionStage::Query),
-                stage: Some(ConnectionStage::Query),
-                sqlstate: None,
-                text: format!("a change did not arrive within {REPLICATION_LIMIT:?}, and the replica's log doesn't say why"),
-            }),
-        };
-        stage.journal.add(index, Attempt { from, to, fresh: true, result, observation: None });
+async fn replication(stage: &Arc<Stage>, index: usize, stop: Stop) -> Result<(), Trouble> {
+    let replication = stage.replication.clone().ok_or_else(|| Trouble::Error("the installation has no replica".to_owned()))?;
+    overlapping(stop, CHANGES_IN_FLIGHT, |place| {
+        let (stage, replication) = (Arc::clone(stage), Arc::clone(&replication));
+        async move {
+            let from = stage.journal.now();
+            let state = replication.probe(REPLICATION_LIMIT).await.map_err(|error| Trouble::Error(error.to_string()))?;
+            let to = stage.journal.now();
+            drop(place);
+            stage.journal.add(index, Attempt { from, to, fresh: true, result: arrival(state), observation: None });
+            Ok(())
+        }
+    })
+    .await
+}
+
+fn arrival(state: ReplicationState) -> Result<Duration, Refused> {
+    match state {
+        ReplicationState::Arrived(took) => Ok(took),
+        // The WAL receiver is libpq.
+        ReplicationState::Refused(text) => Err(classify::refused(Family::Libpq, &Failure { text, ..Failure::default() })),
+        ReplicationState::Silent => Err(Refused {
+            refusal: Refusal::TimedOut(ConnectionStage::Query),
+            stage: Some(ConnectionStage::Query),
+            sqlstate: None,
+            text: format!("a change did not arrive within {REPLICATION_LIMIT:?}, and the replica's log doesn't say why"),
+        }),
     }
-    Ok(())
 }
 
 fn result(outcome: &ClientOutcome, took: Duration) -> Result<Duration, Refused> {

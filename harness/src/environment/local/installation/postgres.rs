@@ -124,8 +124,10 @@ impl State {
 
 /// What the harness sets around the deployment's configuration, and what makes a replica one.
 fn main_files(key: ServerKey, paths: &Paths, follows: Option<&Follows>) -> Vec<ConfigFile> {
-    let mut files = vec![main_file(key, paths)];
+    let mut main = main_file(key, paths);
+    let mut files = Vec::new();
     if let Some(Follows { primary, cluster }) = follows {
+        main.contents.extend(format!("include '{}'\n", postgres::OVERRIDE_FILE).into_bytes());
         let contents = postgres::override_conf(&ReplicaPlaces {
             host: &format!("{cluster}-rw"),
             address: *primary,
@@ -135,6 +137,7 @@ fn main_files(key: ServerKey, paths: &Paths, follows: Option<&Follows>) -> Vec<C
         files.push(ConfigFile { path: paths.data.join(postgres::OVERRIDE_FILE), contents: contents.into_bytes(), mode: 0o600 });
         files.push(ConfigFile { path: paths.data.join(STANDBY_SIGNAL), contents: Vec::new(), mode: 0o600 });
     }
+    files.push(main);
     files
 }
 

@@ -15,6 +15,12 @@ use crate::model::observation::LogLine;
 /// How often the replica is asked whether it has a change: far less than a change takes to arrive.
 const INTERVAL: Duration = Duration::from_millis(1);
 
+/// How often it is asked for a change that did not arrive within [`SOON`]: several are waited for while the stream is away.
+const LATE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// By then a change has arrived where the stream runs.
+const SOON: Duration = Duration::from_millis(20);
+
 /// How often a server that is away is looked for.
 const AWAY_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -32,22 +38,18 @@ const WRITTEN: [&str; 1] = ["SELECT pg_current_wal_flush_lsn()"];
 /// `could not connect ...` before.
 const REFUSED: &str = "could not connect to the primary server: ";
 
-/// A primary and its replica. Both are asked over sessions that stay open, so that asking takes little and leaves nothing in the logs.
+/// A primary and its replica. Both are asked over sessions that stay open, so that asking takes little and leaves nothing in the logs; probes
+/// take turns with every question, so that many can be under way.
 pub(super) struct StreamingReplication {
     primary: Arc<InstalledPostgres>,
     replica: Arc<InstalledPostgres>,
-    sessions: Mutex<Sessions>,
-}
-
-#[derive(Default)]
-struct Sessions {
-    primary: Option<Session>,
-    replica: Option<Session>,
+    primary_session: Mutex<Option<Session>>,
+    replica_session: Mutex<Option<Session>>,
 }
 
 impl StreamingReplication {
     pub(super) fn new(primary: Arc<InstalledPostgres>, replica: Arc<InstalledPostgres>) -> Self {
-        Self { primary, replica, sessions: Mutex::default() }
+        Self { primary, replica, primary_session: Mutex::default(), replica_session: Mutex::default() }
     }
 
     /// Ends the replica's connection. It opens a new one by itself.
@@ -56,21 +58,22 @@ impl StreamingReplication {
     }
 
     /// Makes a change and waits for it, for ever if it never arrives: from its commit to its replay.
-    async fn change(&self, sessions: &mut Sessions) -> Result<Duration, AskError> {
-        let (lsn, committed) = self.commit(&mut sessions.primary).await?;
+    async fn change(&self) -> Result<Duration, AskError> {
+        let (lsn, committed) = self.commit().await?;
         let arrived = format!("SELECT pg_last_wal_replay_lsn() >= '{lsn}'");
         loop {
-            match ask(&mut sessions.replica, self.replica.place(), &[&arrived]).await? {
+            match ask(&self.replica_session, self.replica.place(), &[&arrived]).await? {
                 Some(answer) if answer == "t" => return Ok(committed.elapsed()),
-                Some(_) => tokio::time::sleep(INTERVAL).await,
+                Some(_) if committed.elapsed() < SOON => tokio::time::sleep(INTERVAL).await,
+                Some(_) => tokio::time::sleep(LATE_INTERVAL).await,
                 None => tokio::time::sleep(AWAY_INTERVAL).await,
             }
         }
     }
 
     /// Makes a change; where the WAL ends with it, and when it was committed.
-    async fn commit(&self, session: &mut Option<Session>) -> Result<(String, Instant), AskError> {
-        let place = self.primary.place();
+    async fn commit(&self) -> Result<(String, Instant), AskError> {
+        let (session, place) = (&self.primary_session, self.primary.place());
         loop {
             if ask(session, place, &CHANGE).await?.is_some() {
                 let committed = Instant::now();
@@ -84,9 +87,10 @@ impl StreamingReplication {
 }
 
 /// The last statement's first value, over a session that is opened where there is none; `None` where the server is away.
-async fn ask(session: &mut Option<Session>, place: &Place, statements: &[&str]) -> Result<Option<String>, AskError> {
+async fn ask(session: &Mutex<Option<Session>>, place: &Place, statements: &[&str]) -> Result<Option<String>, AskError> {
+    let mut session = session.lock().await;
     let answer = async {
-        let session = match session {
+        let session = match &mut *session {
             Some(session) => session,
             None => session.insert(Session::open(place).await?),
         };
@@ -113,10 +117,9 @@ fn refusal(lines: &[LogLine]) -> Option<&str> {
 #[async_trait]
 impl Replication for StreamingReplication {
     async fn probe(&self, limit: Duration) -> Result<ReplicationState, EnvironmentError> {
-        let mut sessions = self.sessions.lock().await;
         let place = self.replica.place();
         let mark = place.book.mark();
-        match tokio::time::timeout(limit, self.change(&mut sessions)).await {
+        match tokio::time::timeout(limit, self.change()).await {
             Ok(Ok(took)) => Ok(ReplicationState::Arrived(took)),
             Ok(Err(error)) => Err(EnvironmentError::Other(format!("streaming replication could not be looked at: {}", error.words))),
             Err(_) => {

@@ -6,7 +6,6 @@ use super::super::configure::{ConfigFile, quoted};
 use super::super::instance::{Place, STOP_LIMIT, StartError};
 use super::super::reload::{self, NotTaken};
 use super::super::{Failure, Paths, Prepared, Shared};
-use crate::deployment::postgres::OVERRIDE_FILE;
 use crate::environment::EnvironmentError;
 use crate::model::server::ServerKey;
 use crate::os::child::Child;
@@ -50,8 +49,6 @@ pub(in super::super) fn main_file(key: ServerKey, paths: &Paths) -> ConfigFile {
         // For a replica that was away while the primary wrote and started again. CloudNativePG's default.
         "wal_keep_size = 512MB".to_owned(),
         "include 'postgresql.conf'".to_owned(),
-        // A replica has one.
-        format!("include_if_exists '{OVERRIDE_FILE}'"),
         format!("listen_addresses = '{}'", addresses.join(",")),
         format!("port = {}", paths.port),
         format!("unix_socket_directories = {}", quoted(&paths.sockets)),

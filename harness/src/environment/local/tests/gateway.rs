@@ -103,8 +103,8 @@ async fn a_gateway_that_ends_by_itself_and_one_that_never_starts_are_errors_with
         return;
     }
     let fixture = Fixture::new();
-    let gateway = fixture.environment.gateway(redis_key()).await.expect("it starts");
-    let pids = crate::os::tree::processes_in(gateway.log_path().parent().expect("a folder"));
+    fixture.environment.gateway(redis_key()).await.expect("it starts");
+    let pids = crate::os::tree::processes_in(&fixture.run.path().join("gateway-redis-documented"));
     let [pid] = pids[..] else { panic!("one process: {pids:?}") };
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("it is there");
     let error = crate::os::poll::until("the gateway's end", LIMIT, Duration::from_millis(1), || async {

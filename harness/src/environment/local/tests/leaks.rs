@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::postgres::assert_nothing_left;
 use super::*;
+use crate::model::change::Target;
 use crate::os::rundir::{RunDir, watch};
 
 /// Names the base directory for the process below, and makes it more than an empty test.
@@ -34,8 +35,13 @@ fn holder() {
         options.blueprint = Some(installation::blueprint());
         let environment = LocalEnvironment::new(options).expect("randomness");
         let mut installations = Vec::new();
-        for key in [postgres_key(any_major()), redis_key()] {
-            installations.push(environment.install(&installation::options(key)).await.expect("it is installed"));
+        let mut all = vec![installation::options(postgres_key(any_major())), installation::options(redis_key())];
+        all[0].with.push(Target::Replica);
+        if environment.unable_gateway(redis_key()).is_none() {
+            all[1].with.push(Target::Gateway);
+        }
+        for options in all {
+            installations.push(environment.install(&options).await.expect("it is installed"));
         }
         environment.server(postgres_key(any_major())).await.expect("it starts");
         environment.server(redis_key()).await.expect("it starts");
@@ -76,9 +82,9 @@ async fn after_sigkill_of_the_holder_every_server_ends_frees_its_shared_memory_a
     let servers = crate::os::tree::processes_in(&run);
     assert!(servers.len() > 4, "{servers:?}");
     let is_haproxy = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "haproxy");
-    assert_eq!(servers.iter().any(is_haproxy), toolchain().haproxy.is_some());
+    assert_eq!(servers.iter().filter(|pid| is_haproxy(pid)).count(), if toolchain().haproxy.is_some() { 2 } else { 0 });
     let segments = segments_of(&servers);
-    assert_eq!(segments.len(), 2, "each PostgreSQL has a System V segment");
+    assert_eq!(segments.len(), 3, "each PostgreSQL has a System V segment");
     holder.kill().expect("SIGKILL");
     holder.wait().expect("waits");
     assert_nothing_left(&run).await;

@@ -42,11 +42,24 @@ async fn the_gateway_stops_starts_and_restarts_in_its_place_and_ends_with_its_in
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_can_not_start_is_an_error_whose_log_stays() {
+    if !super::super::gateway::has_haproxy() {
+        return;
+    }
+    let fixture = Fixture::with(|options, _| {
+        options.blueprint = Some(blueprint());
+        options.toolchain.haproxy.as_mut().expect("it is there").path = PathBuf::from("/bin/false");
+    });
+    let error = fixture.environment.install(&with_gateway(redis_key())).await.map(drop).expect_err("it can't start");
+    assert!(error.to_string().contains("/gateway did not start: `/bin/false"), "{error}");
+    assert!(error.log().expect("a log").is_file(), "{error}");
+    super::super::postgres::assert_nothing_left(fixture.run.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_installation_without_a_gateway_says_so() {
     let fixture = fixture();
     let installation = install(&fixture, redis_key()).await;
     assert!(installation.gateway().is_none() && installation.replication().is_none());
     assert!(error(&installation, Change::Stop(Target::Gateway)).await.contains("was made without a gateway"));
-    let refused = fixture.environment.install(&InstallOptions { with: vec![Target::Replica], ..options(redis_key()) }).await;
-    assert!(refused.map(drop).expect_err("Redis has none").to_string().contains("no replica for it"));
 }

@@ -100,10 +100,11 @@ async fn without_manifests_or_with_what_is_not_there_nothing_is_installed() {
     let refused = fixture.environment.install(&options(postgres())).await.map(drop).expect_err("no manifests").to_string();
     assert!(refused.contains("no manifests"), "{refused}");
     let fixture = super::fixture();
-    let with = vec![Target::Gateway];
+    // A replica is one of PostgreSQL.
+    let with = vec![Target::Replica];
     let refused =
-        fixture.environment.install(&InstallOptions { with, ..options(postgres()) }).await.map(drop).expect_err("none").to_string();
-    assert!(refused.contains("gateway"), "{refused}");
+        fixture.environment.install(&InstallOptions { with, ..options(redis_key()) }).await.map(drop).expect_err("none").to_string();
+    assert!(refused.contains("no replica for it"), "{refused}");
     let config = ServerConfig { certificate: Some("app".to_owned()), ..ServerConfig::default() };
     let refused = fixture.environment.install(&InstallOptions { config, ..options(postgres()) }).await.map(drop).expect_err("a name");
     assert!(refused.to_string().contains("`certificate`"), "{refused}");
