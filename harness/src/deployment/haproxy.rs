@@ -23,8 +23,8 @@ pub struct HaproxyListener<'a> {
 
 /// The file. `source` is the gateway's own address, which the servers see.
 ///
-/// The log goes to standard output: for each connection, at its end, one line of JSON with the client's address, the address that the
-/// server saw, the two letters of the termination state (HAProxy manual, "Session state at disconnection") and the host name.
+/// The log goes to standard output: for each connection one line of JSON, as soon as it is passed on or at its end where it is not, with the
+/// client's address, the address that the server saw, the two letters of the termination state (HAProxy manual, "Session state at disconnection") and the host name.
 #[must_use]
 pub fn render(listeners: &[HaproxyListener<'_>], source: IpAddr) -> String {
     let mut text = String::from(
@@ -34,6 +34,8 @@ pub fn render(listeners: &[HaproxyListener<'_>], source: IpAddr) -> String {
          defaults\n    \
          mode tcp\n    \
          log global\n    \
+         # Not only at a connection's end: one that lasts, or is cut by a restart, has its line too.\n    \
+         option logasap\n    \
          timeout connect 5s\n    \
          timeout client 1h\n    \
          timeout server 1h\n    \

@@ -83,7 +83,7 @@ pub trait Gateway: Send + Sync {
     fn route(&self, service: Service) -> Option<GatewayRoute>;
 
     /// The addresses that the server saw for connections that came to the gateway from `clients`, in that order; `None` for one that was
-    /// not passed on. Waits for the gateway's log, which tells at a connection's end, at most for `limit`.
+    /// not passed on. Waits for the gateway's log, which tells as soon as one is passed on or refused, at most for `limit`.
     async fn upstreams(&self, clients: &[SocketAddr], limit: Duration) -> Vec<Option<SocketAddr>>;
 
     /// Its log, for evidence.

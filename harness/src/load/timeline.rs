@@ -195,14 +195,16 @@ impl Expansion<'_> {
             for (name, expected) in &phase.expectation.clients {
                 match expected {
                     ClientExpectation::Ok | ClientExpectation::Recovers => served.push(name),
-                    ClientExpectation::Refused(_) | ClientExpectation::Lost if !served.contains(&name.as_str()) => {
+                    ClientExpectation::Refused(_) | ClientExpectation::Away(_) | ClientExpectation::Lost
+                        if !served.contains(&name.as_str()) =>
+                    {
                         let message = format!(
                             "client `{name}` is refused in phase `{}`, but no phase before shows that it can be served",
                             phase.title
                         );
                         return Err(self.at(&["timeline", "phases", &index.to_string()], message));
                     }
-                    ClientExpectation::Refused(_) | ClientExpectation::Lost => {}
+                    ClientExpectation::Refused(_) | ClientExpectation::Away(_) | ClientExpectation::Lost => {}
                 }
             }
         }
@@ -216,13 +218,16 @@ fn client_expectation(name: &str, kind: ClientKind, expected: &ClientExpect) -> 
         ClientExpect::Ok => Ok(ClientExpectation::Ok),
         ClientExpect::Lost if held => Ok(ClientExpectation::Lost),
         ClientExpect::Lost => Err(format!("`lost` is for a client of kind `held`: `{name}` opens new sessions")),
-        ClientExpect::Refused(_) | ClientExpect::Recovers if held => Err(format!("`{name}` holds one session: it sees `ok` or `lost`")),
+        ClientExpect::Refused(_) | ClientExpect::Away(_) | ClientExpect::Recovers if held => {
+            Err(format!("`{name}` holds one session: it sees `ok` or `lost`"))
+        }
         ClientExpect::Recovers => Ok(ClientExpectation::Recovers),
-        ClientExpect::Refused(refused) => match refused.classes() {
+        ClientExpect::Refused(refused) | ClientExpect::Away(refused) => match refused.classes() {
             [] => Err("`refused` needs at least one class, such as `{alert: unknown-ca}`".to_owned()),
             classes if classes.iter().any(|class| matches!(class, Refusal::Unclassified(_))) => {
                 Err("`unclassified` can't be expected: any failure would do; name the class that is meant".to_owned())
             }
+            classes if matches!(expected, ClientExpect::Away(_)) => Ok(ClientExpectation::Away(classes.to_vec())),
             classes => Ok(ClientExpectation::Refused(classes.to_vec())),
         },
     }

@@ -28,6 +28,8 @@ pub struct Limits {
     pub wire: Duration,
     /// Until the server's log shows what it must: only a failing case waits that long.
     pub log: Duration,
+    /// The same where a log need show nothing: then it is only for the report.
+    pub unwanted: Duration,
     /// A whole case, control included.
     pub case: Duration,
     /// From the end of a phase's changes until every client of a timeline has shown what it sees.
@@ -43,6 +45,7 @@ impl Default for Limits {
             connect: Duration::from_secs(10),
             wire: Duration::from_secs(3),
             log: Duration::from_secs(3),
+            unwanted: Duration::from_millis(50),
             case: Duration::from_secs(30),
             // A client shows what it sees within a second.
             phase: Duration::from_secs(8),

@@ -123,8 +123,11 @@ impl Workshop {
             Some(relay) => Some(relay.finish(self.limits.wire).await),
             None => None,
         };
+        let wanted = wanted_lines(service, &client.outcome, expectation, deviation);
         if let (Some(trace), Some((gateway, _))) = (&mut wire, gateway::way(plan, scene)?) {
-            gateway::pass_on(trace, gateway, self.limits.log).await;
+            // A gateway that was stopped says nothing of what it cut off, and nothing is to be looked up for it.
+            let limit = if wanted.is_empty() { self.limits.unwanted } else { self.limits.log };
+            gateway::pass_on(trace, gateway, limit).await;
         }
         if let Some(error) = wire.as_ref().and_then(|wire| wire.error.as_ref()) {
             return Err(Trouble::Error(format!("the relay failed: {error}")));
@@ -133,7 +136,6 @@ impl Workshop {
         let server_log = if peers.is_empty() {
             Vec::new()
         } else {
-            let wanted = wanted_lines(service, &client.outcome, expectation, deviation);
             server.log_lines(&peers, &|lines: &[LogLine]| wanted.iter().all(|text| log_has(lines, text)), self.limits.log).await
         };
         Ok(Observation { client, server_log, wire })

@@ -144,6 +144,10 @@ fn judge_client(
         },
         ClientExpectation::Recovers => first(&session(phase), &Attempt::served).unwrap_or_default(),
         ClientExpectation::Lost => Vec::new(),
+        ClientExpectation::Away(classes) => {
+            let expectation = refusal(classes);
+            first(&expectation, &|_| true).unwrap_or_default()
+        }
         ClientExpectation::Refused(classes) => {
             if seen.kind == ClientKind::Replication {
                 return replication(expected, classes, phase, seen)
@@ -156,13 +160,7 @@ fn judge_client(
                 let text = lost.result.as_ref().err().map(|refused| refused.text.trim().to_owned()).unwrap_or_default();
                 return vec![mismatch("session", "sessions that are there go on".to_owned(), text)];
             }
-            let expectation = Expectation {
-                expected: Expected::Refused(classes.clone()),
-                stage: None,
-                text: phase.text.clone(),
-                server_log: phase.server_log.clone(),
-                wire: None,
-            };
+            let expectation = Expectation { text: phase.text.clone(), server_log: phase.server_log.clone(), ..refusal(classes) };
             first(&expectation, &|_| true).unwrap_or_default()
         }
     }
@@ -181,6 +179,11 @@ fn replication(
     let text = phase.text.as_ref()?;
     let other = refusals.iter().find(|refused| !refused.text.contains(text.as_str()))?;
     Some(("text", format!("a message with `{text}`"), other.text.trim().to_owned()))
+}
+
+/// A refusal of one of these classes, and nothing more.
+fn refusal(classes: &[Refusal]) -> Expectation {
+    Expectation { expected: Expected::Refused(classes.to_vec()), stage: None, text: None, server_log: Vec::new(), wire: None }
 }
 
 /// A TLS session, with the certificate that the phase names.
@@ -223,7 +226,7 @@ fn in_words(expected: &ClientExpectation) -> String {
         ClientExpectation::Ok => "every attempt is served".to_owned(),
         ClientExpectation::Recovers => "attempts are served again".to_owned(),
         ClientExpectation::Lost => "the session is lost".to_owned(),
-        ClientExpectation::Refused(classes) => {
+        ClientExpectation::Refused(classes) | ClientExpectation::Away(classes) => {
             let names: Vec<String> = classes.iter().map(ToString::to_string).collect();
             format!("new connections are refused ({})", names.join(" or "))
         }
@@ -354,6 +357,15 @@ pub(super) mod tests {
         assert_eq!(judged(&expectation(unknown_ca()), ClientKind::Pool, &attempts, false), Vec::<String>::new());
         let broken = [served(false), refused(false), refused(true), refused(true)];
         assert_eq!(judged(&expectation(unknown_ca()), ClientKind::Pool, &broken, false), ["it: session"]);
+    }
+
+    #[test]
+    fn while_something_is_away_sessions_may_end_but_none_is_opened() {
+        let away = || ClientExpectation::Away(vec![Refusal::Alert(Alert::UnknownCa)]);
+        let ended = [refused(false), refused(true), refused(true)];
+        assert_eq!(judged(&expectation(away()), ClientKind::Pool, &ended, false), Vec::<String>::new());
+        let opened = [refused(false), refused(true), served(true)];
+        assert_eq!(judged(&expectation(away()), ClientKind::Pool, &opened, false), ["it: outcome"]);
     }
 
     #[test]

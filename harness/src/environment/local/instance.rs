@@ -227,6 +227,11 @@ impl Place {
         Failure::new(format!("{what}; its last lines: {words}"), &log)
     }
 
+    /// Whether PostgreSQL's log collector began since then: only then more words than those of the output are to come.
+    pub(super) fn has_collector(&self, since: Moment) -> bool {
+        tail_since(&self.output, since.output, QUOTED_LINES).contains(COLLECTOR[0])
+    }
+
     /// What was said, each of its lines without time and process, so that it is the same every time.
     pub(super) fn said(&self, since: Moment) -> String {
         // PostgreSQL before its log collector runs: `2026-11-24 07:54:47.071 UTC [26470] FATAL:  could not load ...`.

@@ -119,6 +119,8 @@ pub enum ClientExpect {
     Ok,
     /// Every attempt that needs a new connection is refused with one of these classes. A pool may go on with sessions that it still has.
     Refused(RefusedExpect),
+    /// The same while something is stopped: sessions end, and new connections are refused with one of these classes.
+    Away(RefusedExpect),
     /// It succeeds again, after attempts that may fail while the target is away: for phases that restart something.
     Recovers,
     /// `held`: its session ends in this phase, or has ended before.
@@ -130,7 +132,7 @@ impl ClientExpect {
     #[must_use]
     pub fn classes(&self) -> Option<&[Refusal]> {
         match self {
-            Self::Refused(refused) => Some(refused.classes()),
+            Self::Refused(refused) | Self::Away(refused) => Some(refused.classes()),
             Self::Ok | Self::Recovers | Self::Lost => None,
         }
     }

@@ -80,6 +80,8 @@ pub enum ClientExpectation {
     Ok,
     /// Every attempt that needs a new connection is refused with one of these classes.
     Refused(Vec<Refusal>),
+    /// Sessions end, and every attempt that needs a new connection is refused with one of these classes.
+    Away(Vec<Refusal>),
     /// It succeeds again.
     Recovers,
     /// The held session is gone.

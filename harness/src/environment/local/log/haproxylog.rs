@@ -1,4 +1,5 @@
-//! HAProxy's log as [`haproxy::render`](crate::deployment::haproxy::render) has it written: one JSON object a connection, at its end.
+//! HAProxy's log as [`haproxy::render`](crate::deployment::haproxy::render) has it written: one JSON object a connection, as soon as it is passed
+//! on, or at its end where it is not.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -108,7 +108,7 @@ pub(in super::super) async fn start_once(shared: &Shared, prepared: &Prepared, p
         },
         Ok(Some(status)) => {
             // Without a collector all was said to the output.
-            if tokio::fs::read_to_string(&place.output).await.is_ok_and(|output| output.contains("logging collector")) {
+            if place.has_collector(since) {
                 place.await_farewell(mark, shared.options.reload_limit).await;
             }
             if let Some(failure) = place.port_taken(&command, mark) {
