@@ -39,6 +39,8 @@ pub(crate) enum Part {
     Starts,
     /// Single connections beside `pgbench -C`
     Connections,
+    /// All timelines: how long they take, and how exactly outages are known
+    Timelines,
 }
 
 /// How much is measured.
@@ -98,6 +100,11 @@ impl FromStr for Size {
 }
 
 impl Args {
+    /// Whether little is measured.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.quick
+    }
+
     /// Whether a part is wanted.
     pub(crate) fn measures(&self, part: Part) -> bool {
         self.parts.is_empty() || self.parts.contains(&part)

@@ -50,15 +50,16 @@ struct Loop {
 /// Cases by server and configuration.
 type Groups = BTreeMap<ServerKey, BTreeMap<Arc<ServerConfig>, Vec<Arc<Case>>>>;
 
-/// The cases that both a run and the bare loop can make: every step connects, and from an address that needs no relay. Gives their
-/// scenarios' ids.
+/// The cases that both a run and the bare loop can make: every step connects straight to the server, by the options of a connection alone, and
+/// from an address that needs no relay. Gives their scenarios' ids.
 pub(crate) fn comparable(cases: &[Case]) -> Vec<String> {
-    let without_relay = |plan: &ConnectPlan| plan.source.is_none_or(|source| source.is_ipv6());
+    let without_relay = |plan: &ConnectPlan| plan.source.is_none_or(|source| source.is_ipv6()) && !plan.gateway && plan.env.is_empty();
     let comparable = |case: &Case| {
-        case.steps.iter().all(|step| match &step.action {
-            Action::Connect(plan) => without_relay(plan) && step.control.as_ref().is_none_or(without_relay),
-            Action::Openssl(_) => false,
-        })
+        case.timeline.is_none()
+            && case.steps.iter().all(|step| match &step.action {
+                Action::Connect(plan) => without_relay(plan) && step.control.as_ref().is_none_or(without_relay),
+                Action::Openssl(_) => false,
+            })
     };
     let others: HashSet<&str> = cases.iter().filter(|case| !comparable(case)).map(|case| case.scenario.as_str()).collect();
     let scenarios: BTreeSet<&str> = cases.iter().map(|case| case.scenario.as_str()).filter(|scenario| !others.contains(scenario)).collect();

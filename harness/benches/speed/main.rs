@@ -2,7 +2,7 @@
 //!
 //! Three measurements, each beside its yardstick and interleaved with it, so that a machine that gets busy slows both: whole runs beside a
 //! bare loop that makes the same connections ([`throughput`]), server starts ([`starts`]), and single connections beside `pgbench -C`
-//! ([`connections`]). Prints tables, and writes `reports/bench.json` with every raw sample.
+//! ([`connections`]). And the timelines, whose pace is set ([`timelines`]). Prints tables, and writes `reports/bench.json` with every raw sample.
 
 mod args;
 mod bare;
@@ -14,6 +14,7 @@ mod site;
 mod starts;
 mod statistics;
 mod throughput;
+mod timelines;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -58,6 +59,9 @@ fn measure(args: &Args) -> Result<(), Error> {
     }
     if args.measures(Part::Connections) {
         report.connections = Some(connections::measure(&site, &effort)?);
+    }
+    if args.measures(Part::Timelines) {
+        report.timelines = Some(timelines::measure(&site, args.is_quick())?);
     }
     report.end();
     writeln!(std::io::stdout().lock(), "{}", report.tables())?;

@@ -16,6 +16,7 @@ use crate::site::Site;
 use crate::starts::{self, Starts};
 use crate::statistics::{median, range};
 use crate::throughput::Throughput;
+use crate::timelines::Timelines;
 
 /// The version of `bench.json`: raised when a reader of the old one could go wrong.
 const SCHEMA_VERSION: u32 = 1;
@@ -56,6 +57,9 @@ pub(crate) struct Report {
     /// Connections beside pgbench.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) connections: Option<Vec<Measured>>,
+    /// Timelines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timelines: Option<Timelines>,
     #[serde(skip)]
     begun: std::time::Instant,
 }
@@ -78,6 +82,7 @@ impl Report {
             throughput: None,
             starts: None,
             connections: None,
+            timelines: None,
             begun: std::time::Instant::now(),
         })
     }
@@ -117,6 +122,7 @@ impl Report {
         parts.extend(self.starts.as_deref().map(starts));
         parts.extend(self.connections.iter().flatten().map(situation));
         parts.extend(self.connections.as_deref().and_then(explanation));
+        parts.extend(self.timelines.as_ref().map(Timelines::text));
         parts.extend(self.busy());
         parts.join("\n\n")
     }

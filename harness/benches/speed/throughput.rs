@@ -165,7 +165,7 @@ async fn bare_loop(site: &Site, size: Size) -> Result<Run, Error> {
 }
 
 /// Runs a process to its end, which must be one of `statuses`. Gives its time, and the processor seconds of all that ended with it.
-async fn timed(site: &Site, spec: ChildSpec, statuses: &[i32]) -> Result<(Duration, f64), Error> {
+pub(crate) async fn timed(site: &Site, spec: ChildSpec, statuses: &[i32]) -> Result<(Duration, f64), Error> {
     let mut spec = spec.env(DIRECTORY_VARIABLE, &site.toolchain_directory).env(CACHE_VARIABLE, &site.cache);
     spec.directory = Some(site.root.clone());
     let (log, command) = (spec.log.clone(), spec.command_line());

@@ -215,7 +215,10 @@ pub struct OutageRecord {
     pub longest_ms: Option<f64>,
     /// The refusals seen.
     pub refusals: BTreeSet<String>,
-    /// The longest time between two attempts in any case, in milliseconds: no outage is known more exactly.
+    /// How exactly the outages' ends are known, in milliseconds: of the one that is known least exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_to_ms: Option<f64>,
+    /// The longest time between two attempts in any case, in milliseconds: a shorter outage could have gone unseen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution_ms: Option<f64>,
 }

@@ -169,6 +169,7 @@ fn rotation() -> CaseRecord {
     let outage = Outage {
         from_ms: 331.0,
         to_ms: Some(431.5),
+        known_to_ms: 25.1,
         failures: 4,
         refusals: [("alert: unknown-ca".to_owned(), 4)].into(),
         text: "SSL error: tlsv1 alert unknown ca".to_owned(),

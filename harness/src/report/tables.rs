@@ -106,7 +106,7 @@ pub fn divergence(records: &[DivergenceRecord], limit: usize) -> Rows {
     Rows { head: vec!["mode", "reference", "differs", "situation"], rows, numbers_from: 4, omitted }
 }
 
-/// Outages of timelines, a row for each client of a scenario.
+/// Outages of timelines, a row for each client of a scenario. Where there was none, how short one would have to be to go unseen.
 #[must_use]
 pub fn outages(records: &[OutageRecord], limit: usize) -> Rows {
     let row = |record: &OutageRecord| {
@@ -116,7 +116,7 @@ pub fn outages(records: &[OutageRecord], limit: usize) -> Rows {
             record.client.clone(),
             without_service(record),
             if refusals.is_empty() { "-".to_owned() } else { refusals.join(", ") },
-            record.resolution_ms.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}")),
+            record.known_to_ms.or(record.resolution_ms).map_or_else(|| "-".to_owned(), |value| format!("{value:.0}")),
         ]
     };
     Rows {

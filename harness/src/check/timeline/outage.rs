@@ -29,14 +29,17 @@ pub fn client_record(plan: &ClientPlan, attempts: &[&Attempt]) -> ClientRecord {
 /// From the beginning of the first attempt that failed to the end of the first that succeeded after it.
 fn outages(attempts: &[&Attempt]) -> Vec<Outage> {
     let mut outages: Vec<Outage> = Vec::new();
+    let mut before: Option<&Attempt> = None;
     let mut open = false;
     for attempt in attempts {
+        let gap = before.map_or(Duration::ZERO, |before| attempt.from.saturating_sub(before.from));
         match (&attempt.result, open) {
             (Err(refused), _) => {
                 if !open {
                     outages.push(Outage {
                         from_ms: milliseconds(attempt.from),
                         to_ms: None,
+                        known_to_ms: milliseconds(gap),
                         failures: 0,
                         refusals: BTreeMap::new(),
                         text: refused.text.trim().to_owned(),
@@ -51,11 +54,13 @@ fn outages(attempts: &[&Attempt]) -> Vec<Outage> {
             (Ok(_), true) => {
                 if let Some(outage) = outages.last_mut() {
                     outage.to_ms = Some(milliseconds(attempt.to));
+                    outage.known_to_ms = outage.known_to_ms.max(milliseconds(gap));
                 }
                 open = false;
             }
             (Ok(_), false) => {}
         }
+        before = Some(attempt);
     }
     outages
 }
@@ -151,10 +156,10 @@ mod tests {
 
     #[test]
     fn an_outage_lasts_from_the_first_failure_to_the_end_of_the_first_success() {
-        let seen = [attempt(0, true), attempt(20, false), attempt(40, false), attempt(60, true), attempt(80, false)];
+        let seen = [attempt(0, true), attempt(20, false), attempt(40, false), attempt(70, true), attempt(80, false)];
         let outages = outages(&seen.iter().collect::<Vec<_>>());
-        let spans: Vec<_> = outages.iter().map(|outage| (outage.from_ms, outage.to_ms, outage.failures)).collect();
-        assert_eq!(spans, [(20.0, Some(64.0), 2), (80.0, None, 1)]);
+        let spans: Vec<_> = outages.iter().map(|outage| (outage.from_ms, outage.to_ms, outage.known_to_ms, outage.failures)).collect();
+        assert_eq!(spans, [(20.0, Some(74.0), 30.0, 2), (80.0, None, 10.0, 1)]);
         assert_eq!(outages[0].refusals, BTreeMap::from([("alert: unknown-ca".to_owned(), 2)]));
     }
 

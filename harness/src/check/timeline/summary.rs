@@ -38,6 +38,7 @@ fn empty(scenario: &str, client: &ClientRecord) -> OutageRecord {
         shortest_ms: None,
         longest_ms: None,
         refusals: BTreeSet::new(),
+        known_to_ms: None,
         resolution_ms: None,
     }
 }
@@ -52,6 +53,9 @@ impl OutageRecord {
             self.longest_ms = Some(self.longest_ms.map_or(length, |longest| longest.max(length)));
         }
         self.refusals.extend(client.outages.iter().flat_map(|outage| outage.refusals.keys().cloned()));
+        for known_to in client.outages.iter().map(|outage| outage.known_to_ms) {
+            self.known_to_ms = Some(self.known_to_ms.map_or(known_to, |worst| worst.max(known_to)));
+        }
         if let Some(resolution) = client.resolution_ms {
             self.resolution_ms = Some(self.resolution_ms.map_or(resolution, |worst| worst.max(resolution)));
         }

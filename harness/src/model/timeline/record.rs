@@ -89,6 +89,9 @@ pub struct Outage {
     /// The end of the first attempt that succeeded again; absent where none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_ms: Option<f64>,
+    /// How exactly its ends are known: the longer of the times between the beginnings of the last attempt that was served and the first that
+    /// failed, and of the last that failed and the first that was served again.
+    pub known_to_ms: f64,
     /// Attempts that failed in it.
     pub failures: u32,
     /// Refusal class to how often it was seen.
