@@ -3,6 +3,7 @@
 mod bad_files;
 mod broken_environments;
 mod leaks;
+mod nautobot_config;
 mod outcomes;
 mod schema;
 mod support;

@@ -29,11 +29,23 @@ SERVER_VIEW_FIELDS = ("ssl", "version", "cipher", "client_dn", "client_serial", 
 CERT_REQS = {"no-verify": ("none", False), "verify-ca": ("required", False), "verify-full": ("required", True)}
 TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 
+NO_CONFIGURATION = "it reads no nautobot_config.py, whose variables `env` gives"
+
 Json = dict[str, Any]
 
 
 class Unable(Exception):
     """The client has no way to do what is asked for."""
+
+
+class Classified(Exception):
+    """A refusal that the client itself names, such as `{"config": "file-missing"}`."""
+
+    def __init__(self, refusal: Json, stage: str, text: str) -> None:
+        super().__init__(text)
+        self.refusal = refusal
+        self.stage = stage
+        self.text = text
 
 
 class Refused(Exception):
@@ -56,6 +68,8 @@ class Job:
         self.file: str | None = None
         self.detail: str | None = None
         self.phases: dict[str, int] = {}
+        # What a configuration file has set.
+        self.settings: dict[str, str] = {}
         self._answered = False
         self._lock = threading.Lock()
 
@@ -77,7 +91,15 @@ class Job:
     def failure(self, text: str, sqlstate: str | None = None) -> Json:
         """What is known of a failure."""
         more = known(stage=self.stage, sqlstate=sqlstate, file=self.file, detail=self.detail)
-        return {"text": text, **more, "phases": dict(self.phases)}
+        return {"text": text, **more, **self.configured(), "phases": dict(self.phases)}
+
+    def configured(self) -> Json:
+        """The settings, if there are any."""
+        return {"settings": self.settings} if self.settings else {}
+
+    def observation(self, outcome: Json) -> Json:
+        """A result that needs no classifying."""
+        return {"observation": {"outcome": outcome, "phases": self.phases, **self.configured()}}
 
     def expire(self) -> None:
         """The limit is over: answers for a thread that is still waiting for its server."""
@@ -153,11 +175,12 @@ class Psycopg2:
         except self.module.Error as error:
             raise Refused(text_of(error), getattr(error, "pgcode", None)) from error
         try:
-            return self._look(job, connection)
+            return self.look(job, connection)
         finally:
             connection.close()
 
-    def _look(self, job: Job, connection: Any) -> Json:
+    def look(self, job: Job, connection: Any) -> Json:
+        """Asks for the server's view, and tells what the connection is."""
         job.stage = "query"
         try:
             with job.phase("query_ns"), connection.cursor() as cursor:
@@ -179,6 +202,8 @@ class Psycopg2:
 
     @staticmethod
     def _options(request: Json) -> Json:
+        if request.get("env"):
+            raise Unable(NO_CONFIGURATION)
         if request.get("alpn") is not None:
             raise Unable("libpq always offers the ALPN protocol `postgresql`")
         if request.get("replication"):
@@ -257,9 +282,11 @@ class RedisPy:
         if "redis" not in job.connect:
             raise Unable("redis-py connects to Redis only")
         request = job.connect["redis"]
+        if request.get("env"):
+            raise Unable(NO_CONFIGURATION)
         ip, port = split_address(request["endpoint"]["address"]["tcp"])
         watched = Watched(job, ip, request["tls"] != "off")
-        _watched.current = watched
+        watch_thread(watched)
         client = self.module.Redis(**self._options(request, port, job.limit_s))
         try:
             with job.phase("connect_ns"):
@@ -272,7 +299,7 @@ class RedisPy:
             raise Refused(text_of(error)) from error
         finally:
             client.connection_pool.disconnect()
-            _watched.current = None
+            watch_thread(None)
         return watched.session or {"tls": False}
 
     def _command_name(self) -> tuple[str, ...]:
@@ -325,6 +352,11 @@ class Watched:
 
 
 _watched = threading.local()
+
+
+def watch_thread(watched: Watched | None) -> None:
+    """What this thread's next connection tells, or that it has none."""
+    _watched.current = watched
 
 
 def watch_connect() -> None:
@@ -453,7 +485,9 @@ def run(client: Client, job: Job) -> None:
     timer.start()
     try:
         seen = client.connect(job)
-        job.answer({"observation": {"outcome": {"session": seen}, "phases": job.phases}})
+        job.answer(job.observation({"session": seen}))
+    except Classified as refusal:
+        job.answer(job.observation({"refused": {"refusal": refusal.refusal, "stage": refusal.stage, "text": refusal.text}}))
     except Refused as refused:
         job.answer({"refused": job.failure(refused.text, refused.sqlstate)})
     except Unable as unable:
@@ -472,8 +506,13 @@ def main() -> int:
     parser.add_argument("--name", required=True, help="the driver's name, as scenarios know it")
     arguments = parser.parse_args()
     client: Client = Psycopg2() if arguments.driver == "psycopg2" else RedisPy()
-    driver = {"name": arguments.name, **client.hello()}
-    write({"hello": {"protocol": PROTOCOL, "driver": driver, "concurrency": CONCURRENCY}})
+    return serve(client, arguments.name, CONCURRENCY)
+
+
+def serve(client: Client, name: str, concurrency: int) -> int:
+    """Greets under this name, and serves until standard input ends."""
+    driver = {"name": name, **client.hello()}
+    write({"hello": {"protocol": PROTOCOL, "driver": driver, "concurrency": concurrency}})
     running: list[tuple[threading.Thread, Job]] = []
     for line in sys.stdin.buffer:
         job = Job(json.loads(line))

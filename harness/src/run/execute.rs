@@ -19,6 +19,7 @@ use crate::model::observation::{ClientOutcome, LogLine, Observation, Phases};
 use crate::model::outcome::{Mismatch, Outcome, SkipReason, Witness};
 use crate::model::report::{CaseRecord, ClientRecord, StepRecord};
 use crate::model::server::Service;
+use crate::os::toolchain::NAUTOBOT_DRIVERS;
 use crate::wire::{Relay, RelayOptions};
 
 /// Every time limit of a case, in one place.
@@ -297,7 +298,11 @@ impl Workshop {
         let Some(openssl) = &self.openssl else {
             return Err(Trouble::Skip(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned())));
         };
-        let args = args.iter().map(|arg| self.with_paths(arg, server)).collect::<Result<Vec<_>, _>>().map_err(Trouble::Error)?;
+        let args = args
+            .iter()
+            .map(|arg| with_paths(arg, server, self.material.as_ref()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Trouble::Error)?;
         let run = tokio::process::Command::new(openssl).args(&args).stdin(std::process::Stdio::null()).kill_on_drop(true).output();
         let finished = tokio::time::timeout(self.limits.connect, run)
             .await
@@ -330,7 +335,7 @@ impl Workshop {
                     add("status", expected.to_string(), status.map_or_else(|| "ended by a signal".to_owned(), |status| status.to_string()));
                 }
                 for line in lines {
-                    let line = self.with_paths(line, server)?;
+                    let line = with_paths(line, server, self.material.as_ref())?;
                     if !output.contains(&line) {
                         add("output", format!("a line with `{line}`"), output.trim().to_owned());
                     }
@@ -339,24 +344,6 @@ impl Workshop {
             other => add("outcome", describe(other), output.trim().to_owned()),
         }
         Ok(mismatches)
-    }
-
-    /// `${identity:NAME/FILE}`, `${trust:NAME}` and `${server:FILE}` replaced by paths.
-    fn with_paths(&self, text: &str, server: &dyn Server) -> Result<String, String> {
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some((head, tail)) = rest.split_once("${") {
-            let (reference, tail) = tail.split_once('}').ok_or_else(|| format!("`${{` without `}}` in {text:?}"))?;
-            let path = match reference.strip_prefix("server:") {
-                Some(file) => server.file(file).ok_or_else(|| format!("the server has no file `{file}`"))?,
-                None => self.material.path(reference)?,
-            };
-            out.push_str(head);
-            out.push_str(&path.to_string_lossy());
-            rest = tail;
-        }
-        out.push_str(rest);
-        Ok(out)
     }
 
     /// Copies what a person needs to look into a failure; `None` if nothing could be kept.
@@ -392,6 +379,8 @@ pub(crate) fn request(
     let host = plan.host.clone().unwrap_or_else(|| material.default_host(service));
     let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
     let application = material.application();
+    let with_paths = |(name, text): (&String, &String)| Ok((name.clone(), with_paths(text, server, material)?));
+    let env = plan.env.iter().map(with_paths).collect::<Result<_, String>>()?;
     Ok(match service {
         Service::Postgres => ConnectRequest::Postgres(PostgresRequest {
             endpoint,
@@ -405,11 +394,36 @@ pub(crate) fn request(
             max_tls: plan.max_tls,
             alpn: plan.alpn.clone(),
             replication: plan.replication,
+            env,
         }),
-        Service::Redis => {
-            ConnectRequest::Redis(RedisRequest { endpoint, tls: plan.tls, files, password, min_tls: plan.min_tls, max_tls: plan.max_tls })
-        }
+        Service::Redis => ConnectRequest::Redis(RedisRequest {
+            endpoint,
+            tls: plan.tls,
+            files,
+            password,
+            min_tls: plan.min_tls,
+            max_tls: plan.max_tls,
+            env,
+        }),
     })
+}
+
+/// `${identity:NAME/FILE}`, `${trust:NAME}` and `${server:FILE}` replaced by paths.
+fn with_paths(text: &str, server: &dyn Server, material: &dyn Material) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((head, tail)) = rest.split_once("${") {
+        let (reference, tail) = tail.split_once('}').ok_or_else(|| format!("`${{` without `}}` in {text:?}"))?;
+        let path = match reference.strip_prefix("server:") {
+            Some(file) => server.file(file).ok_or_else(|| format!("the server has no file `{file}`"))?,
+            None => material.path(reference)?,
+        };
+        out.push_str(head);
+        out.push_str(&path.to_string_lossy());
+        rest = tail;
+    }
+    out.push_str(rest);
+    Ok(out)
 }
 
 fn copy_log(log: &Path, directory: &Path) {
@@ -453,7 +467,14 @@ async fn open_relay(plan: &ConnectPlan, service: Service, server: &dyn Server) -
 
 /// How the latencies of a session are grouped.
 fn client_record(plan: &ConnectPlan, service: Service, tls: bool) -> ClientRecord {
+    // A configuration file decides.
+    let configured = NAUTOBOT_DRIVERS.contains(&plan.driver.as_str());
     let mode = match service {
+        Service::Postgres if configured => match plan.env.get("NAUTOBOT_DB_SSLMODE").map(String::as_str) {
+            None | Some("") => "unset".to_owned(),
+            Some(mode) => mode.to_owned(),
+        },
+        Service::Redis if configured => "configured".to_owned(),
         Service::Postgres => plan.sslmode.map_or("unset", SslMode::name).to_owned(),
         Service::Redis => serde_json::to_value(plan.tls).ok().and_then(|mode| mode.as_str().map(str::to_owned)).unwrap_or_default(),
     };

@@ -50,7 +50,7 @@ fn stage_of(failure: &Failure) -> Stage {
 /// from a refused startup packet until it has read the answer.
 fn refined(refusal: Refusal, stage: Option<Stage>) -> Option<Stage> {
     match refusal {
-        Refusal::Option(_) => Some(Stage::Options),
+        Refusal::Option(_) | Refusal::Config(_) => Some(Stage::Options),
         Refusal::Auth(_) => Some(Stage::Authentication),
         Refusal::Tls(TlsRefusal::NotOffered) => Some(Stage::SslRequest),
         Refusal::Closed(Stage::Connect) => Some(Stage::Connect),

@@ -23,7 +23,7 @@ use crate::model::observation::{ClientObservation, ClientOutcome};
 use crate::model::refusal::Stage;
 
 use connection::Connection;
-pub use program::Program;
+pub use program::{Program, check_nautobot_config};
 use protocol::Outcome;
 
 /// What a program gets beyond the request's own limit, before it counts as hung. Its own answer `timed-out` must have time to arrive,
@@ -118,10 +118,11 @@ impl Driver for ExecDriver {
                     failure.stage = Some(Stage::Authentication);
                 }
                 let refused = classify::refused(family, &failure);
-                Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(refused) })
+                Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(refused), settings: failure.settings })
             }
             Outcome::TimedOut(failure) => {
-                Ok(ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(classify::timed_out(&failure)) })
+                let outcome = ClientOutcome::Refused(classify::timed_out(&failure));
+                Ok(ClientObservation { phases: failure.phases, outcome, settings: failure.settings })
             }
             Outcome::Unable(reason) => Err(DriverError::Unable { driver: driver(), reason }),
             Outcome::Error(reason) => Err(self.broken(reason)),

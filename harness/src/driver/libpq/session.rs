@@ -1,5 +1,6 @@
 //! One request through libpq: connect step by step, look at the session, ask the server for its view.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, NulError};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{MsgFlags, SockaddrStorage, getsockname, recv};
 use sha2::{Digest as _, Sha256};
 
+use crate::driver::NO_CONFIGURATION;
 use crate::driver::exec::protocol::{Failure, Outcome};
 use crate::model::connect::{Password, PostgresRequest, SslMode, SslNegotiation, TlsVersion};
 use crate::model::endpoint::Address;
@@ -28,6 +30,9 @@ const SERVER_VIEW: &CStr = c"SELECT ssl, version, cipher, client_dn, client_seri
 pub(super) fn serve(library: &Libpq, request: &PostgresRequest, limit: Duration) -> Outcome {
     if request.alpn.is_some() {
         return Outcome::Unable("libpq always offers the ALPN protocol `postgresql`".to_owned());
+    }
+    if !request.env.is_empty() {
+        return Outcome::Unable(NO_CONFIGURATION.to_owned());
     }
     let Ok(options) = options(request) else {
         return Outcome::Unable("an option holds a NUL character, which C strings can't".to_owned());
@@ -55,7 +60,7 @@ pub(super) fn serve(library: &Libpq, request: &PostgresRequest, limit: Duration)
     let mut phases = progress.phases(Some(ready_ns));
     phases.query_ns = Some(clock.now_ns().saturating_sub(ready_ns));
     let session = session(&connection, view);
-    Outcome::Observation(ClientObservation { outcome: ClientOutcome::Session(session), phases })
+    Outcome::Observation(ClientObservation { outcome: ClientOutcome::Session(session), phases, settings: BTreeMap::new() })
 }
 
 /// The options exactly as requested; what is unset stays unset. `gssencmode=disable` keeps GSSAPI, which is not our subject, off the wire.
