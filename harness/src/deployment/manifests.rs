@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::certificate::{Certificate, CertificateSpec, Issuer, IssuerKind, IssuerRef, IssuerRefKind};
+use super::certificate::{Certificate, CertificateSpec, Issuer, IssuerKind, IssuerRef, IssuerRefKind, Usage};
 use super::cluster::{Cluster, ClusterCertificates, InitDb, PostgresConfiguration};
 use super::external_secret::{self, ExternalSecret};
 use super::redis::Redis;
@@ -141,6 +141,14 @@ impl Manifests {
     #[must_use]
     pub fn certificate_of_secret(&self, secret: &str) -> Option<&Certificate> {
         self.certificates.iter().find(|certificate| certificate.spec.secret_name == secret)
+    }
+
+    /// The first Certificate that a client can authenticate with as this user of the database: of its name, and for clients.
+    #[must_use]
+    pub fn client_certificate_of(&self, user: &str) -> Option<&Certificate> {
+        self.certificates.iter().find(|certificate| {
+            certificate.spec.common_name.as_deref() == Some(user) && certificate.spec.usages.contains(&Usage::ClientAuth)
+        })
     }
 
     /// An Issuer by its name.

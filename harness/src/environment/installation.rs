@@ -35,11 +35,12 @@ pub struct Applied {
     pub objection: Option<String>,
 }
 
-/// The deployment for one timeline alone: a CA, Secrets, mounts and servers of its own, which change. Dropping it stops what runs.
+/// The deployment for one timeline alone: a CA, Secrets, mounts and servers of its own, which change. Dropping it stops what runs
+/// and removes its files.
 #[async_trait]
 pub trait Installation: Send + Sync {
     /// The server behind [`Target::Postgres`], [`Target::Replica`] or [`Target::Redis`]; `None` where it has none. The same server
-    /// across restarts, with the same address.
+    /// across restarts, with the same address. [`Server::apply`] gives an error: it is changed by [`Installation::apply`] only.
     fn server(&self, target: Target) -> Option<Arc<dyn Server>>;
 
     /// The gateway, where it has one.
@@ -61,7 +62,7 @@ pub trait Installation: Send + Sync {
     /// [`EnvironmentError`] if it could not be made: an unknown name, a server that hangs. A target that refuses it is no error.
     async fn apply(&self, change: &Change<String>) -> Result<Applied, EnvironmentError>;
 
-    /// Stops everything.
+    /// Stops everything and removes its files, logs too: who wants evidence copies it before.
     async fn close(&self);
 }
 

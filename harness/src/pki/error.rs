@@ -8,7 +8,7 @@ pub enum PkiError {
     /// A name that nothing has.
     #[error("there is no {kind} `{name}`: {known}")]
     Unknown {
-        /// `identity`, `trust`, `CRL`, `Secret`, `Certificate`, `authority or Issuer`.
+        /// `identity`, `trust`, `CRL`, `Secret`, `Certificate`, `issue of the Certificate`, `authority or Issuer`.
         kind: &'static str,
         /// The name.
         name: String,

@@ -1,6 +1,7 @@
 //! A certificate with its key and chain: what stands in a Secret.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, CertificateRevocationListParams, Issuer, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber};
 use sha2::{Digest as _, Sha256};
@@ -24,7 +25,7 @@ pub(super) enum Signer {
 /// An issued certificate with its key.
 #[derive(Debug)]
 pub(super) struct Material {
-    pub(super) key: Key,
+    pub(super) key: Arc<Key>,
     pub(super) der: Vec<u8>,
     /// What follows the leaf in `tls.crt`.
     intermediates: Vec<Vec<u8>>,
@@ -39,7 +40,18 @@ pub(super) struct Material {
 impl Material {
     /// Issues a certificate for a new key.
     pub(super) fn issue(what: &str, spec: &CertificateSpec, overrides: Overrides<'_>, signer: &Signer) -> Result<Self, PkiError> {
-        let key = Key::generate(what, &spec.private_key.clone().unwrap_or_default())?;
+        let key = Arc::new(Key::generate(what, &spec.private_key.clone().unwrap_or_default())?);
+        Self::issue_for(key, what, spec, overrides, signer)
+    }
+
+    /// Issues a certificate for a key that is there.
+    pub(super) fn issue_for(
+        key: Arc<Key>,
+        what: &str,
+        spec: &CertificateSpec,
+        overrides: Overrides<'_>,
+        signer: &Signer,
+    ) -> Result<Self, PkiError> {
         let mut params = template::params(what, spec, overrides, &key)?;
         let serial = random_serial(what)?;
         params.serial_number = Some(SerialNumber::from_slice(&serial.to_be_bytes()));
@@ -71,6 +83,14 @@ impl Material {
         self.der == self.root
     }
 
+    /// The first moment after its validity: X.509 counts whole seconds, and the last one is part of it (RFC 5280, 4.1.2.5). OpenSSL
+    /// refuses it from that last second on, webpki from this moment.
+    pub(super) fn end(&self) -> SystemTime {
+        let not_after = SystemTime::from(self.params.not_after);
+        let seconds = not_after.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds + 1)
+    }
+
     /// `tls.crt`.
     pub(super) fn certificate_pem(&self, with_intermediates: bool) -> String {
         let mut text = pem("CERTIFICATE", &self.der);
@@ -92,7 +112,7 @@ impl Material {
 
     /// A revocation list of this CA, in PEM.
     pub(super) fn revoke(&self, what: &str, revoked: &[u128], validity: &Validity) -> Result<String, PkiError> {
-        let now = std::time::SystemTime::now();
+        let now = SystemTime::now();
         let (this_update, next_update) = template::period(what, now, validity)?;
         let revoked_certs = revoked
             .iter()

@@ -1,9 +1,11 @@
 //! Certificates as cert-manager 1.21 would issue them from the manifests, and the faulty variants that scenarios name.
 //!
-//! Everything is issued at its first use, once, and kept as files below one directory. What cert-manager does is not always what one
+//! [`Pki`] issues everything at its first use, once, and keeps it as files below one directory: for cases, which only read.
+//! [`CertManager`] is cert-manager over time: it issues again, and holds the Secrets as they stand. What cert-manager does is not always what one
 //! would guess: a Certificate without `usages` has no extended key usage; `usages: [client auth]` has no key usage; the common name is
 //! no subject alternative name; `tls.crt` leaves out the root; `ca.crt` of `mtls-ca-cert` is the root, not that certificate.
 
+mod cert_manager;
 mod check;
 mod der;
 mod distribution;
@@ -12,6 +14,7 @@ mod identity;
 mod key;
 mod material;
 mod memo;
+mod secret;
 pub mod site;
 mod template;
 mod variant;
@@ -22,12 +25,14 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use cert_manager::CertManager;
 pub use check::{CredentialProblem, check};
 pub use error::PkiError;
 pub use identity::IssuedIdentity;
+pub use secret::Secret;
 
 use crate::deployment::Manifests;
-use crate::deployment::certificate::{Certificate, Issuer, IssuerKind, IssuerRefKind};
+use crate::deployment::certificate::{Certificate, Issuer, IssuerKind};
 use crate::model::credential::{Credentials, Identity, SecretFile, Trust};
 use crate::os::user::RunAs;
 use identity::FileVariant;
@@ -197,7 +202,7 @@ impl Pki {
             let spec = variant::identity_spec(&self.manifests, name, identity)?;
             let signer = match identity.issuer.as_deref() {
                 Some(issuer) => self.signer(&what, issuer)?,
-                None => self.issuer_signer(self.issuer_of(&what, &spec.issuer_ref.name, spec.issuer_ref.kind)?)?,
+                None => self.issuer_signer(variant::issuer(&self.manifests, &what, &spec.issuer_ref)?)?,
             };
             let overrides = Overrides {
                 validity: identity.validity.as_ref(),
@@ -211,18 +216,8 @@ impl Pki {
     fn certificate_material(&self, certificate: &Certificate) -> Result<Arc<Material>, PkiError> {
         self.materials.get(&format!("certificate {}", certificate.name), || {
             let what = format!("Certificate `{}`", certificate.name);
-            let reference = &certificate.spec.issuer_ref;
-            let signer = self.issuer_signer(self.issuer_of(&what, &reference.name, reference.kind)?)?;
+            let signer = self.issuer_signer(variant::issuer(&self.manifests, &what, &certificate.spec.issuer_ref)?)?;
             Material::issue(&what, &certificate.spec, Overrides::default(), &signer)
-        })
-    }
-
-    fn issuer_of(&self, what: &str, name: &str, kind: IssuerRefKind) -> Result<&Issuer, PkiError> {
-        let cluster = kind == IssuerRefKind::ClusterIssuer;
-        let issuers = &self.manifests.issuers;
-        issuers.iter().find(|issuer| issuer.name == name && issuer.cluster == cluster).ok_or_else(|| {
-            let error = PkiError::unknown("Issuer", name, issuers.iter().map(|issuer| issuer.name.as_str()));
-            PkiError::invalid(what, error.to_string())
         })
     }
 

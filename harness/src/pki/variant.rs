@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::error::PkiError;
 use crate::deployment::Manifests;
-use crate::deployment::certificate::{Certificate, CertificateSpec, Issuer};
+use crate::deployment::certificate::{Certificate, CertificateSpec, Issuer, IssuerRef, IssuerRefKind};
 use crate::model::credential::{Authority, Credentials, Identity};
 
 /// Signs with the certificate's own key, where an issuer is named.
@@ -19,13 +19,15 @@ pub(super) fn certificate<'a>(manifests: &'a Manifests, name: &str) -> Result<&'
 
 /// The `spec` of an identity.
 pub(super) fn identity_spec(manifests: &Manifests, name: &str, identity: &Identity) -> Result<CertificateSpec, PkiError> {
-    patched(&format!("identity `{name}`"), certificate(manifests, &identity.certificate)?, identity.patch.as_ref())
+    let base = certificate(manifests, &identity.certificate)?;
+    patched(&format!("identity `{name}`"), &base.name, &base.spec, identity.patch.as_ref())
 }
 
 /// The `spec` of an authority.
 pub(super) fn authority_spec(manifests: &Manifests, name: &str, authority: &Authority) -> Result<CertificateSpec, PkiError> {
     let what = format!("authority `{name}`");
-    let spec = patched(&what, certificate(manifests, &authority.like)?, authority.patch.as_ref())?;
+    let base = certificate(manifests, &authority.like)?;
+    let spec = patched(&what, &base.name, &base.spec, authority.patch.as_ref())?;
     if spec.is_ca {
         Ok(spec)
     } else {
@@ -63,13 +65,23 @@ pub(super) fn no_circle(credentials: &Credentials, name: &str) -> Result<(), Pki
     Err(PkiError::invalid(format!("authority `{name}`"), "its issuers go in a circle: one of them must have no `issuer`"))
 }
 
-/// A JSON merge patch (RFC 7396) on a Certificate's `spec`.
-fn patched(what: &str, certificate: &Certificate, patch: Option<&Value>) -> Result<CertificateSpec, PkiError> {
-    let Some(patch) = patch else { return Ok(certificate.spec.clone()) };
-    let mut value = serde_json::to_value(&certificate.spec).map_err(|error| PkiError::issue(what, error))?;
+/// The Issuer or ClusterIssuer that a Certificate names.
+pub(super) fn issuer<'a>(manifests: &'a Manifests, what: &str, reference: &IssuerRef) -> Result<&'a Issuer, PkiError> {
+    let cluster = reference.kind == IssuerRefKind::ClusterIssuer;
+    let issuers = &manifests.issuers;
+    issuers.iter().find(|issuer| issuer.name == reference.name && issuer.cluster == cluster).ok_or_else(|| {
+        let error = PkiError::unknown("Issuer", &reference.name, issuers.iter().map(|issuer| issuer.name.as_str()));
+        PkiError::invalid(what, error.to_string())
+    })
+}
+
+/// A JSON merge patch (RFC 7396) on the `spec` of the Certificate `name`.
+pub(super) fn patched(what: &str, name: &str, spec: &CertificateSpec, patch: Option<&Value>) -> Result<CertificateSpec, PkiError> {
+    let Some(patch) = patch else { return Ok(spec.clone()) };
+    let mut value = serde_json::to_value(spec).map_err(|error| PkiError::issue(what, error))?;
     merge(&mut value, patch);
     serde_json::from_value(value)
-        .map_err(|error| PkiError::invalid(what, format!("its patch on `{}` does not fit a Certificate's spec: {error}", certificate.name)))
+        .map_err(|error| PkiError::invalid(what, format!("its patch on `{name}` does not fit a Certificate's spec: {error}")))
 }
 
 fn merge(target: &mut Value, patch: &Value) {

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::deployment::Manifests;
 use crate::environment::Environment;
-use crate::environment::local::{LocalEnvironment, LocalOptions, ManifestConfigurator};
+use crate::environment::local::{Blueprint, LocalEnvironment, LocalOptions, ManifestConfigurator};
 use crate::load::{Catalogue, LoadError, ScenarioSet, expand};
 use crate::model::case::{Action, Case};
 use crate::model::credential::Credentials;
@@ -28,6 +28,9 @@ use crate::run::execute::{Limits, Workshop};
 use crate::run::schedule::{Pace, run as run_cases};
 use drivers::{Own, OwnDriver};
 use material::Issued;
+
+/// The identity of the global cluster's pods: installations mount the Secret of its Certificate.
+const GLOBAL_CLIENT: &str = "app";
 
 /// A session could not be started: the run directory or the environment failed.
 #[derive(Debug, thiserror::Error)]
@@ -114,9 +117,12 @@ impl Session {
     /// [`SessionError`].
     pub async fn start(options: SessionOptions, cases: &[Arc<Case>]) -> Result<Self, SessionError> {
         let directory = RunDir::create(Some(&options.harness)).map_err(|error| SessionError(error.to_string()))?;
+        let client = options.credentials.identities.get(GLOBAL_CLIENT).map(|identity| identity.certificate.clone());
+        let blueprint = Blueprint { manifests: Arc::clone(&options.manifests), client };
         let pki = Arc::new(Pki::new(options.manifests, options.credentials, directory.path().join("pki"), RunAs::unprivileged()));
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
         let mut local = LocalOptions::new(options.toolchain.clone(), directory.path(), options.cache, configurator);
+        local.blueprint = Some(blueprint);
         local.start_limit = options.start_limit.unwrap_or(local.start_limit);
         let environment = Arc::new(LocalEnvironment::new(local).map_err(|error| SessionError(error.to_string()))?);
         let needed: BTreeSet<String> =

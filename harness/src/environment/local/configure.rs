@@ -103,17 +103,21 @@ impl Written {
     }
 }
 
-/// Writes one file anew. A file of an odd mode (unreadable, read-only) is replaced, not written to.
+/// Writes one file anew, by a rename: whoever reads it meanwhile reads all of the old or all of the new one. A file of an odd mode
+/// (unreadable, read-only) is replaced, not written to.
 fn write(file: &ConfigFile, owner: Option<&RunAs>) -> io::Result<()> {
-    match std::fs::remove_file(&file.path) {
+    let mut new = file.path.clone().into_os_string();
+    new.push(".new");
+    match std::fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     // Never readable by others for a moment: it may be a key.
-    let mut opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file.path)?;
+    let mut opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     opened.write_all(&file.contents)?;
     opened.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
-    tree::give(&file.path, owner)
+    tree::give(Path::new(&new), owner)?;
+    std::fs::rename(&new, &file.path)
 }
 
 /// Text for a quoted value of postgresql.conf.

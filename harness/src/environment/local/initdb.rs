@@ -24,9 +24,14 @@ use crate::os::{poll, tree};
 /// `--no-sync` and the smallest WAL segments: the result is copied for every server, and nobody mourns it after a power failure.
 const OPTIONS: [&str; 6] = ["--username=postgres", "--auth=trust", "--no-sync", "--wal-segsize=1", "--locale=C", "--encoding=UTF8"];
 
-/// Roles and database of the deployment: CloudNativePG's `bootstrap.initdb` with owner and database `app`, and its replication user.
+/// The harness's own superuser: only a rule of its own lets it in, over the private unix socket.
+pub(super) const ADMIN: &str = "mtls_conformance";
+
+/// Roles and database of the deployment: CloudNativePG's `bootstrap.initdb` with owner and database `app`, and its replication user;
+/// and [`ADMIN`].
 /// `template0`, of which nothing is made any more, is a quarter of the files to copy.
-const ROLES: [&str; 5] = [
+const ROLES: [&str; 6] = [
+    "CREATE ROLE mtls_conformance LOGIN SUPERUSER",
     "CREATE ROLE app LOGIN",
     "CREATE ROLE streaming_replica LOGIN REPLICATION",
     "CREATE DATABASE app OWNER app TEMPLATE template0 STRATEGY file_copy",

@@ -9,14 +9,79 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::log::{Book, Parser, TailError, Tailer, quote};
-use super::{Failure, LocalOptions, Paths, Shared};
+use super::{Failure, Paths, Shared};
 use crate::environment::{EnvironmentError, LogCondition, Server};
+use crate::model::connect::Password;
+use crate::model::endpoint::Address;
 use crate::model::observation::LogLine;
-use crate::model::server::ServerKey;
-use crate::os::child::{ChildSpec, tail};
+use crate::model::server::{ServerConfig, ServerKey};
+use crate::os::child::{ChildSpec, tail_since};
 use crate::os::tree;
 
-/// A server of ours.
+/// What the servers of this environment differ in; the rest of [`Server`] follows from their place.
+#[async_trait]
+pub(super) trait Placed: Send + Sync {
+    /// Where it is.
+    fn place(&self) -> &Place;
+
+    /// See [`Server::unix_socket`].
+    fn clients_unix_socket(&self) -> Option<Address>;
+
+    /// See [`Server::log_names_clients`].
+    fn names_clients(&self) -> bool;
+
+    /// See [`Server::apply`].
+    async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError>;
+}
+
+#[async_trait]
+impl<T: Placed> Server for T {
+    fn address(&self) -> SocketAddr {
+        self.place().address()
+    }
+
+    fn address_v6(&self) -> Option<SocketAddr> {
+        self.place().address_v6()
+    }
+
+    fn unix_socket(&self) -> Option<Address> {
+        self.clients_unix_socket()
+    }
+
+    fn password(&self) -> Password {
+        self.place().paths.password.clone()
+    }
+
+    fn log_names_clients(&self) -> bool {
+        self.names_clients()
+    }
+
+    async fn log_lines(&self, peers: &[SocketAddr], enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
+        self.place().book.lines_of(peers, enough, limit).await
+    }
+
+    async fn apply(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
+        self.configure(config).await
+    }
+
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        self.place().file(name)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.place().log.clone()
+    }
+
+    fn log_mark(&self) -> u64 {
+        self.place().book.mark()
+    }
+
+    async fn says_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
+        self.place().says_since(mark, enough, limit).await
+    }
+}
+
+/// A server that many cases share.
 #[async_trait]
 pub(super) trait Instance: Server {
     /// Why it can't be used any more, if it has ended by itself.
@@ -30,8 +95,19 @@ pub(super) trait Instance: Server {
 pub(super) enum StartError {
     /// Another port may do.
     PortTaken(Failure),
+    /// It ended by itself: what it said against its start, and the same as a failure.
+    Ended(String, Failure),
     /// Nothing will do.
     Failed(Failure),
+}
+
+impl StartError {
+    /// The failure, whichever it is.
+    pub(super) fn into_failure(self) -> Failure {
+        match self {
+            Self::PortTaken(failure) | Self::Ended(_, failure) | Self::Failed(failure) => failure,
+        }
+    }
 }
 
 impl From<Failure> for StartError {
@@ -46,11 +122,23 @@ pub(super) const PORT_TRIES: usize = 5;
 /// How long a server gets to stop in order before it is killed.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long an ended server's last line is waited for.
+/// How long the last line of a server that ended by itself is waited for: it may have been killed and say nothing.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How many lines of a log an error quotes.
 const QUOTED_LINES: usize = 8;
+
+/// A moment in what a server says.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Moment {
+    /// The number of the log's next line.
+    pub(super) mark: u64,
+    /// The length of its output so far.
+    output: u64,
+}
+
+/// What PostgreSQL tells its output when its log collector begins: nothing against a start.
+const COLLECTOR: [&str; 2] = ["redirecting log output to logging collector process", "Future log output will appear in directory"];
 
 /// One server's place and log.
 pub(super) struct Place {
@@ -65,25 +153,24 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Makes the directories and the empty log `log_name`. `log_file` is what the server is told.
+    /// Makes `root`, the directories in it and the empty log `log_name`. `log_file` is what the server is told.
     pub(super) fn make(
         shared: &Shared,
         key: ServerKey,
+        root: &Path,
         log_file: &'static str,
         log_name: &str,
         parser: impl Parser + 'static,
     ) -> Result<Self, Failure> {
-        let LocalOptions { run_directory, user, .. } = &shared.options;
-        let root = run_directory.join(key.to_string());
         let output = root.join("output.log");
         let (certificates, sockets, logs) = (root.join("certificates"), root.join("s"), root.join("log"));
         let log = logs.join(log_name);
-        let user = user.as_ref();
+        let user = shared.options.user.as_ref();
         let failed = |path: &Path| {
             let path = path.to_path_buf();
             move |error: std::io::Error| Failure::new(format!("could not make {}: {error}", path.display()), &path)
         };
-        tree::make_directory(&root, 0o755, None).map_err(failed(&root))?;
+        tree::make_directory(root, 0o755, None).map_err(failed(root))?;
         tree::make_directory(&certificates, 0o755, None).map_err(failed(&certificates))?;
         tree::make_directory(&sockets, 0o700, user).map_err(failed(&sockets))?;
         tree::make_directory(&logs, 0o755, user).map_err(failed(&logs))?;
@@ -111,6 +198,11 @@ impl Place {
         ChildSpec { user: shared.options.user.clone(), directory: Some(self.paths.data.clone()), ..ChildSpec::new(program, &self.output) }
     }
 
+    /// The unix socket of a PostgreSQL.
+    pub(super) fn unix_socket(&self) -> Address {
+        Address::Unix { directory: self.paths.sockets.clone(), port: self.paths.port }
+    }
+
     pub(super) fn address(&self) -> SocketAddr {
         SocketAddr::new(self.paths.listen.first().copied().unwrap_or(IpAddr::from([127, 0, 0, 1])), self.paths.port)
     }
@@ -124,10 +216,25 @@ impl Place {
         (Path::new(name).components().count() == 1 && path.is_file()).then_some(path)
     }
 
+    /// How far log and output have come.
+    pub(super) fn now(&self) -> Moment {
+        Moment { mark: self.book.mark(), output: std::fs::metadata(&self.output).map_or(0, |status| status.len()) }
+    }
+
     /// A start that failed, with the last that was heard of it.
-    pub(super) fn failure(&self, what: &str, mark: u64) -> Failure {
-        let (log, words) = self.last_words(mark);
+    pub(super) fn failure(&self, what: &str, since: Moment) -> Failure {
+        let (log, words) = self.last_words(since);
         Failure::new(format!("{what}; its last lines: {words}"), &log)
+    }
+
+    /// What was said, each of its lines without time and process, so that it is the same every time.
+    pub(super) fn said(&self, since: Moment) -> String {
+        // PostgreSQL before its log collector runs: `2026-11-24 07:54:47.071 UTC [26470] FATAL:  could not load ...`.
+        let without_prefix = |line: &str| line.split_once("] ").map_or(line, |(_, words)| words).replacen(":  ", ": ", 1);
+        let output = tail_since(&self.output, since.output, QUOTED_LINES);
+        let output = output.lines().map(without_prefix).filter(|line| !COLLECTOR.iter().any(|text| line.contains(text)));
+        let lines = self.book.server_lines_since(since.mark);
+        output.chain(lines.iter().map(quote)).collect::<Vec<_>>().join("\n")
     }
 
     /// A start that failed since the port was taken on one address at least, by the server's lines that say so.
@@ -154,31 +261,39 @@ impl Place {
 
     /// A server that has ended by itself.
     pub(super) async fn lost(&self, status: ExitStatus) -> EnvironmentError {
-        self.await_farewell(0).await;
-        let (log, words) = self.last_words(0);
+        self.await_farewell(0, FAREWELL).await;
+        let (log, words) = self.last_words(Moment::default());
         EnvironmentError::Lost { server: self.key.to_string(), reason: format!("it ended with {status}; its last lines: {words}"), log }
     }
 
     /// After a server's end: its last line may still be on the way, through the logging collector and the tailer. PostgreSQL's says that
     /// it is shut down or that it is fatal, Redis's says good bye; one that was killed says nothing.
-    pub(super) async fn await_farewell(&self, mark: u64) {
-        let last = |line: &LogLine| {
-            matches!(line.severity.as_str(), "FATAL" | "PANIC")
-                || line.message.ends_with("system is shut down")
-                || line.message.ends_with("bye bye...")
-        };
+    pub(super) async fn await_farewell(&self, mark: u64, limit: Duration) {
+        let last = |line: &LogLine| matches!(line.severity.as_str(), "FATAL" | "PANIC") || is_shut_down(line);
         let farewell = self.book.find_since(mark, |lines| lines.iter().any(last).then_some(()));
-        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        let _ = tokio::time::timeout(limit, farewell).await;
+    }
+
+    /// After an orderly stop: waits until the log has come to its end, so that nothing of it is taken for a word of the next start. A FATAL
+    /// is none: sessions over a unix socket, which end by it, have no lines of their own.
+    pub(super) async fn await_shutdown(&self, mark: u64, limit: Duration) {
+        let end = self.book.find_since(mark, |lines| lines.iter().any(is_shut_down).then_some(()));
+        let _ = tokio::time::timeout(limit, end).await;
     }
 
     /// The last lines of the log, or of the output where there are none in the log.
-    fn last_words(&self, mark: u64) -> (PathBuf, String) {
-        let lines = self.book.server_lines_since(mark);
+    fn last_words(&self, since: Moment) -> (PathBuf, String) {
+        let lines = self.book.server_lines_since(since.mark);
         if lines.is_empty() {
-            let words = tail(&self.output, QUOTED_LINES);
+            let words = tail_since(&self.output, since.output, QUOTED_LINES);
             return (self.output.clone(), if words.is_empty() { "(nothing)".to_owned() } else { words });
         }
         let last: Vec<String> = lines[lines.len().saturating_sub(QUOTED_LINES)..].iter().map(quote).collect();
         (self.log.clone(), last.join("\n"))
     }
+}
+
+/// The last line of a server that was stopped in order.
+fn is_shut_down(line: &LogLine) -> bool {
+    line.message.ends_with("system is shut down") || line.message.ends_with("bye bye...")
 }

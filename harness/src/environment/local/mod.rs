@@ -4,6 +4,7 @@
 mod build;
 mod configure;
 mod initdb;
+mod installation;
 mod instance;
 mod log;
 mod manifest;
@@ -15,19 +16,21 @@ mod reload;
 mod tests;
 
 pub use configure::{ConfigFile, Configurator, Paths};
+pub use installation::Blueprint;
 pub use manifest::ManifestConfigurator;
 pub use port::{PortSource, free_port, loopback};
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{OnceCell, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::installation::LocalInstallation;
 use self::instance::Instance;
 use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
 use crate::model::claim::Subject;
@@ -50,6 +53,8 @@ pub struct LocalOptions {
     pub cache_directory: PathBuf,
     /// Says what the servers' files hold.
     pub configurator: Arc<dyn Configurator>,
+    /// What installations are made from; `None`: there are none.
+    pub blueprint: Option<Blueprint>,
     /// The user that servers run as; `None`: ourselves.
     pub user: Option<RunAs>,
     /// How long a server may take to start.
@@ -61,7 +66,7 @@ pub struct LocalOptions {
 }
 
 impl LocalOptions {
-    /// Options with the defaults: the unprivileged user if we are root, free ports, and limits far above what a busy machine needs
+    /// Options with the defaults: no installations, the unprivileged user if we are root, free ports, and limits far above what a busy machine needs
     /// (a start takes a tenth of a second, a reload some milliseconds).
     #[must_use]
     pub fn new(
@@ -75,6 +80,7 @@ impl LocalOptions {
             run_directory: run_directory.into(),
             cache_directory: cache_directory.into(),
             configurator,
+            blueprint: None,
             user: RunAs::unprivileged(),
             start_limit: Duration::from_secs(30),
             reload_limit: Duration::from_secs(10),
@@ -130,6 +136,8 @@ impl Failure {
 struct Slots {
     closed: bool,
     by_key: BTreeMap<ServerKey, Slot>,
+    /// Those that were made; whoever asked for one holds it.
+    installations: Vec<Weak<LocalInstallation>>,
 }
 
 type Started = Result<Arc<dyn Instance>, EnvironmentError>;
@@ -304,7 +312,18 @@ impl Environment for LocalEnvironment {
     }
 
     async fn install(&self, options: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError> {
-        Err(EnvironmentError::Other(format!("the local environment can't make an installation of {} yet", options.key)))
+        let closed = || EnvironmentError::Other(format!("{} was to be installed after the environment was closed", options.key));
+        if self.slots().closed {
+            return Err(closed());
+        }
+        let installation = Arc::new(LocalInstallation::make(&self.shared, options).await?);
+        let mut slots = self.slots();
+        if slots.closed {
+            return Err(closed());
+        }
+        slots.installations.retain(|known| known.strong_count() > 0);
+        slots.installations.push(Arc::downgrade(&installation));
+        Ok(installation)
     }
 
     async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError> {
@@ -312,12 +331,15 @@ impl Environment for LocalEnvironment {
     }
 
     async fn close(&self) {
-        let slots = {
+        let (slots, installations) = {
             let mut slots = self.slots();
             slots.closed = true;
-            std::mem::take(&mut slots.by_key)
+            (std::mem::take(&mut slots.by_key), std::mem::take(&mut slots.installations))
         };
         let mut stops = JoinSet::new();
+        for installation in installations.iter().filter_map(Weak::upgrade) {
+            stops.spawn(async move { installation.close().await });
+        }
         for slot in slots.into_values() {
             stops.spawn(async move {
                 // A start that is under way is broken off; its child is stopped as it is dropped.

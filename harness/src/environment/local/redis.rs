@@ -3,23 +3,19 @@
 //! A configuration is applied by a restart on the same port: Redis re-reads neither its file nor renewed certificates, `CONFIG SET` covers
 //! only some settings, and a start without data takes some milliseconds.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::configure::Written;
-use super::instance::{Instance, PORT_TRIES, Place, STOP_LIMIT, StartError};
+use super::instance::{Instance, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
 use super::log::RedisLog;
 use super::{Failure, Shared};
-use crate::environment::{EnvironmentError, LogCondition, Server};
-use crate::model::connect::Password;
+use crate::environment::EnvironmentError;
 use crate::model::endpoint::Address;
-use crate::model::observation::LogLine;
 use crate::model::server::{ServerConfig, ServerKey};
 use crate::os::child::{Child, tail_since};
 use crate::os::toolchain::Tool;
@@ -47,7 +43,8 @@ impl RedisServer {
     /// Starts a server with the deployment's own configuration.
     pub(super) async fn start(shared: Arc<Shared>, key: ServerKey, program: &Tool) -> Result<Self, EnvironmentError> {
         let server = async {
-            let mut place = Place::make(&shared, key, "redis.log", "redis.log", RedisLog::default())?;
+            let root = shared.options.run_directory.join(key.to_string());
+            let mut place = Place::make(&shared, key, &root, "redis.log", "redis.log", RedisLog::default())?;
             let user = shared.options.user.as_ref();
             tree::make_directory(&place.paths.data, 0o700, user)
                 .map_err(|error| Failure::new(format!("could not make {}: {error}", place.paths.data.display()), &place.log))?;
@@ -59,12 +56,12 @@ impl RedisServer {
                 let config = ServerConfig::default();
                 let files = shared.options.configurator.files(key, &config, &place.paths);
                 files.and_then(|files| written.bring_to(files, user)).map_err(|reason| Failure::new(reason, &place.log))?;
-                match start_once(&shared, program, &place).await {
+                match start_once(&shared, program, &place, None).await {
                     Ok(child) => {
                         return Ok((place, State { child: Some(child), written, generation: 0, applied: Some(config) }));
                     }
                     Err(StartError::PortTaken(failure)) => last = Some(failure),
-                    Err(StartError::Failed(failure)) => return Err(failure),
+                    Err(error) => return Err(error.into_failure()),
                 }
             }
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
@@ -74,8 +71,10 @@ impl RedisServer {
     }
 }
 
-async fn start_once(shared: &Shared, program: &Tool, place: &Place) -> Result<Child, StartError> {
-    let mark = place.book.mark();
+/// Starts it with its files as they are, and waits until it takes connections; `admin` is a unix socket for the harness alone.
+pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, admin: Option<&Path>) -> Result<Child, StartError> {
+    let since = place.now();
+    let mark = since.mark;
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |status| status.len());
     let before = (length(&place.log), length(&place.output));
     let paths = &place.paths;
@@ -87,6 +86,9 @@ async fn start_once(shared: &Shared, program: &Tool, place: &Place) -> Result<Ch
         spec = spec.arg(option).arg(value);
     }
     spec = spec.arg("--logfile").arg(&place.log).arg("--dir").arg(&paths.data);
+    if let Some(socket) = admin {
+        spec = spec.arg("--unixsocket").arg(socket).arg("--unixsocketperm").arg("700");
+    }
     // There is nothing to bring to an end: no data, no shared memory. SIGTERM would wait for the next tick of its clock.
     spec.stop_signal = Signal::SIGKILL;
     let command = spec.command_line();
@@ -107,49 +109,53 @@ async fn start_once(shared: &Shared, program: &Tool, place: &Place) -> Result<Ch
             if said.contains("Address already in use") {
                 return Err(StartError::PortTaken(failure(format!("port {} is taken (`{command}`)", paths.port))));
             }
-            Err(StartError::Failed(failure(format!("`{command}` ended early with {status}"))))
+            let words = said.trim().lines().map(without_prefix).collect::<Vec<_>>().join("\n");
+            Err(StartError::Ended(words, failure(format!("`{command}` ended early with {status}"))))
         }
         Err(_) => {
             child.stop(STOP_LIMIT).await;
             let limit = shared.options.start_limit;
-            Err(StartError::Failed(place.failure(&format!("`{command}` was not ready within {limit:?}"), mark)))
+            Err(StartError::Failed(place.failure(&format!("`{command}` was not ready within {limit:?}"), since)))
         }
     }
 }
 
+/// A line of the log without process and time: `27121:M 24 Nov 2026 07:55:10.165 # Failed to load certificate`.
+fn without_prefix(line: &str) -> &str {
+    let prefixed = line.split_once(':').is_some_and(|(pid, _)| pid.parse::<u32>().is_ok());
+    line.splitn(7, ' ').nth(6).filter(|_| prefixed).unwrap_or(line)
+}
+
 /// Whether this version's log names the client of a refused handshake.
-fn names_clients(version: &str) -> bool {
+pub(super) fn names_clients(version: &str) -> bool {
+    at_least(version, (7, 2))
+}
+
+/// Whether this version's `CONFIG SET` takes several settings at once.
+pub(super) fn sets_several(version: &str) -> bool {
+    at_least(version, (7, 0))
+}
+
+fn at_least(version: &str, least: (u32, u32)) -> bool {
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (7, 2)
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= least
 }
 
 #[async_trait]
-impl Server for RedisServer {
-    fn address(&self) -> SocketAddr {
-        self.place.address()
+impl Placed for RedisServer {
+    fn place(&self) -> &Place {
+        &self.place
     }
 
-    fn address_v6(&self) -> Option<SocketAddr> {
-        self.place.address_v6()
-    }
-
-    fn unix_socket(&self) -> Option<Address> {
+    fn clients_unix_socket(&self) -> Option<Address> {
         None
     }
 
-    fn password(&self) -> Password {
-        self.shared.password.clone()
-    }
-
-    fn log_names_clients(&self) -> bool {
+    fn names_clients(&self) -> bool {
         names_clients(&self.program.version)
     }
 
-    async fn log_lines(&self, peers: &[SocketAddr], enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
-        self.place.book.lines_of(peers, enough, limit).await
-    }
-
-    async fn apply(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
+    async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
         let mut state = self.state.lock().await;
         let State { child, written, generation, applied } = &mut *state;
         if let Some(status) = child.as_mut().and_then(Child::try_wait) {
@@ -167,30 +173,14 @@ impl Server for RedisServer {
         if let Some(mut old) = child.take() {
             old.stop(STOP_LIMIT).await;
         }
-        match start_once(&self.shared, &self.program, &self.place).await {
+        match start_once(&self.shared, &self.program, &self.place, None).await {
             Ok(new) => {
                 *child = Some(new);
                 *applied = Some(config.clone());
                 Ok(())
             }
-            Err(StartError::PortTaken(failure) | StartError::Failed(failure)) => Err(self.place.not_configured(failure.reason)),
+            Err(error) => Err(self.place.not_configured(error.into_failure().reason)),
         }
-    }
-
-    fn file(&self, name: &str) -> Option<PathBuf> {
-        self.place.file(name)
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.place.log.clone()
-    }
-
-    fn log_mark(&self) -> u64 {
-        self.place.book.mark()
-    }
-
-    async fn says_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
-        self.place.says_since(mark, enough, limit).await
     }
 }
 
@@ -212,7 +202,14 @@ impl Instance for RedisServer {
 
 #[cfg(test)]
 mod tests {
-    use super::names_clients;
+    use super::{names_clients, sets_several, without_prefix};
+
+    #[test]
+    fn process_and_time_are_cut_off_and_what_has_none_stays() {
+        // Redis 7.0.15.
+        assert_eq!(without_prefix("27121:M 24 Nov 2026 07:55:10.165 # Failed to load private key: x"), "Failed to load private key: x");
+        assert_eq!(without_prefix("*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***"), "*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***");
+    }
 
     #[test]
     fn redis_names_clients_from_7_2_on() {
@@ -221,5 +218,6 @@ mod tests {
         assert!(names_clients("7.2.4"));
         assert!(names_clients("8.0.2"));
         assert!(!names_clients("unknown"));
+        assert!(sets_several("7.0.15") && !sets_several("6.2.14"));
     }
 }

@@ -16,8 +16,17 @@ use crate::model::observation::LogLine;
 /// The parameter that counts the configurations.
 pub(super) const GENERATION: &str = "mtls_conformance.generation";
 
-/// Waits until the reload is over; for ever, if the log says nothing of it. The error is what the server's log says against it.
-pub(super) async fn taken(book: &Book, mark: u64, generation: u64, address: SocketAddr) -> Result<(), String> {
+/// Why a reload was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotTaken {
+    /// The server says so: it goes on with what it had.
+    Objection(String),
+    /// Nothing is known of it, and why.
+    Unknown(String),
+}
+
+/// Waits until the reload is over; for ever, if the log says nothing of it.
+pub(super) async fn taken(book: &Book, mark: u64, generation: u64, address: SocketAddr) -> Result<(), NotTaken> {
     let changed = format!("parameter \"{GENERATION}\" changed to \"{generation}\"");
     let heard = |lines: &[LogLine]| {
         // With a syntax error nothing is applied, so our parameter doesn't change either.
@@ -28,8 +37,8 @@ pub(super) async fn taken(book: &Book, mark: u64, generation: u64, address: Sock
         Ok(stream) => stream.local_addr(),
         Err(error) => Err(error),
     };
-    let probe = probe.map_err(|error| format!("it took no connection at {address} after the reload: {error}"))?;
-    objections(&book.server_lines_before(mark, probe).await)
+    let probe = probe.map_err(|error| NotTaken::Unknown(format!("it took no connection at {address} after the reload: {error}")))?;
+    objections(&book.server_lines_before(mark, probe).await).map_err(NotTaken::Objection)
 }
 
 /// What the lines of a reload say against it.

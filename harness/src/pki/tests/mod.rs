@@ -2,6 +2,7 @@
 
 mod distributions;
 mod issued;
+mod over_time;
 mod rules;
 mod variants;
 

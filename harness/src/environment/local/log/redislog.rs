@@ -57,11 +57,11 @@ impl RedisLog {
         let ends = ["Error accepting a client connection", "Reading from client", "Client closed connection"]
             .iter()
             .any(|start| message.starts_with(start));
-        let named = message
-            .split_once(" addr=")
-            .or_else(|| message.split_once("(addr="))
-            .and_then(|(_, rest)| address(rest.split([' ', ')']).next().unwrap_or(rest)));
-        let peer = named.or(self.latest.filter(|_| ends))?;
+        let peer = match message.split_once(" addr=").or_else(|| message.split_once("(addr=")) {
+            // A unix socket's client has a path there: it is nobody's whom we know.
+            Some((_, rest)) => address(rest.split([' ', ')']).next().unwrap_or(rest))?,
+            None => self.latest.filter(|_| ends)?,
+        };
         // Without a session of its own in the log, a named line belongs to the address's latest connection, whichever that is.
         Some(Place { peer, session: Place::LATEST, opens: false, ends })
     }
@@ -117,6 +117,18 @@ mod tests {
             .parse(b"1:M 24 Nov 2026 07:55:10.188 # Error accepting a client connection: error:0A000086:SSL routines::certificate verify failed (addr=127.0.0.1:49068 laddr=127.0.0.1:16379)")
             .expect("a line");
         assert_eq!(error.connection.expect("a connection").peer, "127.0.0.1:49068".parse().expect("an address"));
+    }
+
+    #[test]
+    fn a_client_of_the_unix_socket_is_not_taken_for_the_latest_connection() {
+        let mut log = RedisLog::default();
+        log.parse(b"27121:M 24 Nov 2026 07:55:10.184 - Accepted 127.0.0.1:49068").expect("a line");
+        for line in [
+            &b"27121:M 24 Nov 2026 07:55:10.185 - Accepted connection to /run/s/admin"[..],
+            b"27121:M 24 Nov 2026 07:55:10.186 - Client closed connection id=7 addr=/run/s/admin:0 laddr=/run/s/admin:0 fd=9 name= age=0",
+        ] {
+            assert_eq!(log.parse(line).expect("a line").connection, None);
+        }
     }
 
     #[test]

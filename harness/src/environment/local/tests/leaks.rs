@@ -30,7 +30,13 @@ fn holder() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let configurator: Arc<dyn Configurator> = Arc::new(TestConfigurator::new());
-        let environment = LocalEnvironment::new(LocalOptions::new(toolchain(), &run, cache(), configurator)).expect("randomness");
+        let mut options = LocalOptions::new(toolchain(), &run, cache(), configurator);
+        options.blueprint = Some(installation::blueprint());
+        let environment = LocalEnvironment::new(options).expect("randomness");
+        let mut installations = Vec::new();
+        for key in [postgres_key(any_major()), redis_key()] {
+            installations.push(environment.install(&installation::options(key)).await.expect("it is installed"));
+        }
         environment.server(postgres_key(any_major())).await.expect("it starts");
         environment.server(redis_key()).await.expect("it starts");
         std::fs::write(base.join("ready"), run.to_str().expect("a path")).expect("writes");
@@ -65,9 +71,9 @@ async fn after_sigkill_of_the_holder_every_server_ends_frees_its_shared_memory_a
     .await
     .expect("the servers start");
     let servers = crate::os::tree::processes_in(&run);
-    assert!(servers.len() > 2, "{servers:?}");
+    assert!(servers.len() > 4, "{servers:?}");
     let segments = segments_of(&servers);
-    assert!(!segments.is_empty(), "PostgreSQL has a System V segment");
+    assert_eq!(segments.len(), 2, "each PostgreSQL has a System V segment");
     holder.kill().expect("SIGKILL");
     holder.wait().expect("waits");
     assert_nothing_left(&run).await;

@@ -1,6 +1,7 @@
 //! The local environment with real servers, and with broken ones.
 
 mod broken;
+mod installation;
 mod leaks;
 mod postgres;
 mod redis;

@@ -1,0 +1,247 @@
+//! The Redis of an installation.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::sys::signal::Signal;
+use redis::aio::MultiplexedConnection;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisError};
+use tokio::sync::Mutex;
+
+use super::super::configure::{ConfigFile, Paths, Written};
+use super::super::instance::{PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
+use super::super::log::RedisLog;
+use super::super::redis::{names_clients, sets_several, start_once};
+use super::super::{Failure, Shared};
+use super::not_configurable;
+use super::server::{FilesAt, Installed};
+use crate::deployment::redis_conf::{CLIENT_CA, SERVER_CERTIFICATE, SERVER_KEY};
+use crate::environment::{Applied, EnvironmentError};
+use crate::model::endpoint::Address;
+use crate::model::server::{ServerConfig, ServerKey};
+use crate::os::child::Child;
+use crate::os::toolchain::Tool;
+use crate::os::tree;
+
+/// How long the log's line on a refused `CONFIG SET` is waited for: it is written before the answer.
+const LINE_LIMIT: Duration = Duration::from_millis(500);
+
+/// A Redis that its installation changes.
+pub(super) struct InstalledRedis {
+    shared: Arc<Shared>,
+    program: Tool,
+    place: Place,
+    /// A unix socket for the harness alone: Redis wants no certificate there.
+    admin: PathBuf,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// `None` while it is stopped.
+    child: Option<Child>,
+    configuration: Written,
+    certificates: Written,
+}
+
+impl InstalledRedis {
+    /// Starts one in `root`, which must not exist yet.
+    pub(super) async fn start(
+        shared: Arc<Shared>,
+        key: ServerKey,
+        root: &Path,
+        program: &Tool,
+        files: FilesAt<'_>,
+    ) -> Result<Self, EnvironmentError> {
+        let started = async {
+            let mut place = Place::make(&shared, key, root, "redis.log", "redis.log", RedisLog::default())?;
+            let admin = place.paths.sockets.join("admin");
+            let owner = shared.options.user.as_ref();
+            tree::make_directory(&place.paths.data, 0o700, owner)
+                .map_err(|error| Failure::new(format!("could not make {}: {error}", place.paths.data.display()), &place.log))?;
+            let mut state = State { child: None, configuration: Written::default(), certificates: Written::default() };
+            let mut last = None;
+            for _ in 0..PORT_TRIES {
+                place.paths.port = (shared.options.ports)(&place.paths.listen)
+                    .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &place.log))?;
+                let written = files(&place.paths).and_then(|files| {
+                    state.configuration.bring_to(files.configuration, owner)?;
+                    state.certificates.bring_to(files.certificates, owner)
+                });
+                written.map_err(|reason| Failure::new(reason, &place.log))?;
+                match start_once(&shared, program, &place, Some(&admin)).await {
+                    Ok(child) => {
+                        state.child = Some(child);
+                        return Ok((place, admin, state));
+                    }
+                    Err(StartError::PortTaken(failure)) => last = Some(failure),
+                    Err(error) => return Err(error.into_failure()),
+                }
+            }
+            Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
+        };
+        let (place, admin, state) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        Ok(Self { shared, program: program.clone(), place, admin, state: Mutex::new(state) })
+    }
+
+    fn down(&self) -> EnvironmentError {
+        EnvironmentError::Other(format!("{} is stopped: start it first", self.place.key))
+    }
+
+    /// Asks one thing over the unix socket.
+    async fn ask(&self, command: &redis::Cmd) -> Result<Result<redis::Value, RedisError>, EnvironmentError> {
+        let limit = self.shared.options.reload_limit;
+        let settings = RedisConnectionInfo::default().set_password(self.place.paths.password.reveal()).set_skip_set_lib_name();
+        let asked = async {
+            let address: ConnectionInfo = ConnectionAddr::Unix(self.admin.clone()).into_connection_info()?.set_redis_settings(settings);
+            let mut connection: MultiplexedConnection = redis::Client::open(address)?.get_multiplexed_async_connection().await?;
+            Ok::<_, RedisError>(command.query_async(&mut connection).await)
+        };
+        let failed = |reason: String| self.place.not_configured(format!("it could not be asked over its unix socket: {reason}"));
+        match tokio::time::timeout(limit, asked).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed(format!("no answer within {limit:?}"))),
+        }
+    }
+
+    /// Nothing, if it runs as it should.
+    async fn expect_up(&self, state: &mut State) -> Result<(), EnvironmentError> {
+        let child = state.child.as_mut().ok_or_else(|| self.down())?;
+        match child.try_wait() {
+            Some(status) => Err(self.place.lost(status).await),
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Placed for InstalledRedis {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn clients_unix_socket(&self) -> Option<Address> {
+        None
+    }
+
+    fn names_clients(&self) -> bool {
+        names_clients(&self.program.version)
+    }
+
+    async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {
+        Err(not_configurable(self.place.key))
+    }
+}
+
+#[async_trait]
+impl Installed for InstalledRedis {
+    fn paths(&self) -> &Paths {
+        &self.place.paths
+    }
+
+    async fn write_configuration(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
+        let written = self.state.lock().await.configuration.bring_to(files, self.shared.options.user.as_ref());
+        written.map_err(|reason| self.place.not_configured(reason))
+    }
+
+    async fn write_certificates(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
+        let written = self.state.lock().await.certificates.bring_to(files, self.shared.options.user.as_ref());
+        written.map_err(|reason| self.place.not_configured(reason))
+    }
+
+    /// `CONFIG SET` of all TLS files in one command: with one after the other, certificate and key would not belong together in between. The
+    /// same paths are read anew (`VOLATILE_CONFIG` in Redis' src/config.c).
+    async fn reload(&self) -> Result<Applied, EnvironmentError> {
+        let mut state = self.state.lock().await;
+        self.expect_up(&mut state).await?;
+        if !sets_several(&self.program.version) {
+            let version = &self.program.version;
+            return Err(EnvironmentError::Other(format!("Redis {version} can't take its TLS files at once: from 7.0 on it can")));
+        }
+        let mark = self.place.book.mark();
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET");
+        for (setting, file) in [("tls-cert-file", SERVER_CERTIFICATE), ("tls-key-file", SERVER_KEY), ("tls-ca-cert-file", CLIENT_CA)] {
+            command.arg(setting).arg(self.place.paths.certificates.join(file).to_string_lossy().into_owned());
+        }
+        match self.ask(&command).await? {
+            Ok(_) => Ok(Applied::default()),
+            Err(error) if error.code().is_some() || error.detail().is_some() => {
+                let failed = |lines: &[crate::model::observation::LogLine]| lines.iter().any(|line| line.contains("Failed to"));
+                let lines = self.place.says_since(mark, &failed, LINE_LIMIT).await;
+                let mut said = vec![error.to_string()];
+                // Redis tries its old settings, which name the same files, and says it all again.
+                for line in lines.iter().filter(|line| line.contains("Failed to")) {
+                    if !said.contains(&line.message) {
+                        said.push(line.message.clone());
+                    }
+                }
+                Ok(Applied { objection: Some(said.join("\n")) })
+            }
+            Err(error) => Err(self.place.not_configured(format!("it broke off at CONFIG SET: {error}"))),
+        }
+    }
+
+    async fn is_up(&self) -> bool {
+        self.state.lock().await.child.is_some()
+    }
+
+    async fn start(&self) -> Result<Applied, EnvironmentError> {
+        let mut state = self.state.lock().await;
+        if state.child.is_some() {
+            return Err(EnvironmentError::Other(format!("{} runs already", self.place.key)));
+        }
+        match start_once(&self.shared, &self.program, &self.place, Some(&self.admin)).await {
+            Ok(child) => {
+                state.child = Some(child);
+                Ok(Applied::default())
+            }
+            Err(StartError::Ended(said, _)) => Ok(Applied { objection: Some(said) }),
+            Err(error) => Err(error.into_failure().at_start_of(self.place.key)),
+        }
+    }
+
+    async fn stop(&self) -> Result<(), EnvironmentError> {
+        let mut state = self.state.lock().await;
+        self.expect_up(&mut state).await?;
+        let Some(mut child) = state.child.take() else { return Err(self.down()) };
+        let mark = self.place.book.mark();
+        // What Kubernetes sends; it is taken at the next tick of its clock, within a tenth of a second.
+        child.signal(Signal::SIGTERM);
+        let limit = self.shared.options.start_limit;
+        match tokio::time::timeout(limit, child.wait()).await {
+            Ok(Ok(_)) => {
+                self.place.await_shutdown(mark, self.shared.options.reload_limit).await;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(EnvironmentError::Other(format!("{} could not be waited for: {error}", self.place.key))),
+            Err(_) => Err(EnvironmentError::Lost {
+                server: self.place.key.to_string(),
+                reason: format!("it did not stop within {limit:?} of SIGTERM"),
+                log: self.place.log.clone(),
+            }),
+        }
+    }
+
+    async fn disconnect(&self) -> Result<(), EnvironmentError> {
+        let mut state = self.state.lock().await;
+        self.expect_up(&mut state).await?;
+        // Not the connection that asks: SKIPME is yes unless told otherwise.
+        let answer = self.ask(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await?;
+        answer.map(drop).map_err(|error| self.place.not_configured(format!("it did not end its clients' connections: {error}")))
+    }
+
+    async fn end(&self) {
+        if let Some(mut child) = self.state.lock().await.child.take() {
+            child.stop(STOP_LIMIT).await;
+        }
+    }
+
+    fn abandon(&self) {
+        if let Ok(mut state) = self.state.try_lock() {
+            drop(state.child.take());
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! One PostgreSQL server.
+
+pub(super) mod admin;
+pub(super) mod process;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use self::admin::prepare_application;
+use self::process::{copy_data, main_file, reload, start_once};
+use super::configure::{ConfigFile, Written};
+use super::instance::{Instance, Moment, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
+use super::log::JsonLog;
+use super::manifest::HBA_FILE;
+use super::{Failure, Paths, Prepared, Shared};
+use crate::environment::EnvironmentError;
+use crate::model::endpoint::Address;
+use crate::model::server::{ServerConfig, ServerKey};
+use crate::os::child::Child;
+
+/// A running PostgreSQL.
+pub(super) struct PostgresServer {
+    shared: Arc<Shared>,
+    place: Place,
+    state: Mutex<State>,
+}
+
+/// What changes with every configuration.
+struct State {
+    child: Child,
+    written: Written,
+    generation: u64,
+    /// The configuration that it surely has; `None` after a failure.
+    applied: Option<ServerConfig>,
+}
+
+impl PostgresServer {
+    /// Starts a server with the deployment's own configuration.
+    pub(super) async fn start(shared: Arc<Shared>, key: ServerKey, prepared: &Prepared) -> Result<Self, EnvironmentError> {
+        let server = async {
+            let root = shared.options.run_directory.join(key.to_string());
+            let mut place = Place::make(&shared, key, &root, "server.log", "server.json", JsonLog)?;
+            copy_data(&shared, prepared, &place).await?;
+            let mut last = None;
+            for _ in 0..PORT_TRIES {
+                place.paths.port = (shared.options.ports)(&place.paths.listen)
+                    .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &place.log))?;
+                let mut written = Written::default();
+                // Name and password of the application are set by the superuser over the private unix socket before the real rules hold.
+                let rules = admin::rule();
+                write(&shared, key, &place.paths, &mut written, &ServerConfig::default(), Some(&rules))
+                    .map_err(|reason| Failure::new(reason, &place.log))?;
+                match start_once(&shared, prepared, &place).await {
+                    Ok(child) => return Ok((place, State { child, written, generation: 0, applied: None })),
+                    Err(StartError::PortTaken(failure)) => last = Some(failure),
+                    Err(error) => return Err(error.into_failure()),
+                }
+            }
+            Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
+        };
+        let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, Moment::default()).at_start_of(key))?;
+        let server = Self { shared, place, state: Mutex::new(state) };
+        server.configure(&ServerConfig::default()).await?;
+        Ok(server)
+    }
+}
+
+/// Writes all files for this configuration; `rules` in place of the deployment's pg_hba.conf.
+fn write(
+    shared: &Shared,
+    key: ServerKey,
+    paths: &Paths,
+    written: &mut Written,
+    config: &ServerConfig,
+    rules: Option<&str>,
+) -> Result<(), String> {
+    let mut files = shared.options.configurator.files(key, config, paths)?;
+    if let Some(rules) = rules {
+        let path = paths.data.join(HBA_FILE);
+        files.retain(|file| file.path != path);
+        files.push(ConfigFile { path, contents: rules.as_bytes().to_vec(), mode: 0o600 });
+    }
+    files.push(main_file(key, paths));
+    written.bring_to(files, shared.options.user.as_ref())
+}
+
+#[async_trait]
+impl Placed for PostgresServer {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn clients_unix_socket(&self) -> Option<Address> {
+        Some(self.place.unix_socket())
+    }
+
+    fn names_clients(&self) -> bool {
+        true
+    }
+
+    async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
+        let mut state = self.state.lock().await;
+        let State { child, written, generation, applied } = &mut *state;
+        if let Some(status) = child.try_wait() {
+            return Err(self.place.lost(status).await);
+        }
+        if applied.as_ref() == Some(config) {
+            return Ok(());
+        }
+        // Until it is surely there, also if this call is broken off.
+        *applied = None;
+        *generation += 1;
+        let (shared, place) = (&self.shared, &self.place);
+        let paths = Paths { generation: *generation, ..place.paths.clone() };
+        write(shared, place.key, &paths, written, config, None).map_err(|reason| place.not_configured(reason))?;
+        match reload(shared, place, child, *generation).await? {
+            None => {
+                *applied = Some(config.clone());
+                Ok(())
+            }
+            Some(objection) => Err(place.not_configured(objection)),
+        }
+    }
+}
+
+#[async_trait]
+impl Instance for PostgresServer {
+    async fn lost(&self) -> Option<EnvironmentError> {
+        // Whoever holds the state finds out by himself.
+        let mut state = self.state.try_lock().ok()?;
+        let status = state.child.try_wait()?;
+        Some(self.place.lost(status).await)
+    }
+
+    async fn stop(&self) {
+        self.state.lock().await.child.stop(STOP_LIMIT).await;
+    }
+}
