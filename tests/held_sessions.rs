@@ -1,5 +1,6 @@
 //! Sessions that stay open, in every driver, with real servers: they answer, outlive a reload, and tell how they ended.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
@@ -94,6 +95,7 @@ impl Stand {
             max_tls: None,
             alpn: None,
             replication: false,
+            env: BTreeMap::new(),
         })
     }
 
@@ -106,6 +108,7 @@ impl Stand {
             password: Some(self.server.password()),
             min_tls: None,
             max_tls: None,
+            env: BTreeMap::new(),
         })
     }
 
