@@ -1,5 +1,6 @@
 //! Sessions that stay open, in every driver, with real servers: they answer, outlive a reload, and tell how they ended.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
@@ -15,13 +16,14 @@ use mtls_conformance::environment::{Environment as _, Server};
 use mtls_conformance::load::ScenarioSet;
 use mtls_conformance::model::connect::{ClientFiles, ConnectRequest, PostgresRequest, RedisRequest, RedisTls, SslMode};
 use mtls_conformance::model::credential::SecretFile;
+use mtls_conformance::model::driver::Family;
 use mtls_conformance::model::endpoint::{Address, Endpoint};
 use mtls_conformance::model::observation::{ClientOutcome, LogLine, Refused};
 use mtls_conformance::model::refusal::{EndReason, Refusal, Stage};
 use mtls_conformance::model::server::{DeploymentKind, ServerConfig, ServerKey, Service};
 use mtls_conformance::os::poll;
 use mtls_conformance::os::rundir::RunDir;
-use mtls_conformance::os::toolchain::{POSTGRES_DRIVERS, REDIS_PYTHON_DRIVER, Toolchain};
+use mtls_conformance::os::toolchain::{NAUTOBOT_DRIVERS, POSTGRES_DRIVERS, REDIS_PYTHON_DRIVER, Toolchain};
 use mtls_conformance::os::user::RunAs;
 use mtls_conformance::pki::Pki;
 use mtls_conformance::wire::{Relay, RelayOptions};
@@ -80,11 +82,13 @@ impl Stand {
         }
     }
 
-    fn postgres(&self, at: SocketAddr) -> ConnectRequest {
+    /// What this driver is to connect with: mutual TLS.
+    fn postgres(&self, driver: &str, at: SocketAddr) -> ConnectRequest {
+        let configured = NAUTOBOT_DRIVERS.contains(&driver);
         let host = self.pki.manifests().postgres().expect("the manifests have a Cluster").host;
         ConnectRequest::Postgres(PostgresRequest {
             endpoint: Endpoint { host, address: Address::Tcp(at) },
-            sslmode: Some(SslMode::VerifyFull),
+            sslmode: (!configured).then_some(SslMode::VerifyFull),
             sslnegotiation: None,
             files: self.files(),
             user: CLIENT.to_owned(),
@@ -94,10 +98,12 @@ impl Stand {
             max_tls: None,
             alpn: None,
             replication: false,
+            env: variables(configured, "NAUTOBOT_DB_SSLMODE", "verify-full"),
         })
     }
 
-    fn redis(&self, at: SocketAddr) -> ConnectRequest {
+    /// The same for Redis.
+    fn redis(&self, driver: &str, at: SocketAddr) -> ConnectRequest {
         let host = self.pki.manifests().redis_defaults().expect("the manifests have a Redis").host;
         ConnectRequest::Redis(RedisRequest {
             endpoint: Endpoint { host, address: Address::Tcp(at) },
@@ -106,6 +112,7 @@ impl Stand {
             password: Some(self.server.password()),
             min_tls: None,
             max_tls: None,
+            env: variables(NAUTOBOT_DRIVERS.contains(&driver), "NAUTOBOT_REDIS_SSL", "true"),
         })
     }
 
@@ -113,6 +120,7 @@ impl Stand {
     async fn program(&self, name: &str) -> Option<ExecDriver> {
         let program = match (self.toolchain.libpq(name), self.toolchain.python(name)) {
             (Some(build), _) => Program::libpq(binary(), build, self.directory.path()),
+            (None, Some(build)) if NAUTOBOT_DRIVERS.contains(&name) => Program::nautobot(build, None, self.directory.path()),
             (None, Some(build)) => Program::python(build, self.directory.path()),
             (None, None) => {
                 skipped(&format!("{name} is not installed: {}", self.toolchain.cost_of(name).unwrap_or("`make setup` brings it")));
@@ -137,6 +145,11 @@ impl Stand {
         self.environment.close().await;
         self.directory.close();
     }
+}
+
+/// The variables of a `nautobot_config.py`, for a client that loads one.
+fn variables(configured: bool, name: &str, value: &str) -> BTreeMap<String, String> {
+    configured.then(|| (name.to_owned(), value.to_owned())).into_iter().collect()
 }
 
 async fn session(driver: &dyn Driver, request: &ConnectRequest) -> Box<dyn HeldSession> {
@@ -218,14 +231,14 @@ async fn goes_through_everything(stand: &Stand, driver: &dyn Driver, reason: Ref
     server.apply(&config).await.expect("it reloads");
     let superuser = Superuser::of(server).await;
 
-    let mut held = session(driver, &stand.postgres(server.address())).await;
+    let mut held = session(driver, &stand.postgres(&name, server.address())).await;
     superuser.backend().await;
     for _ in 0..5 {
         answered(&mut *held, &name).await;
     }
     // SIGHUP, with another certificate: whoever connects now sees it.
     server.apply(&ServerConfig { certificate: Some(OTHER_SERVER.to_owned()), ..config.clone() }).await.expect("it reloads");
-    let observation = driver.connect(&stand.postgres(server.address()), LIMIT).await.expect("the client works");
+    let observation = driver.connect(&stand.postgres(&name, server.address()), LIMIT).await.expect("the client works");
     assert!(
         matches!(&observation.outcome, ClientOutcome::Refused(refused) if matches!(refused.refusal, Refusal::Verify(_))),
         "{name}: {observation:?}"
@@ -241,7 +254,7 @@ async fn goes_through_everything(stand: &Stand, driver: &dyn Driver, reason: Ref
     let disorder = ["unexpected EOF", "could not receive data", "reset by peer"];
     for dropped in [false, true] {
         let relay = stand.relay(Service::Postgres).await;
-        let mut held = session(driver, &stand.postgres(relay.address())).await;
+        let mut held = session(driver, &stand.postgres(&name, relay.address())).await;
         answered(&mut *held, &name).await;
         if dropped {
             drop(held);
@@ -252,12 +265,12 @@ async fn goes_through_everything(stand: &Stand, driver: &dyn Driver, reason: Ref
     }
 
     // A killed backend, and a way that is cut: not a word.
-    let mut held = session(driver, &stand.postgres(server.address())).await;
+    let mut held = session(driver, &stand.postgres(&name, server.address())).await;
     superuser.kill(server).await;
     let refused = ended(&mut *held, &format!("{name}, its backend killed")).await;
     assert_eq!(refused.refusal, Refusal::Closed(Stage::Query), "{name}: {refused:?}");
     let relay = stand.relay(Service::Postgres).await;
-    let mut held = session(driver, &stand.postgres(relay.address())).await;
+    let mut held = session(driver, &stand.postgres(&name, relay.address())).await;
     answered(&mut *held, &name).await;
     drop(relay);
     let refused = ended(&mut *held, &format!("{name}, cut off")).await;
@@ -272,10 +285,10 @@ async fn every_postgresql_driver_keeps_a_session_over_a_reload_and_tells_how_it_
     let stand = Stand::new(key).await;
     let administrator = Refusal::Ended(EndReason::AdminShutdown);
     goes_through_everything(&stand, &RustlsDriver::new(RustlsOptions::default()), administrator).await;
-    for name in POSTGRES_DRIVERS {
+    for name in POSTGRES_DRIVERS.into_iter().chain(["nautobot-django"]) {
         let Some(driver) = stand.program(name).await else { continue };
-        // psycopg2 shows the last of libpq's results only, which is that the connection is closed: the server's words are lost.
-        let reason = if name.starts_with("psycopg2") { Refusal::Closed(Stage::Query) } else { administrator };
+        // psycopg2, Django's too, shows the last of libpq's results only, which is that the connection is closed: the server's words are lost.
+        let reason = if driver.info().version.contains("psycopg2") { Refusal::Closed(Stage::Query) } else { administrator };
         goes_through_everything(&stand, &driver, reason).await;
     }
     stand.close().await;
@@ -293,7 +306,7 @@ async fn a_session_of_streaming_replication_is_held_too() {
         return skipped("no libpq is installed: `make setup` brings it");
     };
     let driver = stand.program(&build.driver).await.expect("it is there");
-    let mut request = stand.postgres(stand.server.address());
+    let mut request = stand.postgres(&build.driver, stand.server.address());
     if let ConnectRequest::Postgres(request) = &mut request {
         request.replication = true;
     }
@@ -316,18 +329,21 @@ async fn every_redis_driver_keeps_a_session_and_tells_how_it_ended() {
     }
     let stand = Stand::new(ServerKey { service: Service::Redis, version: None, deployment: DeploymentKind::Documented }).await;
     let mut drivers: Vec<Box<dyn Driver>> = vec![Box::new(RedisDriver::new())];
-    if let Some(driver) = stand.program(REDIS_PYTHON_DRIVER).await {
-        drivers.push(Box::new(driver));
+    for name in [REDIS_PYTHON_DRIVER, "nautobot-redis", "nautobot-kombu"] {
+        if let Some(driver) = stand.program(name).await {
+            drivers.push(Box::new(driver));
+        }
     }
     for driver in drivers {
         let name = driver.info().name.clone();
         // The first is what Redis 7.0 says of every end of TLS, with OpenSSL's error if there was one.
         let ends = ["Reading from client", "Client closed connection"];
         // Python's sockets are closed without a close_notify, which OpenSSL calls unexpected.
-        let disorder: &[&str] = if name == REDIS_PYTHON_DRIVER { &["reset by peer"] } else { &["unexpected eof", "reset by peer"] };
+        let disorder: &[&str] =
+            if driver.info().family == Family::RedisPy { &["reset by peer"] } else { &["unexpected eof", "reset by peer"] };
         for dropped in [false, true] {
             let relay = stand.relay(Service::Redis).await;
-            let mut held = session(&*driver, &stand.redis(relay.address())).await;
+            let mut held = session(&*driver, &stand.redis(&name, relay.address())).await;
             for _ in 0..5 {
                 answered(&mut *held, &name).await;
             }
@@ -338,7 +354,7 @@ async fn every_redis_driver_keeps_a_session_and_tells_how_it_ended() {
             }
             stand.assert_closed(&relay, &ends, disorder, &format!("{name}, dropped: {dropped}")).await;
         }
-        let mut held = session(&*driver, &stand.redis(stand.server.address())).await;
+        let mut held = session(&*driver, &stand.redis(&name, stand.server.address())).await;
         let files = stand.files();
         let (port, path) =
             (stand.server.address().port().to_string(), |path: &Option<_>| -> std::path::PathBuf { path.clone().expect("a file") });
@@ -357,7 +373,7 @@ async fn every_redis_driver_keeps_a_session_and_tells_how_it_ended() {
         let refused = ended(&mut *held, &format!("{name}, killed")).await;
         assert_eq!(refused.refusal, Refusal::Closed(Stage::Query), "{name}: {refused:?}");
         let relay = stand.relay(Service::Redis).await;
-        let mut held = session(&*driver, &stand.redis(relay.address())).await;
+        let mut held = session(&*driver, &stand.redis(&name, relay.address())).await;
         drop(relay);
         let refused = ended(&mut *held, &format!("{name}, cut off")).await;
         assert_eq!(refused.refusal, Refusal::Closed(Stage::Query), "{name}: {refused:?}");

@@ -5,6 +5,7 @@ mod broken_environments;
 mod gateways;
 mod held_sessions;
 mod leaks;
+mod nautobot_config;
 mod outcomes;
 mod schema;
 mod support;

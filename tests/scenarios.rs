@@ -140,6 +140,7 @@ impl Planned {
             credentials: self.set.credentials.clone(),
             cache,
             own_drivers: Vec::new(),
+            nautobot_config: None,
             limits: Limits::default(),
             start_limit: None,
             evidence: Some(repository().join("reports/evidence")),

@@ -34,11 +34,23 @@ SERVER_VIEW_FIELDS = ("ssl", "version", "cipher", "client_dn", "client_serial", 
 CERT_REQS = {"no-verify": ("none", False), "verify-ca": ("required", False), "verify-full": ("required", True)}
 TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 
+NO_CONFIGURATION = "it reads no nautobot_config.py, whose variables `env` gives"
+
 Json = dict[str, Any]
 
 
 class Unable(Exception):
     """The client has no way to do what is asked for."""
+
+
+class Classified(Exception):
+    """A refusal that the client itself names, such as `{"config": "file-missing"}`."""
+
+    def __init__(self, refusal: Json, stage: str, text: str) -> None:
+        super().__init__(text)
+        self.refusal = refusal
+        self.stage = stage
+        self.text = text
 
 
 class Refused(Exception):
@@ -65,6 +77,8 @@ class Job:
         self.detail: str | None = None
         self.phases: dict[str, int] = {}
         self.finished = threading.Event()
+        # What a configuration file has set.
+        self.settings: dict[str, str] = {}
         self._answered = False
         self._lock = threading.Lock()
 
@@ -87,7 +101,15 @@ class Job:
     def failure(self, text: str, sqlstate: str | None = None) -> Json:
         """What is known of a failure."""
         more = known(stage=self.stage, sqlstate=sqlstate, file=self.file, detail=self.detail)
-        return {"text": text, **more, "phases": dict(self.phases)}
+        return {"text": text, **more, **self.configured(), "phases": dict(self.phases)}
+
+    def configured(self) -> Json:
+        """The settings, if there are any."""
+        return {"settings": self.settings} if self.settings else {}
+
+    def observation(self, outcome: Json) -> Json:
+        """A result that needs no classifying."""
+        return {"observation": {"outcome": outcome, "phases": self.phases, **self.configured()}}
 
     def expire(self) -> None:
         """The limit is over: answers for a thread that is still waiting for its server."""
@@ -176,12 +198,13 @@ class Psycopg2:
         except self.module.Error as error:
             raise Refused(text_of(error), getattr(error, "pgcode", None)) from error
         try:
-            return self._look(job, connection), Psycopg2Session(self.module, connection)
+            return self.look(job, connection), Psycopg2Session(self.module, connection)
         except BaseException:
             connection.close()
             raise
 
-    def _look(self, job: Job, connection: Any) -> Json:
+    def look(self, job: Job, connection: Any) -> Json:
+        """Asks for the server's view, and tells what the connection is."""
         job.stage = "query"
         try:
             with job.phase("query_ns"), connection.cursor() as cursor:
@@ -203,6 +226,8 @@ class Psycopg2:
 
     @staticmethod
     def _options(request: Json) -> Json:
+        if request.get("env"):
+            raise Unable(NO_CONFIGURATION)
         if request.get("alpn") is not None:
             raise Unable("libpq always offers the ALPN protocol `postgresql`")
         if request.get("replication"):
@@ -310,26 +335,39 @@ class RedisPy:
         if "redis" not in job.connect:
             raise Unable("redis-py connects to Redis only")
         request = job.connect["redis"]
+        if request.get("env"):
+            raise Unable(NO_CONFIGURATION)
         ip, port = split_address(request["endpoint"]["address"]["tcp"])
         watched = Watched(job, ip, request["tls"] != "off")
-        _watched.current = watched
         pool = self.module.Redis(**self._options(request, port, job.limit_s)).connection_pool
+        return self.connected(job, watched, lambda: self.session(pool, pool.disconnect))
+
+    def session(self, pool: Any, close: Callable[[], None]) -> RedisPySession:
+        """One connection of the pool, authenticated; `close` closes it and whatever it came from."""
+        try:
+            return RedisPySession(self.module, pool.get_connection(*self._command_name()), close)
+        except BaseException:
+            close()
+            raise
+
+    def connected(self, job: Job, watched: Watched, connect: Callable[[], RedisPySession]) -> tuple[Json, Session]:
+        """Connects, and sends PING; gives what was seen of the connection meanwhile."""
+        watch_thread(watched)
         try:
             with job.phase("connect_ns"):
-                # Connects, and authenticates.
-                session = RedisPySession(self.module, pool, pool.get_connection(*self._command_name()))
+                session = connect()
             # The server has answered by now: to AUTH, or to redis-py's CLIENT SETINFO.
             job.stage = "query"
-            with job.phase("query_ns"):
-                session.ask()
+            try:
+                with job.phase("query_ns"):
+                    session.ask()
+            except BaseException:
+                session.close()
+                raise
         except (self.module.RedisError, OSError) as error:
-            pool.disconnect()
             raise Refused(text_of(error)) from error
-        except BaseException:
-            pool.disconnect()
-            raise
         finally:
-            _watched.current = None
+            watch_thread(None)
         return watched.session or {"tls": False}, session
 
     def _command_name(self) -> tuple[str, ...]:
@@ -369,10 +407,10 @@ class RedisPy:
 class RedisPySession:
     """One connection of redis-py. Its pool would make a new one in place of one that was closed, without a word."""
 
-    def __init__(self, module: Any, pool: Any, connection: Any) -> None:
+    def __init__(self, module: Any, connection: Any, close: Callable[[], None]) -> None:
         self._module = module
-        self._pool = pool
         self._connection = connection
+        self._close = close
 
     def keep(self) -> None:
         """Nothing to do."""
@@ -380,14 +418,15 @@ class RedisPySession:
     def ask(self) -> None:
         """`PING`."""
         try:
-            self._connection.send_command("PING")
+            # Its health check would connect anew where its configuration lets it try again.
+            self._connection.send_command("PING", check_health=False)
             self._connection.read_response()
         except (self._module.RedisError, OSError) as error:
             raise Refused(text_of(error)) from error
 
     def close(self) -> None:
         """Closes it, and whatever its pool has."""
-        self._pool.disconnect()
+        self._close()
 
 
 class Watched:
@@ -406,6 +445,11 @@ class Watched:
 
 
 _watched = threading.local()
+
+
+def watch_thread(watched: Watched | None) -> None:
+    """What this thread's next connection tells, or that it has none."""
+    _watched.current = watched
 
 
 def watch_connect() -> None:
@@ -551,6 +595,8 @@ class Server:
                 self._query(job, job.session)
             else:
                 self._close(job, job.session)
+        except Classified as refusal:
+            job.answer(job.observation({"refused": {"refusal": refusal.refusal, "stage": refusal.stage, "text": refusal.text}}))
         except Refused as refused:
             job.answer({"refused": job.failure(refused.text, refused.sqlstate)})
         except Unable as unable:
@@ -572,7 +618,7 @@ class Server:
                 raise
         else:
             session.close()
-        if not job.answer({"observation": {"outcome": {"session": seen}, "phases": job.phases}}):
+        if not job.answer(job.observation({"session": seen})):
             self._forget(job.id)
 
     def _query(self, job: Job, number: int) -> None:
@@ -670,9 +716,14 @@ def main() -> int:
     parser.add_argument("--name", required=True, help="the driver's name, as scenarios know it")
     arguments = parser.parse_args()
     client: Client = Psycopg2() if arguments.driver == "psycopg2" else RedisPy()
-    driver = {"name": arguments.name, **client.hello()}
+    return serve(client, arguments.name, CONCURRENCY)
+
+
+def serve(client: Client, name: str, concurrency: int) -> int:
+    """Greets under this name, and serves until standard input ends."""
+    driver = {"name": name, **client.hello()}
     server, threads, limits = Server(client), Threads(), Limits()
-    write({"hello": {"protocol": PROTOCOL, "driver": driver, "concurrency": CONCURRENCY, "sessions": True}})
+    write({"hello": {"protocol": PROTOCOL, "driver": driver, "concurrency": concurrency, "sessions": True}})
     running: list[Job] = []
     for line in sys.stdin.buffer:
         job = Job(json.loads(line))

@@ -204,7 +204,7 @@ packages_step() {
 # --- Python clients --------------------------------------------------------------------------------------------------------
 
 # The sets, by the requirements file that locks each.
-python_sets=(psycopg2-2.9.10 psycopg2-2.9.12)
+python_sets=(nautobot psycopg2-2.9.10 psycopg2-2.9.12)
 
 set_is_present() {
   local directory=$toolchain/python/$1

@@ -128,7 +128,7 @@ impl Driver for FakeDriver {
                 text: "FATAL: no pg_hba.conf entry".to_owned(),
             })
         };
-        Ok(ClientObservation { outcome, phases: Phases { connect_ns: Some(1_000_000), ..Phases::default() } })
+        Ok(ClientObservation { outcome, phases: Phases { connect_ns: Some(1_000_000), ..Phases::default() }, settings: BTreeMap::new() })
     }
 }
 

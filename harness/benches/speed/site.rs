@@ -1,5 +1,6 @@
 //! What every measurement needs of this machine: programs, manifests, credentials, and environments to start servers in.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,6 +88,7 @@ impl Site {
             credentials: self.set.credentials.clone(),
             cache: self.cache.clone(),
             own_drivers: Vec::new(),
+            nautobot_config: None,
             limits: Limits::default(),
             start_limit: None,
             evidence: None,
@@ -125,6 +127,7 @@ impl Site {
             max_tls: None,
             alpn: None,
             replication: false,
+            env: BTreeMap::new(),
         })
     }
 

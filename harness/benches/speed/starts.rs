@@ -1,5 +1,6 @@
 //! Server starts: from nothing but the cached data directory to the first answered query over mutual TLS.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -111,6 +112,7 @@ async fn first_answer(site: &Site, stand: &Stand, key: ServerKey, address: Socke
                 password: Some(password),
                 min_tls: None,
                 max_tls: None,
+                env: BTreeMap::new(),
             };
             (Box::new(RedisDriver::new()), ConnectRequest::Redis(request))
         }

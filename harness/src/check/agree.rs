@@ -110,7 +110,7 @@ fn wire_disagreement(service: Service, outcome: &ClientOutcome, wire: &WireTrace
     match outcome {
         ClientOutcome::Session(session) => session_on_wire(session, &has).map(|expected| (expected, seen())),
         ClientOutcome::Refused(refused) => match refused.refusal {
-            Refusal::Option(_) if !wire.connections.is_empty() => Some(("no connection at all".to_owned(), seen())),
+            Refusal::Option(_) | Refusal::Config(_) if !wire.connections.is_empty() => Some(("no connection at all".to_owned(), seen())),
             Refusal::Tls(TlsRefusal::NotOffered) if !has(WireEvent::SslRefused) => Some(("SSLRequest answered with N".to_owned(), seen())),
             Refusal::Auth(_) | Refusal::Server(_)
                 if service == Service::Postgres
@@ -167,6 +167,8 @@ pub fn log_in_short(lines: &[LogLine]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::observation::{ClientObservation, Phases, Refused};
 
@@ -174,7 +176,11 @@ mod tests {
     fn a_session_without_a_server_view_is_believed_only_where_the_log_tells_of_streaming_replication() {
         let session = Session { tls: true, version: None, cipher: None, alpn: None, server_certificate: None, server_view: None };
         let observed = |message: &str| Observation {
-            client: ClientObservation { outcome: ClientOutcome::Session(session.clone()), phases: Phases::default() },
+            client: ClientObservation {
+                outcome: ClientOutcome::Session(session.clone()),
+                phases: Phases::default(),
+                settings: BTreeMap::new(),
+            },
             server_log: vec![LogLine { severity: "LOG".into(), sqlstate: None, message: message.into(), detail: None, peer: None }],
             wire: None,
         };
@@ -196,7 +202,11 @@ mod tests {
             text: "FATAL:  the database system is starting up".to_owned(),
         };
         let observed = |message: &str, event| Observation {
-            client: ClientObservation { outcome: ClientOutcome::Refused(refused.clone()), phases: Phases::default() },
+            client: ClientObservation {
+                outcome: ClientOutcome::Refused(refused.clone()),
+                phases: Phases::default(),
+                settings: BTreeMap::new(),
+            },
             server_log: vec![LogLine { severity: "FATAL".into(), sqlstate: None, message: message.into(), detail: None, peer: None }],
             wire: Some(WireTrace { connections: vec![WireConnection { events: vec![event], ..WireConnection::default() }], error: None }),
         };

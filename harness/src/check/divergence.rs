@@ -198,6 +198,7 @@ mod tests {
         let client = ClientObservation {
             outcome: ClientOutcome::Refused(Refused { refusal, stage: None, sqlstate: None, text: String::new() }),
             phases: Phases::default(),
+            settings: BTreeMap::new(),
         };
         let observed = Some(Observation { client, server_log: vec![], wire: None });
         CaseRecord {

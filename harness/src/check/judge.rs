@@ -26,6 +26,14 @@ pub fn judge(expectation: &Expectation, observation: &Observation, context: &Con
         (Expected::Refused(classes), ClientOutcome::Refused(refused)) => judgement.refused(classes, expectation, refused, context),
         (expected, outcome) => judgement.add(Witness::Client, "outcome", describe(expected), short(outcome)),
     }
+    for (name, expected) in &expectation.settings {
+        judgement.compare(
+            Witness::Client,
+            &format!("setting {name}"),
+            expected.as_deref(),
+            observation.client.settings.get(name).map(String::as_str),
+        );
+    }
     for text in &expectation.server_log {
         if !log_has(&observation.server_log, text) {
             judgement.add(Witness::ServerLog, "server_log", format!("a line with `{text}`"), log_in_short(&observation.server_log));
@@ -141,6 +149,8 @@ fn short(outcome: &ClientOutcome) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::observation::{ClientObservation, LogLine, Phases, ServerView};
     use crate::model::refusal::{Alert, Stage};
@@ -148,7 +158,7 @@ mod tests {
 
     fn observed(outcome: ClientOutcome, log: &[&str], events: &[WireEvent]) -> Observation {
         Observation {
-            client: ClientObservation { outcome, phases: Phases::default() },
+            client: ClientObservation { outcome, phases: Phases::default(), settings: BTreeMap::new() },
             server_log: log
                 .iter()
                 .map(|message| LogLine { severity: "LOG".into(), sqlstate: None, message: (*message).into(), detail: None, peer: None })
@@ -185,6 +195,7 @@ mod tests {
             text: None,
             server_log: Vec::new(),
             wire: None,
+            settings: BTreeMap::new(),
         }
     }
 
@@ -222,6 +233,7 @@ mod tests {
             text: Some("tlsv1 alert unknown ca".into()),
             server_log: vec!["certificate verify failed".into()],
             wire: Some(vec![WireEvent::Connect]),
+            settings: BTreeMap::new(),
         };
         assert!(judge(&expectation, &observation, &context()).is_empty());
         expectation.text = Some("another text".into());
@@ -234,6 +246,27 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_compared_by_name_whether_set_or_not() {
+        let mut observation = observed(session(true, Some("/CN=app")), &[], &[]);
+        observation.client.settings = BTreeMap::from([("sslmode".to_owned(), "verify-ca".to_owned()), ("x".to_owned(), "y".to_owned())]);
+        let mut expectation = expect_session(true, None);
+        expectation.settings = BTreeMap::from([("sslmode".to_owned(), Some("verify-ca".to_owned())), ("sslcert".to_owned(), None)]);
+        assert_eq!(judge(&expectation, &observation, &context()), []);
+        expectation.settings = BTreeMap::from([
+            ("sslmode".to_owned(), Some("require".to_owned())),
+            ("sslkey".to_owned(), Some("k".to_owned())),
+            ("x".to_owned(), None),
+        ]);
+        let found: Vec<_> = judge(&expectation, &observation, &context())
+            .into_iter()
+            .map(|mismatch| (mismatch.what, mismatch.expected, mismatch.observed))
+            .collect();
+        let expected = [("setting sslkey", "k", "none"), ("setting sslmode", "require", "verify-ca"), ("setting x", "none", "y")];
+        let expected = expected.map(|(what, expected, observed)| (what.to_owned(), expected.to_owned(), observed.to_owned()));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn libpq_texts_are_not_asked_of_other_clients() {
         let observation = observed(refused(Refusal::Alert(Alert::UnknownCa), "received fatal alert"), &[], &[]);
         let expectation = Expectation {
@@ -242,6 +275,7 @@ mod tests {
             text: Some("tlsv1 alert unknown ca".into()),
             server_log: Vec::new(),
             wire: None,
+            settings: BTreeMap::new(),
         };
         assert!(judge(&expectation, &observation, &Context { family: Family::Rustls, ..context() }).is_empty());
         assert_eq!(judge(&expectation, &observation, &context()).len(), 1);

@@ -32,6 +32,8 @@ pub fn same_behaviour(one: &str, other: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::observation::{Phases, Refused, Session};
     use crate::model::refusal::{Alert, AuthRefusal, Refusal, Stage, VerifyFailure};
@@ -40,6 +42,7 @@ mod tests {
         ClientObservation {
             outcome: ClientOutcome::Refused(Refused { refusal, stage: None, sqlstate: None, text: "FATAL".to_owned() }),
             phases: Phases::default(),
+            settings: BTreeMap::new(),
         }
     }
 
@@ -54,6 +57,7 @@ mod tests {
                 server_view: None,
             }),
             phases: Phases::default(),
+            settings: BTreeMap::new(),
         }
     }
 

@@ -134,6 +134,9 @@ pub(super) struct RunArgs {
     /// The deployment's Kubernetes manifests [default: `kind/deployment` of the harness]
     #[arg(long, value_name = "DIR")]
     pub(super) manifests: Option<PathBuf>,
+    /// Your nautobot_config.py, for the drivers `nautobot-*` [default: one that does what the guides describe]
+    #[arg(long, value_name = "FILE")]
+    pub(super) nautobot_config: Option<PathBuf>,
     /// Write a report; FORMAT is json, junit or markdown, PATH may be `-`; may be given several times
     #[arg(long, value_name = "FORMAT=PATH")]
     pub(super) report: Vec<ReportTarget>,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use super::args::{EnvironmentName, Hold, RunArgs};
 use super::home::{cache_directory, home, scenario_set, toolchain_directory};
 use super::{CliError, list};
 use crate::deployment::Manifests;
+use crate::driver::exec::check_nautobot_config;
 use crate::environment::Environment as _;
 use crate::exit::Exit;
 use crate::load::{ScenarioSet, overdue};
@@ -21,7 +22,7 @@ use crate::model::case::{Case, DEFAULT_IDENTITY, DEFAULT_TRUST};
 use crate::model::report::Summary;
 use crate::model::server::{Application, ServerKey, Service};
 use crate::os::redact::Redactor;
-use crate::os::toolchain::Toolchain;
+use crate::os::toolchain::{NAUTOBOT_DRIVERS, Toolchain};
 use crate::report::standing::Standing;
 use crate::report::{FileReports, ReportTarget, Terminal};
 use crate::run::event::{Event, Reporter};
@@ -51,11 +52,24 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
     };
     let manifests = Arc::new(Manifests::load(&manifests).map_err(|error| CliError::usage(error.to_string()))?);
     session::check(&set, &manifests)?;
+    if let Some(config) = &args.nautobot_config {
+        check_config(config, &toolchain)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::environment(format!("could not start the runtime: {error}")))?;
     runtime.block_on(carry_out(args, &set, toolchain, cases, manifests, started))
+}
+
+/// Whether a `nautobot_config.py` can be read as Python.
+fn check_config(config: &Path, toolchain: &Toolchain) -> Result<(), CliError> {
+    // Without the clients that load it, only that it is there can be told: their cases are skipped.
+    std::fs::metadata(config).map_err(|error| CliError::usage(format!("{}: can't be read: {error}", config.display())))?;
+    match NAUTOBOT_DRIVERS.iter().find_map(|driver| toolchain.python(driver)) {
+        Some(build) => check_nautobot_config(build, config).map_err(CliError::usage),
+        None => Ok(()),
+    }
 }
 
 /// The cases that are meant, with what can't run here marked.
@@ -82,6 +96,7 @@ async fn carry_out(
         credentials: set.credentials.clone(),
         cache: cache_directory()?,
         own_drivers: args.exec_driver.clone(),
+        nautobot_config: args.nautobot_config.clone(),
         limits: Limits { case: args.timeout, ..Limits::default() },
         start_limit: Some(args.start_timeout),
         evidence: Some(args.evidence.clone()),
@@ -211,6 +226,9 @@ fn repro_options(args: &RunArgs) -> String {
     }
     if args.set.only_given_scenarios {
         options.push("--only-given-scenarios".to_owned());
+    }
+    if let Some(config) = &args.nautobot_config {
+        options.push(format!("--nautobot-config {}", config.display()));
     }
     for driver in &args.exec_driver {
         options.push(format!("--exec-driver {driver}"));

@@ -4,7 +4,7 @@ use crate::model::driver::{DriverInfo, Family};
 use crate::model::server::Service;
 
 /// A driver's name, family and libpq major version, known before it is started.
-const DRIVERS: [(&str, Service, Family, Option<u32>); 11] = [
+const DRIVERS: [(&str, Service, Family, Option<u32>); 14] = [
     ("rustls", Service::Postgres, Family::Rustls, None),
     ("libpq-15", Service::Postgres, Family::Libpq, Some(15)),
     ("libpq-16", Service::Postgres, Family::Libpq, Some(16)),
@@ -17,6 +17,10 @@ const DRIVERS: [(&str, Service, Family, Option<u32>); 11] = [
     ("psycopg2-2.9.12", Service::Postgres, Family::Libpq, Some(17)),
     ("redis-rs", Service::Redis, Family::RedisRs, None),
     ("redis-py", Service::Redis, Family::RedisPy, None),
+    // What a nautobot_config.py sets up: Django over psycopg2 2.9.12, django-redis, kombu.
+    ("nautobot-django", Service::Postgres, Family::Libpq, Some(17)),
+    ("nautobot-redis", Service::Redis, Family::RedisPy, None),
+    ("nautobot-kombu", Service::Redis, Family::RedisPy, None),
 ];
 
 /// All of them; versions are those of the name (`libpq-17` is 170000) until the driver itself tells.

@@ -56,6 +56,9 @@ pub enum DriverError {
     },
 }
 
+/// Why a client can't do what a request with environment variables asks for: it reads no configuration file.
+pub(crate) const NO_CONFIGURATION: &str = "it reads no nautobot_config.py, whose variables `env` gives";
+
 /// A client. A refused connection is an observation; only a client that can't be used is an error.
 #[async_trait]
 pub trait Driver: Send + Sync {

@@ -55,6 +55,9 @@ impl Expansion<'_> {
                 .as_ref()
                 .map_or_else(|| self.at(keys, message.clone()), |text| resolver.error(text, message.clone())));
         }
+        for text in connect.env.iter().flat_map(BTreeMap::values) {
+            self.check_references(text, resolver)?;
+        }
         Ok(())
     }
 
@@ -65,7 +68,7 @@ impl Expansion<'_> {
         if identities.contains_key(name) { Ok(()) } else { Err(unknown("identity", name, identities.keys())) }
     }
 
-    /// `${identity:NAME/FILE}` and `${trust:NAME}` in a text of an `openssl` step. What `${server:FILE}` may name, the environment knows.
+    /// `${identity:NAME/FILE}` and `${trust:NAME}` in a text of an `openssl` step or of `env`. What `${server:FILE}` may name, the environment knows.
     pub(super) fn check_references(&self, text: &Text, resolver: &Resolver<'_>) -> Result<(), LoadError> {
         let resolved = resolver.text(text)?;
         // The parts after the first begin behind a `${`; that each has its `}` is checked already.

@@ -209,6 +209,9 @@ impl Resolver<'_> {
         if row.status.is_some() && !matches!(expected, Expected::Output { .. }) {
             return Err(at_row("`status` goes with `output`"));
         }
+        if !row.settings.is_empty() && matches!(expected, Expected::Output { .. }) {
+            return Err(at_row("`settings` goes with `session` and `refused`"));
+        }
         if (row.stage.is_some() || row.text.is_some()) && !matches!(expected, Expected::Refused(_)) {
             return Err(at_row("`stage` and `text` go with `refused`"));
         }
@@ -218,7 +221,16 @@ impl Resolver<'_> {
             text: self.optional(row.text.as_ref())?,
             server_log: self.texts(row.server_log.as_ref())?,
             wire: row.wire.clone(),
+            settings: self.settings(row)?,
         })
+    }
+
+    fn settings(&self, row: &Expect) -> Result<BTreeMap<String, Option<String>>, LoadError> {
+        let resolved = row.settings.iter().map(|(name, text)| {
+            let value = self.text(text)?;
+            Ok((name.clone(), (value != "none").then_some(value)))
+        });
+        resolved.collect()
     }
 
     fn session(&self, session: &SessionExpect) -> Result<SessionExpectation, LoadError> {

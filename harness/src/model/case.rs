@@ -129,6 +129,9 @@ pub struct Expectation {
     /// The wire's events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wire: Option<Vec<WireEvent>>,
+    /// Settings of the application's configuration file; `None`: it does not set that one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, Option<String>>,
 }
 
 /// What a step does.

@@ -1,5 +1,6 @@
 //! One connection as a driver is asked to make it: the options of libpq, typed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -189,6 +190,10 @@ pub struct PostgresRequest {
     /// of `pg_stat_ssl`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replication: bool,
+    /// Environment variables of `nautobot_config.py`, for clients that load it: others can't. What the file finds where pods mount their
+    /// Secret are `files`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
 }
 
 /// One Redis connection to make: authenticate, then `PING`.
@@ -210,6 +215,9 @@ pub struct RedisRequest {
     /// Highest protocol version offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tls: Option<TlsVersion>,
+    /// As [`PostgresRequest::env`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
 }
 
 /// What a driver is asked to do.
@@ -232,7 +240,16 @@ impl ConnectRequest {
         }
     }
 
-    /// The same, mutable: the run points a request at its relay.
+    /// Environment variables of `nautobot_config.py`.
+    #[must_use]
+    pub fn env(&self) -> &BTreeMap<String, String> {
+        match self {
+            Self::Postgres(request) => &request.env,
+            Self::Redis(request) => &request.env,
+        }
+    }
+
+    /// Where it goes, mutable: the run points a request at its relay.
     pub fn endpoint_mut(&mut self) -> &mut Endpoint {
         match self {
             Self::Postgres(request) => &mut request.endpoint,

@@ -1,5 +1,6 @@
 //! What client, server and wire saw of one connection.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use schemars::JsonSchema;
@@ -124,6 +125,9 @@ pub struct ClientObservation {
     pub outcome: ClientOutcome,
     /// How long each phase took.
     pub phases: Phases,
+    /// The settings that an application's configuration file came to, as text and without passwords: only clients that load one tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// One line of a server's log that belongs to a known connection.

@@ -218,6 +218,16 @@ pub enum FileRefusal {
     CertificateMissing,
 }
 
+/// What `nautobot_config.py` raised before any connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfigRefusal {
+    /// `FileNotFoundError`: a file that the settings need is not there.
+    FileMissing,
+    /// Any other exception: the observation's text tells.
+    Other,
+}
+
 /// TLS could not be agreed on, and no alert tells why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -248,6 +258,8 @@ pub enum Refusal {
     Ended(EndReason),
     /// The client refused an option before connecting.
     Option(OptionRefusal),
+    /// The application's configuration file stopped its start.
+    Config(ConfigRefusal),
     /// The client could not use a file.
     File(FileRefusal),
     /// TLS could not be agreed on.

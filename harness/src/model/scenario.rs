@@ -244,6 +244,9 @@ pub struct Expect {
     /// The wire's events in order.
     #[serde(default)]
     pub wire: Option<Vec<WireEvent>>,
+    /// Settings that the application's configuration file must have come to, by name; `none`: not set. For the drivers `nautobot-*`.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Text>,
     /// `openssl`: lines that its output must hold.
     #[serde(default)]
     pub output: Option<Texts>,

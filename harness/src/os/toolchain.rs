@@ -45,7 +45,7 @@ pub struct LibpqBuild {
 /// A Python interpreter with one of our requirement sets installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PythonBuild {
-    /// The driver's name: `psycopg2-2.9.10`, `psycopg2-2.9.12`, `redis-py`.
+    /// The driver's name: `psycopg2-2.9.10`, `psycopg2-2.9.12`, `redis-py`, or one of [`NAUTOBOT_DRIVERS`].
     pub driver: String,
     /// The interpreter of the private virtual environment.
     pub interpreter: PathBuf,
@@ -107,6 +107,9 @@ pub const POSTGRES_DRIVERS: [&str; 8] = [
 
 /// The Redis client for Python, which has its home in the newest of the Python environments.
 pub const REDIS_PYTHON_DRIVER: &str = "redis-py";
+
+/// The clients that load a `nautobot_config.py`, which share a Python environment.
+pub const NAUTOBOT_DRIVERS: [&str; 3] = ["nautobot-django", "nautobot-kombu", "nautobot-redis"];
 
 /// The environment variable that names the folder of our toolchain.
 pub const DIRECTORY_VARIABLE: &str = "MTLS_CONFORMANCE_TOOLCHAIN";

@@ -57,10 +57,7 @@ impl Pki {
         let (certificate, key) = (content(&client, SecretFile::Certificate)?, content(&client, SecretFile::Key)?);
         site.push(Material { certificate: &certificate, key: &key, ca: &ca })?;
         let contents = match (site.sync(), &distribution.fails) {
-            (Ok(secret), None) => [SecretFile::Certificate, SecretFile::Key, SecretFile::Ca]
-                .into_iter()
-                .filter_map(|file| Some((file, secret.content(file)?.to_owned())))
-                .collect(),
+            (Ok(secret), None) => secret.files(),
             (Err(error), Some(words)) if error.to_string().contains(words) => BTreeMap::new(),
             (Ok(_), Some(words)) => {
                 return Err(PkiError::invalid(&what, format!("the Secret was made, and it should have failed with `{words}`")));

@@ -117,6 +117,10 @@ fn witnesses(step: &StepRecord) -> Vec<(Part, String)> {
 
 fn witnesses_of(observed: &Observation) -> Vec<String> {
     let mut lines = vec![format!("  client    {}", client(&observed.client))];
+    if !observed.client.settings.is_empty() {
+        let settings: Vec<String> = observed.client.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        lines.push(format!("  settings  {}", clip(&settings.join(" "), TEXT)));
+    }
     if observed.server_log.is_empty() {
         lines.push("  server    logged nothing of this connection".to_owned());
     }

@@ -1,5 +1,6 @@
 //! A small hand-built run with a case of every outcome, for the tests of reporters.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub(crate) fn session(tls: bool) -> Observation {
         server_view: Some(view),
     };
     Observation {
-        client: ClientObservation { outcome: ClientOutcome::Session(session), phases: phases() },
+        client: ClientObservation { outcome: ClientOutcome::Session(session), phases: phases(), settings: BTreeMap::new() },
         server_log: vec![],
         wire: wire(&[WireEvent::Connect, WireEvent::SslAccepted, WireEvent::ServerHello]),
     }
@@ -65,7 +66,7 @@ pub(crate) fn refused() -> Observation {
         peer: None,
     };
     Observation {
-        client: ClientObservation { outcome: ClientOutcome::Refused(refused), phases: Phases::default() },
+        client: ClientObservation { outcome: ClientOutcome::Refused(refused), phases: Phases::default(), settings: BTreeMap::new() },
         server_log: vec![log],
         wire: wire(&[WireEvent::Connect, WireEvent::SslAccepted, WireEvent::ServerHello]),
     }
@@ -191,7 +192,7 @@ fn claim(id: &str, statement: &str, verdict: Verdict, reason: Option<&str>) -> C
         source: "guide.md, Modes".to_owned(),
         verdict,
         reason: reason.map(str::to_owned),
-        by_deployment: std::collections::BTreeMap::new(),
+        by_deployment: BTreeMap::new(),
         subjects_not_real: vec![],
         outcomes: [(OutcomeKind::Pass, 2)].into(),
         cases: vec!["a:x=1".to_owned(), "a:x=2".to_owned()],
@@ -230,7 +231,7 @@ pub(crate) fn environment() -> EnvironmentRecord {
 }
 
 pub(crate) fn summary() -> Summary {
-    let mut outcomes: std::collections::BTreeMap<OutcomeKind, usize> = OutcomeKind::ALL.into_iter().map(|kind| (kind, 0)).collect();
+    let mut outcomes: BTreeMap<OutcomeKind, usize> = OutcomeKind::ALL.into_iter().map(|kind| (kind, 0)).collect();
     for case in cases() {
         *outcomes.entry(case.outcome.kind()).or_default() += 1;
     }

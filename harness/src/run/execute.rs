@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::control::{ControlResult, Controls};
 use super::material::Material;
-use super::observe::{Scene, Trouble, request};
+use super::observe::{Scene, Trouble, request, with_paths};
 use crate::check::agree::disagreements;
 use crate::check::judge::{Context, describe, judge};
 use crate::driver::Driver;
@@ -18,6 +18,7 @@ use crate::model::observation::{ClientOutcome, Phases};
 use crate::model::outcome::{Mismatch, Outcome, SkipReason, Witness};
 use crate::model::report::{CaseRecord, ClientRecord, StepRecord};
 use crate::model::server::Service;
+use crate::os::toolchain::NAUTOBOT_DRIVERS;
 
 /// Every time limit of a case, in one place.
 #[derive(Debug, Clone, Copy)]
@@ -238,7 +239,11 @@ impl Workshop {
         let Some(openssl) = &self.openssl else {
             return Err(Trouble::Skip(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned())));
         };
-        let args = args.iter().map(|arg| self.with_paths(arg, server)).collect::<Result<Vec<_>, _>>().map_err(Trouble::Error)?;
+        let args = args
+            .iter()
+            .map(|arg| with_paths(arg, server, self.material.as_ref()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Trouble::Error)?;
         let run = tokio::process::Command::new(openssl).args(&args).stdin(std::process::Stdio::null()).kill_on_drop(true).output();
         let finished = tokio::time::timeout(self.limits.connect, run)
             .await
@@ -271,7 +276,7 @@ impl Workshop {
                     add("status", expected.to_string(), status.map_or_else(|| "ended by a signal".to_owned(), |status| status.to_string()));
                 }
                 for line in lines {
-                    let line = self.with_paths(line, server)?;
+                    let line = with_paths(line, server, self.material.as_ref())?;
                     if !output.contains(&line) {
                         add("output", format!("a line with `{line}`"), output.trim().to_owned());
                     }
@@ -280,24 +285,6 @@ impl Workshop {
             other => add("outcome", describe(other), output.trim().to_owned()),
         }
         Ok(mismatches)
-    }
-
-    /// `${identity:NAME/FILE}`, `${trust:NAME}` and `${server:FILE}` replaced by paths.
-    fn with_paths(&self, text: &str, server: &dyn Server) -> Result<String, String> {
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some((head, tail)) = rest.split_once("${") {
-            let (reference, tail) = tail.split_once('}').ok_or_else(|| format!("`${{` without `}}` in {text:?}"))?;
-            let path = match reference.strip_prefix("server:") {
-                Some(file) => server.file(file).ok_or_else(|| format!("the server has no file `{file}`"))?,
-                None => self.material.path(reference)?,
-            };
-            out.push_str(head);
-            out.push_str(&path.to_string_lossy());
-            rest = tail;
-        }
-        out.push_str(rest);
-        Ok(out)
     }
 
     /// Copies what a person needs to look into a failure; `None` if nothing could be kept.
@@ -341,7 +328,14 @@ fn expected_value(expectation: &Expectation) -> serde_json::Value {
 
 /// How the latencies of a session are grouped.
 fn client_record(plan: &ConnectPlan, service: Service, tls: bool) -> ClientRecord {
+    // A configuration file decides.
+    let configured = NAUTOBOT_DRIVERS.contains(&plan.driver.as_str());
     let mode = match service {
+        Service::Postgres if configured => match plan.env.get("NAUTOBOT_DB_SSLMODE").map(String::as_str) {
+            None | Some("") => "unset".to_owned(),
+            Some(mode) => mode.to_owned(),
+        },
+        Service::Redis if configured => "configured".to_owned(),
         Service::Postgres => plan.sslmode.map_or("unset", SslMode::name).to_owned(),
         Service::Redis => serde_json::to_value(plan.tls).ok().and_then(|mode| mode.as_str().map(str::to_owned)).unwrap_or_default(),
     };

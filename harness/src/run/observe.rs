@@ -177,6 +177,8 @@ pub(crate) fn request(
     let host = plan.host.clone().unwrap_or_else(|| material.default_host(service));
     let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
     let application = material.application();
+    let with_paths = |(name, text): (&String, &String)| Ok((name.clone(), with_paths(text, server, material)?));
+    let env = plan.env.iter().map(with_paths).collect::<Result<_, String>>()?;
     Ok(match service {
         Service::Postgres => ConnectRequest::Postgres(PostgresRequest {
             endpoint,
@@ -190,11 +192,39 @@ pub(crate) fn request(
             max_tls: plan.max_tls,
             alpn: plan.alpn.clone(),
             replication: plan.replication,
+            env,
         }),
-        Service::Redis => {
-            ConnectRequest::Redis(RedisRequest { endpoint, tls: plan.tls, files, password, min_tls: plan.min_tls, max_tls: plan.max_tls })
-        }
+        Service::Redis => ConnectRequest::Redis(RedisRequest {
+            endpoint,
+            tls: plan.tls,
+            files,
+            password,
+            min_tls: plan.min_tls,
+            max_tls: plan.max_tls,
+            env,
+        }),
     })
+}
+
+/// `${identity:NAME/FILE}`, `${trust:NAME}` and `${server:FILE}` replaced by paths.
+///
+/// # Errors
+/// A line of text where a reference has no end, or there is no such file.
+pub(super) fn with_paths(text: &str, server: &dyn Server, material: &dyn Material) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((head, tail)) = rest.split_once("${") {
+        let (reference, tail) = tail.split_once('}').ok_or_else(|| format!("`${{` without `}}` in {text:?}"))?;
+        let path = match reference.strip_prefix("server:") {
+            Some(file) => server.file(file).ok_or_else(|| format!("the server has no file `{file}`"))?,
+            None => material.path(reference)?,
+        };
+        out.push_str(head);
+        out.push_str(&path.to_string_lossy());
+        rest = tail;
+    }
+    out.push_str(rest);
+    Ok(out)
 }
 
 /// The log texts that a case waits for: the witness of what the client saw, and the expectation's (or the deviation's) where the class is the same.

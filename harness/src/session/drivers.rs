@@ -18,7 +18,7 @@ use crate::model::connect::ConnectRequest;
 use crate::model::driver::{DriverInfo, Family};
 use crate::model::observation::ClientObservation;
 use crate::model::server::Service;
-use crate::os::toolchain::Toolchain;
+use crate::os::toolchain::{NAUTOBOT_DRIVERS, Toolchain};
 
 /// A user's own client behind the exec protocol: `NAME=PROGRAM`, or `redis:NAME=PROGRAM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,11 +84,20 @@ pub fn missing(name: &str, toolchain: &Toolchain, own: &[OwnDriver]) -> Option<S
     Some(format!("driver {name} is not installed{}", cost.unwrap_or_else(|| ": `make setup` brings it".to_owned())))
 }
 
+/// What the user brings to the drivers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Own<'a> {
+    /// Clients behind the exec protocol.
+    pub drivers: &'a [OwnDriver],
+    /// A `nautobot_config.py` in place of ours.
+    pub nautobot_config: Option<&'a Path>,
+}
+
 /// Starts the drivers of these names, at the same time. One that doesn't start is there all the same: its cases end as errors.
 pub async fn start(
     names: &BTreeSet<String>,
     toolchain: &Toolchain,
-    own: &[OwnDriver],
+    own: Own<'_>,
     harness: &Path,
     directory: &Path,
 ) -> HashMap<String, Arc<dyn Driver>> {
@@ -102,8 +111,12 @@ pub async fn start(
                 let program = if let Some(build) = toolchain.libpq.iter().find(|build| build.driver == *name) {
                     Program::libpq(harness, build, directory)
                 } else if let Some(build) = toolchain.python.iter().find(|build| build.driver == *name) {
-                    Program::python(build, directory)
-                } else if let Some(own) = own.iter().find(|own| own.name == *name) {
+                    if NAUTOBOT_DRIVERS.contains(&name.as_str()) {
+                        Program::nautobot(build, own.nautobot_config, directory)
+                    } else {
+                        Program::python(build, directory)
+                    }
+                } else if let Some(own) = own.drivers.iter().find(|own| own.name == *name) {
                     Program::new(&own.program, &[], name, directory)
                 } else {
                     continue;

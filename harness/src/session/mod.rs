@@ -28,7 +28,7 @@ use crate::pki::{self, Pki};
 use crate::run::event::Event;
 use crate::run::execute::{Limits, Workshop};
 use crate::run::schedule::{Pace, run as run_cases};
-use drivers::OwnDriver;
+use drivers::{Own, OwnDriver};
 use material::Issued;
 
 /// The identity of the global cluster's pods: installations mount the Secret of its Certificate.
@@ -95,6 +95,8 @@ pub struct SessionOptions {
     pub cache: PathBuf,
     /// The user's own drivers.
     pub own_drivers: Vec<OwnDriver>,
+    /// The user's own `nautobot_config.py`; `None`: ours.
+    pub nautobot_config: Option<PathBuf>,
     /// Time limits of a case.
     pub limits: Limits,
     /// How long a server may take to start; `None` leaves it to the environment.
@@ -133,7 +135,8 @@ impl Session {
         let environment = Arc::new(LocalEnvironment::new(local).map_err(|error| SessionError(error.to_string()))?);
         let needed: BTreeSet<String> =
             cases.iter().filter(|case| case.skip.is_none()).flat_map(|case| driver_names(case)).map(str::to_owned).collect();
-        let running = drivers::start(&needed, &options.toolchain, &options.own_drivers, &options.harness, directory.path()).await;
+        let own = Own { drivers: &options.own_drivers, nautobot_config: options.nautobot_config.as_deref() };
+        let running = drivers::start(&needed, &options.toolchain, own, &options.harness, directory.path()).await;
         let workshop = Arc::new(Workshop {
             drivers: running,
             material: Arc::new(Issued { pki }),

@@ -1,5 +1,7 @@
 //! One phase: what each client saw once the changes were done, against what it was to see.
 
+use std::collections::BTreeMap;
+
 use super::Attempt;
 use crate::check::agree::{disagreements, log_has, log_in_short};
 use crate::check::judge::{Context, judge};
@@ -183,7 +185,14 @@ fn replication(
 
 /// A refusal of one of these classes, and nothing more.
 fn refusal(classes: &[Refusal]) -> Expectation {
-    Expectation { expected: Expected::Refused(classes.to_vec()), stage: None, text: None, server_log: Vec::new(), wire: None }
+    Expectation {
+        expected: Expected::Refused(classes.to_vec()),
+        stage: None,
+        text: None,
+        server_log: Vec::new(),
+        wire: None,
+        settings: BTreeMap::new(),
+    }
 }
 
 /// A TLS session, with the certificate that the phase names.
@@ -196,7 +205,14 @@ fn session(phase: &PhaseExpectation) -> Expectation {
         alpn: None,
         server_certificate: phase.server_certificate.clone(),
     };
-    Expectation { expected: Expected::Session(session), stage: None, text: None, server_log: Vec::new(), wire: None }
+    Expectation {
+        expected: Expected::Session(session),
+        stage: None,
+        text: None,
+        server_log: Vec::new(),
+        wire: None,
+        settings: BTreeMap::new(),
+    }
 }
 
 /// What a client saw, each thing once: `ok`, `lost`, `alert: unknown-ca`.
@@ -281,7 +297,7 @@ pub(super) mod tests {
             ..WireConnection::default()
         };
         let observation = Observation {
-            client: ClientObservation { outcome, phases: Phases::default() },
+            client: ClientObservation { outcome, phases: Phases::default(), settings: BTreeMap::new() },
             server_log: vec![line],
             wire: Some(WireTrace { connections: vec![connection], ..WireTrace::default() }),
         };

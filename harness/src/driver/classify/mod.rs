@@ -51,7 +51,7 @@ fn stage_of(failure: &Failure) -> Stage {
 /// from a refused startup packet until it has read the answer.
 fn refined(refusal: Refusal, stage: Option<Stage>) -> Option<Stage> {
     match refusal {
-        Refusal::Option(_) => Some(Stage::Options),
+        Refusal::Option(_) | Refusal::Config(_) => Some(Stage::Options),
         Refusal::Auth(_) => Some(Stage::Authentication),
         // Redis says so to a command.
         Refusal::Server(_) | Refusal::Ended(_) if stage != Some(Stage::Query) => Some(Stage::Authentication),

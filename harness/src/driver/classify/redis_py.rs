@@ -1,7 +1,7 @@
 //! Messages of redis-py (5 to 8) and of Python's `ssl` module beneath it.
 
 use crate::driver::exec::protocol::{Failure, File};
-use crate::model::refusal::{AuthRefusal, FileRefusal, Refusal, ServerState, Stage, VerifyFailure};
+use crate::model::refusal::{AuthRefusal, FileRefusal, OptionRefusal, Refusal, ServerState, Stage, VerifyFailure};
 
 use super::openssl;
 
@@ -11,14 +11,24 @@ pub fn class(failure: &Failure) -> Option<Refusal> {
     let text = failure.text.as_str();
     // An alert that arrived while redis-py was writing: it tells only that it could not write.
     let unread = || failure.detail.as_deref().and_then(openssl::alert);
-    file(failure)
-        .map(Refusal::File)
+    option(text)
+        .map(Refusal::Option)
+        .or_else(|| file(failure).map(Refusal::File))
         .or_else(|| verification(text).map(Refusal::Verify))
         .or_else(|| openssl::alert(text).or_else(unread).map(Refusal::Alert))
         .or_else(|| authentication(text).map(Refusal::Auth))
         .or_else(|| text.contains("Redis is loading the dataset in memory").then_some(Refusal::Server(ServerState::StartingUp)))
         .or_else(|| openssl::own(text))
         .or_else(|| silence(text, failure.stage))
+}
+
+/// What redis-py refuses when it makes a connection object: the options of TLS on one without it, and a word it does not know.
+fn option(text: &str) -> Option<OptionRefusal> {
+    if text.contains("got an unexpected keyword argument") {
+        Some(OptionRefusal::UnknownOption)
+    } else {
+        text.contains("Invalid SSL Certificate Requirements Flag").then_some(OptionRefusal::InvalidValue)
+    }
 }
 
 /// Python names no file in any of these messages: the client tells which one it was.
@@ -222,6 +232,17 @@ mod tests {
     fn a_redis_that_loads_its_data_is_starting_up() {
         let loading = failure("Redis is loading the dataset in memory", Stage::Query);
         assert_eq!(class(&loading), Some(Refusal::Server(ServerState::StartingUp)));
+    }
+
+    #[test]
+    fn options_that_fit_no_connection_are_told_apart() {
+        let cases = [
+            ("TypeError: AbstractConnection.__init__() got an unexpected keyword argument 'ssl_cert_reqs'", OptionRefusal::UnknownOption),
+            ("Invalid SSL Certificate Requirements Flag: sometimes", OptionRefusal::InvalidValue),
+        ];
+        for (text, refusal) in cases {
+            assert_eq!(class(&failure(text, Stage::Options)), Some(Refusal::Option(refusal)), "{text}");
+        }
     }
 
     #[test]

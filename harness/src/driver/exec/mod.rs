@@ -25,7 +25,7 @@ use crate::model::observation::{ClientObservation, ClientOutcome};
 use crate::model::refusal::Stage;
 
 use connection::Connection;
-pub use program::Program;
+pub use program::{Program, check_nautobot_config};
 use protocol::{Ask, Outcome};
 use session::ExecSession;
 
@@ -105,10 +105,11 @@ impl ExecDriver {
                     failure.stage = Some(Stage::Authentication);
                 }
                 let refused = classify::refused(self.info.family, &failure);
-                ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(refused) }
+                ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(refused), settings: failure.settings }
             }
             Outcome::TimedOut(failure) => {
-                ClientObservation { phases: failure.phases, outcome: ClientOutcome::Refused(classify::timed_out(&failure)) }
+                let outcome = ClientOutcome::Refused(classify::timed_out(&failure));
+                ClientObservation { phases: failure.phases, outcome, settings: failure.settings }
             }
             Outcome::Answered | Outcome::Closed => {
                 return Err(self.broken("it answered a connection with something that is no observation".to_owned()));

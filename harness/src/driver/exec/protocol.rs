@@ -2,6 +2,8 @@
 //!
 //! `harness/clients/PROTOCOL.md` describes them for whoever writes a client. Both ends of ours (this harness and its libpq child) use these types.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::connect::ConnectRequest;
@@ -158,6 +160,9 @@ pub struct Failure {
     /// The phases that were completed.
     #[serde(default)]
     pub phases: Phases,
+    /// The settings of the application's configuration file, where the client loads one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// One of the client's files.

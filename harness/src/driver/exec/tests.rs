@@ -1,5 +1,6 @@
 //! The driver against small shell programs that behave and misbehave.
 
+use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Instant;
 
@@ -67,6 +68,7 @@ fn request(database: &str) -> ConnectRequest {
         max_tls: None,
         alpn: None,
         replication: false,
+        env: BTreeMap::new(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! A session through libpq: connect step by step, look at it, ask the server for its view; then queries, until it is closed.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, NulError};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{MsgFlags, SockaddrStorage, getsockname, recv};
 use sha2::{Digest as _, Sha256};
 
+use crate::driver::NO_CONFIGURATION;
 use crate::driver::exec::protocol::{Failure, Outcome};
 use crate::model::connect::{Password, PostgresRequest, SslMode, SslNegotiation, TlsVersion};
 use crate::model::endpoint::Address;
@@ -36,6 +38,9 @@ impl<'a> Held<'a> {
         if request.alpn.is_some() {
             return Err(Box::new(Outcome::Unable("libpq always offers the ALPN protocol `postgresql`".to_owned())));
         }
+        if !request.env.is_empty() {
+            return Err(Box::new(Outcome::Unable(NO_CONFIGURATION.to_owned())));
+        }
         let Ok(options) = options(request) else {
             return Err(Box::new(Outcome::Unable("an option holds a NUL character, which C strings can't".to_owned())));
         };
@@ -57,7 +62,7 @@ impl<'a> Held<'a> {
         let mut phases = progress.phases(Some(ready_ns));
         phases.query_ns = Some(clock.now_ns().saturating_sub(ready_ns));
         let session = session(&connection, view);
-        let observation = ClientObservation { outcome: ClientOutcome::Session(session), phases };
+        let observation = ClientObservation { outcome: ClientOutcome::Session(session), phases, settings: BTreeMap::new() };
         Ok((observation, Self { connection, replication: request.replication }))
     }
 

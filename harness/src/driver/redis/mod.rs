@@ -17,7 +17,7 @@ use super::tls::{
     self, Ended, KxGroups, SharedNotes, Stream, TlsKit, TlsOffer, Trace, Transport, Unsupported, Verification, classify_io, classify_tls,
     error_chain, locked, nanoseconds,
 };
-use super::{Driver, DriverError, Opened};
+use super::{Driver, DriverError, NO_CONFIGURATION, Opened};
 use crate::model::connect::{ConnectRequest, RedisRequest, RedisTls};
 use crate::model::driver::{DriverInfo, Family};
 use crate::model::endpoint::Address;
@@ -82,6 +82,9 @@ impl RedisDriver {
 
     /// Reads the files before connecting, as Redis clients do.
     fn connector(&self, request: &RedisRequest) -> Result<Option<(TlsConnector, ServerName<'static>)>, Ended> {
+        if !request.env.is_empty() {
+            return Err(unable(NO_CONFIGURATION).into());
+        }
         let versions = tls::versions(request.min_tls, request.max_tls).map_err(|unsupported| match unsupported {
             Unsupported::Version(_) => unable(unsupported.to_string()).into(),
             Unsupported::Range(..) => {
@@ -167,6 +170,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::connect::{ClientFiles, Password};
     use crate::model::endpoint::Endpoint;
@@ -192,6 +197,7 @@ mod tests {
             password: Some(Password::new("secret")),
             min_tls: None,
             max_tls: None,
+            env: BTreeMap::new(),
         };
         let observation = RedisDriver::new().connect(&ConnectRequest::Redis(request), limit).await.expect("an observation");
         peer.abort();

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use self::attempt::{Attempt, Established, Failed};
 use self::negotiation::{Encryption, Plan};
 use super::tls::{Ended, KxGroups, TlsKit, Trace, Unsupported, locked, versions};
-use super::{Driver, DriverError, Opened};
+use super::{Driver, DriverError, NO_CONFIGURATION, Opened};
 use crate::model::connect::{ConnectRequest, PostgresRequest};
 use crate::model::driver::{DriverInfo, Family};
 use crate::model::observation::{ClientObservation, Refused};
@@ -120,6 +120,9 @@ impl Driver for RustlsDriver {
         if request.replication {
             let reason = "tokio-postgres opens no session of streaming replication".to_owned();
             return Err(DriverError::Unable { driver: NAME.to_owned(), reason });
+        }
+        if !request.env.is_empty() {
+            return Err(DriverError::Unable { driver: NAME.to_owned(), reason: NO_CONFIGURATION.to_owned() });
         }
         let mut trace = Trace::start();
         let result = timeout(limit, self.run(request, &mut trace)).await.ok();

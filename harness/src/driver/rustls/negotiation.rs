@@ -56,6 +56,8 @@ impl Plan {
 mod tests {
     use std::path::PathBuf;
 
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::connect::ClientFiles;
     use crate::model::endpoint::Endpoint;
@@ -73,6 +75,7 @@ mod tests {
             max_tls: None,
             alpn: None,
             replication: false,
+            env: BTreeMap::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The driver against peers made for one behaviour each; real servers are the scenarios' business.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ fn request(address: Address, sslmode: Option<SslMode>) -> PostgresRequest {
         max_tls: None,
         alpn: None,
         replication: false,
+        env: BTreeMap::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How far a connection has come, and how long each phase took.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::driver::held::{Conversation, Held};
@@ -102,7 +103,7 @@ impl Trace {
                 text: format!("nothing came within {limit:?}"),
             }),
         };
-        Ok(ClientObservation { outcome, phases: self.phases })
+        Ok(ClientObservation { outcome, phases: self.phases, settings: BTreeMap::new() })
     }
 }
 

@@ -15,7 +15,11 @@ pub(super) fn find(places: &Places) -> Vec<LibpqBuild> {
     // Stable: the distribution's stays first.
     builds.sort_by_key(|(major, _)| *major);
     builds.dedup_by_key(|(major, _)| *major);
-    builds.into_iter().map(|(_, build)| build).chain(python::sets(places).iter().filter_map(in_wheel)).collect()
+    builds
+        .into_iter()
+        .map(|(_, build)| build)
+        .chain(python::sets(places).iter().filter(|set| set.is_of_psycopg2()).filter_map(in_wheel))
+        .collect()
 }
 
 /// A library whose file name tells PostgreSQL's major version: `libpq.so.5` is a link to `libpq.so.5.17`.

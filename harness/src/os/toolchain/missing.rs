@@ -1,6 +1,6 @@
 //! What is not here, what that costs, and what brings it.
 
-use super::{Missing, POSTGRES_DRIVERS, POSTGRES_MAJORS, REDIS_PYTHON_DRIVER, Toolchain};
+use super::{Missing, NAUTOBOT_DRIVERS, POSTGRES_DRIVERS, POSTGRES_MAJORS, REDIS_PYTHON_DRIVER, Toolchain};
 
 const SETUP: &str = "`make setup` brings it";
 
@@ -17,6 +17,10 @@ pub(super) fn list(found: &Toolchain) -> Vec<Missing> {
         .python(REDIS_PYTHON_DRIVER)
         .is_none()
         .then(|| missing(REDIS_PYTHON_DRIVER, format!("redis-py: every case of that client is skipped; {SETUP} from PyPI")));
+    let nautobot = NAUTOBOT_DRIVERS
+        .iter()
+        .filter(|driver| found.python(driver).is_none())
+        .map(|driver| missing(driver, format!("Django, django-redis and kombu: every case of {driver} is skipped; {SETUP} from PyPI")));
     let tools = [
         ("redis", found.redis.is_none(), "redis-server: every Redis case is skipped", "redis-server"),
         ("haproxy", found.haproxy.is_none(), "HAProxy: every case that goes through the gateway is skipped", "haproxy"),
@@ -27,7 +31,7 @@ pub(super) fn list(found: &Toolchain) -> Vec<Missing> {
         .into_iter()
         .filter(|(_, absent, _, _)| *absent)
         .map(|(name, _, cost, package)| missing(name, format!("{cost}; {SETUP} with apt, elsewhere install the package `{package}`")));
-    servers.chain(drivers).chain(redis_py).chain(tools).collect()
+    servers.chain(drivers).chain(redis_py).chain(nautobot).chain(tools).collect()
 }
 
 fn missing(name: &str, cost: String) -> Missing {

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use super::places::{entries, is_program, name_of};
-use super::{Places, PythonBuild, REDIS_PYTHON_DRIVER};
+use super::{NAUTOBOT_DRIVERS, Places, PythonBuild, REDIS_PYTHON_DRIVER};
+
+/// The environment with the clients of Nautobot.
+const NAUTOBOT: &str = "nautobot";
 
 /// One environment.
 #[derive(Debug)]
@@ -14,6 +17,17 @@ pub(super) struct Set {
     pub(super) interpreter: PathBuf,
     /// Its folders of packages; one, unless it was made anew with another Python.
     pub(super) site_packages: Vec<PathBuf>,
+}
+
+impl Set {
+    /// Whether it is named after the release of psycopg2 that it is there for.
+    pub(super) fn is_of_psycopg2(&self) -> bool {
+        self.name != NAUTOBOT
+    }
+
+    fn has(&self, package: &str) -> bool {
+        self.site_packages.iter().any(|folder| folder.join(package).is_dir())
+    }
 }
 
 /// The environments that the set-up finished, by name. One without the marker is half made.
@@ -34,12 +48,13 @@ pub(super) fn sets(places: &Places) -> Vec<Set> {
         .collect()
 }
 
-/// The drivers that run in them: psycopg2 in each, and redis-py in the newest that has it.
+/// The drivers that run in them: psycopg2 in each, redis-py in the newest that has it, and those of Nautobot in an environment of their own.
 pub(super) fn find(places: &Places) -> Vec<PythonBuild> {
-    let sets = sets(places);
-    let has = |set: &Set, package: &str| set.site_packages.iter().any(|folder| folder.join(package).is_dir());
+    let (sets, nautobot): (Vec<Set>, Vec<Set>) = sets(places).into_iter().partition(Set::is_of_psycopg2);
     let build = |driver: &str, set: &Set| PythonBuild { driver: driver.to_owned(), interpreter: set.interpreter.clone() };
-    let psycopg2 = sets.iter().filter(|set| has(set, "psycopg2")).map(|set| build(&set.name, set));
-    let redis = sets.iter().rev().find(|set| has(set, "redis")).map(|set| build(REDIS_PYTHON_DRIVER, set));
-    psycopg2.chain(redis).collect()
+    let psycopg2 = sets.iter().filter(|set| set.has("psycopg2")).map(|set| build(&set.name, set));
+    let redis = sets.iter().rev().find(|set| set.has("redis")).map(|set| build(REDIS_PYTHON_DRIVER, set));
+    let nautobot = nautobot.iter().filter(|set| ["django", "django_redis", "kombu", "psycopg2"].iter().all(|package| set.has(package)));
+    let nautobot = nautobot.flat_map(|set| NAUTOBOT_DRIVERS.map(|driver| build(driver, set)));
+    psycopg2.chain(redis).chain(nautobot).collect()
 }

@@ -99,6 +99,7 @@ impl Machine {
         }
         machine.python("psycopg2-2.9.10", &["psycopg2"]);
         machine.python("psycopg2-2.9.12", &["psycopg2", "redis"]);
+        machine.python("nautobot", &["psycopg2", "redis", "django", "django_redis", "kombu"]);
         machine
     }
 }
@@ -125,7 +126,10 @@ fn a_whole_toolchain_has_every_server_driver_and_tool_and_misses_nothing() {
     assert_eq!(drivers, ["libpq-15", "libpq-16", "libpq-17", "libpq-18", "libpq-psycopg2-2.9.10", "libpq-psycopg2-2.9.12"]);
     assert_eq!(found.libpq("libpq-18").map(|build| build.origin), Some("toolchain"));
     let python: Vec<&str> = found.python.iter().map(|build| build.driver.as_str()).collect();
-    assert_eq!(python, ["psycopg2-2.9.10", "psycopg2-2.9.12", "redis-py"]);
+    assert_eq!(python, ["psycopg2-2.9.10", "psycopg2-2.9.12", "redis-py", "nautobot-django", "nautobot-kombu", "nautobot-redis"]);
+    let interpreter = |driver: &str| found.python(driver).map(|build| build.interpreter.clone());
+    assert_eq!(interpreter("redis-py"), interpreter("psycopg2-2.9.12"));
+    assert_ne!(interpreter("redis-py"), interpreter("nautobot-redis"));
     let version = |tool: &Option<Tool>| tool.as_ref().map(|tool| tool.version.clone()).unwrap_or_default();
     assert_eq!(version(&found.redis), "7.0.15");
     assert_eq!(version(&found.haproxy), "2.6.12-1+deb12u4");
@@ -139,7 +143,9 @@ fn an_empty_machine_misses_everything_and_each_piece_says_its_cost_and_what_brin
     let found = machine.find();
     let mut expected: Vec<String> = POSTGRES_MAJORS.iter().map(|major| format!("postgres-{major}")).collect();
     expected.extend(POSTGRES_DRIVERS.iter().map(|driver| (*driver).to_owned()));
-    expected.extend(["redis-py", "redis", "haproxy", "openssl", "pgbench"].map(str::to_owned));
+    expected.push("redis-py".to_owned());
+    expected.extend(NAUTOBOT_DRIVERS.iter().map(|driver| (*driver).to_owned()));
+    expected.extend(["redis", "haproxy", "openssl", "pgbench"].map(str::to_owned));
     assert_eq!(missing_names(&found), expected);
     for missing in &found.missing {
         assert!(missing.cost.contains("`make setup`"), "{} does not say what brings it: {}", missing.name, missing.cost);
@@ -199,9 +205,19 @@ fn a_half_made_python_environment_and_one_whose_python_is_gone_are_missing() {
     std::fs::remove_file(&python).expect("it was there");
     symlink("/nowhere/python3", &python).expect("a link");
     let found = machine.find();
-    assert!(found.python.is_empty());
+    let left: Vec<&str> = found.python.iter().map(|build| build.driver.as_str()).collect();
+    assert_eq!(left, NAUTOBOT_DRIVERS, "the environment of its own stays");
     let expected = ["libpq-psycopg2-2.9.10", "libpq-psycopg2-2.9.12", "psycopg2-2.9.10", "psycopg2-2.9.12", "redis-py"];
     assert_eq!(missing_names(&found), expected);
+}
+
+#[test]
+fn the_clients_of_nautobot_need_all_of_their_packages_and_give_no_driver_of_psycopg2() {
+    let machine = Machine::whole();
+    std::fs::remove_dir_all(machine.path("toolchain/python/nautobot/lib/python3.11/site-packages/kombu")).expect("it was there");
+    let found = machine.find();
+    assert_eq!(missing_names(&found), NAUTOBOT_DRIVERS);
+    assert!(found.python("nautobot").is_none() && found.libpq("libpq-nautobot").is_none());
 }
 
 #[test]

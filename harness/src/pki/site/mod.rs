@@ -142,6 +142,13 @@ fn rendered(key: &str, expression: &Expression, fields: &BTreeMap<&str, String>)
 }
 
 impl SiteSecret {
+    /// The files that are there where the Secret is mounted.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<SecretFile, String> {
+        let files = [SecretFile::Certificate, SecretFile::Key, SecretFile::Ca];
+        files.into_iter().filter_map(|file| Some((file, self.content(file)?.to_owned()))).collect()
+    }
+
     /// What a file holds where the Secret is mounted; `None` if the Secret lacks the key.
     #[must_use]
     pub fn content(&self, file: SecretFile) -> Option<&str> {

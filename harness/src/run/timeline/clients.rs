@@ -1,5 +1,6 @@
 //! The clients of a timeline: each goes on at a steady rate until it is told to stop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -268,6 +269,7 @@ fn waited_for(stage: &Stage, phase: usize, client: &ClientObservation) -> Option
         text: None,
         server_log: expectation.server_log.clone(),
         wire: None,
+        settings: BTreeMap::new(),
     })
 }
 

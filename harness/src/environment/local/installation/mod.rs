@@ -7,6 +7,7 @@ mod postgres;
 mod redis;
 mod replication;
 mod server;
+mod site;
 mod state;
 
 pub use blueprint::Blueprint;
@@ -24,6 +25,7 @@ use self::postgres::{Follows, InstalledPostgres};
 use self::redis::InstalledRedis;
 use self::replication::StreamingReplication;
 use self::server::{Files, Installed};
+use self::site::Site;
 use self::state::{Remaining, State};
 use super::gateway::{Backend, HaproxyGateway};
 use super::{Paths, Shared, missing};
@@ -44,16 +46,25 @@ pub(super) struct LocalInstallation {
     replication: Option<Arc<StreamingReplication>>,
     gateway: Option<Arc<HaproxyGateway>>,
     mounts: Mutex<BTreeMap<Target, Mounted>>,
+    site: Option<Site>,
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
     // Dropped last: it removes what all others are in.
     directory: Directory,
 }
 
-/// A mount, and the Certificate whose Secret is in it.
+/// A mount, and what is in it.
 struct Mounted {
     mount: Mount,
-    certificate: String,
+    secret: Mountable,
+}
+
+/// A Secret that pods mount.
+enum Mountable {
+    /// That of a Certificate.
+    Of(String),
+    /// The site's own.
+    Site,
 }
 
 /// A directory that is removed when this is dropped.
@@ -91,6 +102,7 @@ impl LocalInstallation {
             match target {
                 Target::Replica if key.service == Service::Postgres => with.replica = true,
                 Target::Gateway => with.gateway = true,
+                Target::Site => with.site = true,
                 other => return Err(failed(format!("the local environment has no {other} for it"))),
             }
         }
@@ -107,7 +119,16 @@ impl LocalInstallation {
             .map_err(|error| failed(format!("could not make {}: {error}", directory.0.display())))?;
         let mut mounts = BTreeMap::new();
         let certificate = blueprint.client_certificate().map_err(failed)?;
-        mounts.insert(Target::Client, Mounted::make(&state, &directory.0.join("client"), certificate).map_err(failed)?);
+        let client = Mounted::make(&state, None, &directory.0.join("client"), Mountable::Of(certificate)).map_err(failed)?;
+        mounts.insert(Target::Client, client);
+        let site = if with.site {
+            let site = Site::make(&blueprint.manifests, &state, &directory.0.join("provider")).map_err(failed)?;
+            let mounted = Mounted::make(&state, Some(&site), &directory.0.join("site"), Mountable::Site).map_err(failed)?;
+            mounts.insert(Target::Site, mounted);
+            Some(site)
+        } else {
+            None
+        };
         let Running { servers, replication, gateway } = match start(shared, key, with, &directory, &state).await {
             Ok(running) => running,
             Err(error) => {
@@ -122,6 +143,7 @@ impl LocalInstallation {
             replication,
             gateway,
             mounts: Mutex::new(mounts),
+            site,
             turn: tokio::sync::Mutex::new(()),
             directory,
         })
@@ -144,6 +166,12 @@ impl LocalInstallation {
         })
     }
 
+    fn site(&self) -> Result<&Site, EnvironmentError> {
+        self.site
+            .as_ref()
+            .ok_or_else(|| EnvironmentError::Other(format!("this installation of {} has no site: ask for one (`with`)", self.key)))
+    }
+
     async fn write_configuration(&self) -> Result<(), EnvironmentError> {
         for server in self.servers.values() {
             let files = self.state().configuration(server.paths()).map_err(EnvironmentError::Other)?;
@@ -154,7 +182,7 @@ impl LocalInstallation {
 
     async fn sync(&self, target: Target) -> Result<(), EnvironmentError> {
         if let Some(mounted) = self.mounts().get_mut(&target) {
-            return mounted.sync(&self.state()).map_err(EnvironmentError::Other);
+            return mounted.sync(&self.state(), self.site.as_ref()).map_err(EnvironmentError::Other);
         }
         let server = self.installed(target)?;
         let files = self.state().certificates(target, server.paths()).map_err(EnvironmentError::Other)?;
@@ -209,17 +237,23 @@ impl LocalInstallation {
 }
 
 impl Mounted {
-    fn make(state: &State, directory: &Path, certificate: String) -> Result<Self, String> {
+    fn make(state: &State, site: Option<&Site>, directory: &Path, secret: Mountable) -> Result<Self, String> {
         let mount = Mount::make(directory).map_err(|error| format!("could not make {}: {error}", directory.display()))?;
-        let mut mounted = Self { mount, certificate };
-        mounted.sync(state)?;
+        let mut mounted = Self { mount, secret };
+        mounted.sync(state, site)?;
         Ok(mounted)
     }
 
-    fn sync(&mut self, state: &State) -> Result<(), String> {
-        let secret = state.cert_manager.secret_of(&self.certificate).and_then(|name| state.cert_manager.secret(name));
-        let data = secret.map_err(|error| error.to_string())?.data();
-        self.mount.swap(data).map_err(|error| format!("the mount of Certificate `{}` could not be written: {error}", self.certificate))
+    fn sync(&mut self, state: &State, site: Option<&Site>) -> Result<(), String> {
+        let (what, swapped) = match &self.secret {
+            Mountable::Of(certificate) => {
+                let secret = state.cert_manager.secret_of(certificate).and_then(|name| state.cert_manager.secret(name));
+                let data = secret.map_err(|error| error.to_string())?.data();
+                (format!("Certificate `{certificate}`"), self.mount.swap(data))
+            }
+            Mountable::Site => ("the site".to_owned(), self.mount.swap(&site.map(Site::data).unwrap_or_default())),
+        };
+        swapped.map_err(|error| format!("the mount of {what} could not be written: {error}"))
     }
 }
 
@@ -249,6 +283,7 @@ async fn set_up(state: &mut State, change: &Change<String>) -> Result<(), String
 struct Beside {
     replica: bool,
     gateway: bool,
+    site: bool,
 }
 
 /// What an installation runs.
@@ -371,6 +406,8 @@ impl Installation for LocalInstallation {
             Change::Stop(target) => self.installed(*target)?.stop().await.map(done),
             Change::Start(target) => self.installed(*target)?.start().await,
             Change::Disconnect(target) => self.disconnect(*target).await.map(done),
+            Change::Push => self.site()?.push(&self.state()).map_err(EnvironmentError::Other).map(done),
+            Change::Refresh => Ok(self.site()?.refresh().await),
             other => Err(EnvironmentError::Other(format!("the local environment can't do `{other}` yet"))),
         }
     }

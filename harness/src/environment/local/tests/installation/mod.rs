@@ -6,6 +6,7 @@ mod operator;
 mod postgres;
 mod redis;
 mod replication;
+mod site;
 
 use std::sync::Mutex;
 

@@ -199,7 +199,7 @@ async fn only_the_installation_changes_its_server() {
     let refused = server.apply(&ServerConfig::default()).await.expect_err("not this way").to_string();
     assert!(refused.contains("belongs to an installation"), "{refused}");
     assert!(error(&installation, Change::Sync(Target::Redis)).await.contains("it has postgres"));
-    assert!(error(&installation, Change::Push).await.contains("yet"));
+    assert!(error(&installation, Change::Push).await.contains("has no site"));
     assert!(error(&installation, renew("nobody")).await.contains("known are mtls-ca"));
     assert!(error(&installation, Change::DeleteSecret("nothing".to_owned())).await.contains("known are mtls-ca-cert"));
     installation.close().await;
