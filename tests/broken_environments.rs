@@ -11,7 +11,7 @@ use mtls_conformance::model::outcome::{Outcome, OutcomeKind};
 use mtls_conformance::model::report::Report;
 use mtls_conformance::os::toolchain::Toolchain;
 
-use crate::support::{harness, newest_postgres, skipped, toolchain};
+use crate::support::{REPORT, Ran, harness, newest_postgres, ran, skipped, toolchain};
 
 /// A toolchain with one PostgreSQL of a major version that no distribution here has: its programs are scripts.
 struct Broken {
@@ -20,7 +20,7 @@ struct Broken {
 }
 
 /// What came of a run.
-struct Ran {
+struct Broke {
     code: i32,
     report: Report,
     said: String,
@@ -76,15 +76,15 @@ impl Broken {
         let directory = self.directory.path();
         let (major, toolchain) = (self.major.to_string(), directory.join("toolchain").display().to_string());
         let args = ["run", "postgres/documented-rule:*sslmode=verify-full*", "--driver", "rustls", "--postgres", &major];
-        let more = ["--toolchain", &toolchain, "--start-timeout", "2", "--report", "json=report.json"];
-        let mut command = harness(directory, &[&args[..], &more[..]].concat());
+        let more = ["--toolchain", &toolchain, "--start-timeout", "2"];
+        let mut command = harness(directory, &[&args[..], &more[..], &REPORT[..]].concat());
         // Prepared data directories of broken builds are no use to anybody else.
         command.env("MTLS_CONFORMANCE_CACHE", directory.join("cache"));
         command
     }
 
-    fn run(&self) -> Ran {
-        ran(self.directory.path(), self.command())
+    fn run(&self) -> Broke {
+        broke(self.directory.path(), self.command())
     }
 }
 
@@ -94,15 +94,13 @@ fn write_script(path: &Path, script: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
-fn ran(directory: &Path, mut command: Command) -> Ran {
-    let output = command.output().expect("the harness runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let report = std::fs::read(directory.join("report.json")).unwrap_or_else(|error| panic!("{error}\n{said}"));
-    let report = serde_json::from_slice(&report).expect("a report");
-    Ran { code: output.status.code().expect("a code"), report, said, directory: directory.to_path_buf() }
+/// Runs it to its end.
+fn broke(directory: &Path, command: Command) -> Broke {
+    let Ran { code, report, said } = ran(directory, command);
+    Broke { code, report, said, directory: directory.to_path_buf() }
 }
 
-impl Ran {
+impl Broke {
     /// Every case is errored with all these words, the run ends with 3, and no claim has a verdict from it.
     fn assert_errored_with(&self, words: &[&str]) {
         assert_eq!(self.code, 3, "{}", self.said);
@@ -213,7 +211,7 @@ fn a_full_disk_is_an_error_that_says_so() {
     let mut command = namespace(&format!("{mount} && exec \"$@\""));
     command.arg(inner.get_program()).args(inner.get_args()).current_dir(broken.directory.path());
     command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    ran(broken.directory.path(), command).assert_errored_with(&["No space left on device"]);
+    broke(broken.directory.path(), command).assert_errored_with(&["No space left on device"]);
 }
 
 #[test]
@@ -227,7 +225,7 @@ fn a_redis_that_ends_early_is_an_error_with_its_last_words_and_its_log() {
     let args = ["run", "redis/plaintext", "--driver", "redis-rs", "--start-timeout", "2", "--report", "json=report.json"];
     let mut command = harness(directory.path(), &args);
     command.env("PATH", path);
-    let ran = ran(directory.path(), command);
+    let ran = broke(directory.path(), command);
     ran.assert_errored_with(&["redis-documented did not start", "ended early with exit status: 1", "Fatal: no TLS here"]);
     ran.assert_log_holds("Fatal: no TLS here");
 }
@@ -248,7 +246,7 @@ fn a_client_that_can_not_be_started_is_an_error() {
         "--report",
         "json=report.json",
     ];
-    let ran = ran(directory.path(), harness(directory.path(), &args));
+    let ran = broke(directory.path(), harness(directory.path(), &args));
     ran.assert_errored_with(&["driver mine could not be started", "client"]);
 }
 

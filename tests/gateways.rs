@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use mtls_conformance::model::outcome::{Outcome, Witness};
 use mtls_conformance::model::report::{CaseRecord, Report};
 
-use crate::support::{harness, skipped, toolchain};
+use crate::support::{REPORT, Ran, harness, ran, skipped, toolchain};
 
 /// A folder with a `haproxy` of its own, the harness working in it, and a PostgreSQL that takes direct negotiation.
 struct Gateway {
@@ -62,16 +62,15 @@ impl Gateway {
         let directory = self.directory.path();
         let path = format!("{}:{}", directory.join("bin").display(), std::env::var("PATH").unwrap_or_default());
         let mut args = vec!["run", case, "--postgres", &self.version, "--driver", "rustls,libpq-17", "--start-timeout", "5"];
-        args.extend(["--report", "json=report.json"]);
+        args.extend(REPORT);
         if directory.join("set").exists() {
             args.extend(["--scenarios", "set"]);
         }
-        let output = harness(directory, &args).env("PATH", path).output().expect("the harness runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        let report = std::fs::read(directory.join("report.json")).unwrap_or_else(|error| panic!("{error}\n{said}"));
-        let report: Report = serde_json::from_slice(&report).expect("a report");
+        let mut command = harness(directory, &args);
+        command.env("PATH", path);
+        let Ran { code, report, said } = ran(directory, command);
         assert!(!report.cases.is_empty(), "{said}");
-        (output.status.code().expect("a code"), report)
+        (code, report)
     }
 }
 

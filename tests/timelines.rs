@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use mtls_conformance::load::ScenarioSet;
 use mtls_conformance::model::outcome::Outcome;
-use mtls_conformance::model::report::{CaseRecord, Report};
+use mtls_conformance::model::report::CaseRecord;
 
-use crate::support::{harness, repository, skipped};
+use crate::support::{REPORT, Ran, harness, ran, repository, skipped};
 
 /// One timeline, broken in one place.
 struct Broken {
@@ -120,7 +120,7 @@ impl Broken {
 #[test]
 fn every_timeline_fails_where_the_thing_that_it_watches_is_broken() {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut args = vec!["run".to_owned(), "--scenarios".to_owned(), "set".to_owned(), "--report".to_owned(), "json=report.json".to_owned()];
+    let mut args: Vec<String> = ["run", "--scenarios", "set"].into_iter().chain(REPORT).map(str::to_owned).collect();
     for (index, broken) in BROKEN.iter().enumerate() {
         let path = directory.path().join("set").join(broken.id(index)).with_extension("yaml");
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
@@ -128,10 +128,7 @@ fn every_timeline_fails_where_the_thing_that_it_watches_is_broken() {
         args.push(broken.glob(index));
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let output = harness(directory.path(), &args).output().expect("the harness runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let report = std::fs::read(directory.path().join("report.json")).unwrap_or_else(|error| panic!("{error}\n{said}"));
-    let report: Report = serde_json::from_slice(&report).expect("a report");
+    let Ran { report, said, .. } = ran(directory.path(), harness(directory.path(), &args));
     let mut failed = 0;
     for (index, broken) in BROKEN.iter().enumerate() {
         let mut records = report.cases.iter().filter(|record| record.scenario == broken.id(index)).peekable();

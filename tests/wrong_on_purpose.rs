@@ -6,7 +6,7 @@ use std::path::Path;
 use mtls_conformance::model::outcome::{Outcome, Witness};
 use mtls_conformance::model::report::{CaseRecord, Report};
 
-use crate::support::{harness, repository, skipped, toolchain};
+use crate::support::{REPORT, Ran, harness, ran, repository, skipped, toolchain};
 
 /// One expectation of one scenario, changed.
 struct Wrong {
@@ -204,15 +204,13 @@ fn write(directory: &Path, file: &str, text: &str) {
 
 /// Runs these cases of our scenarios and those in `directory`; exit code, report and standard error.
 fn run(directory: &Path, cases: &[String], version: &str) -> (i32, Report, String) {
-    let mut args = vec!["run", "--scenarios", "set", "--postgres", version, "--report", "json=report.json"];
-    args.extend(cases.iter().map(String::as_str));
-    let output = harness(directory, &args).output().expect("the harness runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let report = std::fs::read(directory.join("report.json")).unwrap_or_else(|error| panic!("{error}\n{said}"));
-    (output.status.code().expect("a code"), serde_json::from_slice(&report).expect("a report"), said)
+    let mut args = vec!["run", "--scenarios", "set", "--postgres", version];
+    args.extend(REPORT.into_iter().chain(cases.iter().map(String::as_str)));
+    let Ran { code, report, said } = ran(directory, harness(directory, &args));
+    (code, report, said)
 }
 
-fn ran(record: &CaseRecord) -> bool {
+fn did_run(record: &CaseRecord) -> bool {
     !matches!(record.outcome, Outcome::Skipped(_))
 }
 
@@ -228,7 +226,7 @@ fn each_wrong_expectation_fails_by_its_own_witness_and_the_right_one_passes() {
     assert_eq!(code, 1, "{said}");
     let mut failed = 0;
     for wrong in WRONG {
-        let of = |scenario: &str| report.cases.iter().find(|record| wrong.is_meant(scenario, &record.id) && ran(record));
+        let of = |scenario: &str| report.cases.iter().find(|record| wrong.is_meant(scenario, &record.id) && did_run(record));
         let (right, changed) = match (of(wrong.scenario), of(&wrong.id())) {
             (Some(right), Some(changed)) => (right, changed),
             (None, None) => {

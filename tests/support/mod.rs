@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use mtls_conformance::model::report::Report;
 use mtls_conformance::os::toolchain::{PostgresBuild, Toolchain};
 
 /// How long anything may take that a test waits for: far above what a busy machine needs.
@@ -58,6 +59,26 @@ pub(crate) fn harness(directory: &Path, args: &[&str]) -> Command {
         .env("MTLS_CONFORMANCE_TOOLCHAIN", Toolchain::default_directory())
         .stdin(Stdio::null());
     command
+}
+
+/// What a finished harness said, and its report.
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) report: Report,
+    /// Standard error.
+    pub(crate) said: String,
+}
+
+/// The arguments that make a harness write the report that [`ran`] reads.
+pub(crate) const REPORT: [&str; 2] = ["--report", "json=report.json"];
+
+/// Runs a harness that works in `directory` and was given [`REPORT`] to its end.
+pub(crate) fn ran(directory: &Path, mut command: Command) -> Ran {
+    let output = command.output().expect("the harness runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = std::fs::read(directory.join("report.json")).unwrap_or_else(|error| panic!("{error}\n{said}"));
+    let report = serde_json::from_slice(&report).expect("a report");
+    Ran { code: output.status.code().expect("a code"), report, said }
 }
 
 /// Asks `probe` again and again until it gives `Some`.
