@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mtls_conformance::deployment::Manifests;
 use mtls_conformance::driver::exec::{ExecDriver, Program};
@@ -178,6 +178,16 @@ async fn ended(session: &mut dyn HeldSession, when: &str) -> Refused {
     refused.clone()
 }
 
+/// Cuts the way to the server, and queries until the session is over: the relay's sockets are closed a moment later.
+async fn cut_off(relay: Relay, session: &mut dyn HeldSession, when: &str) -> Refused {
+    drop(relay);
+    let begun = Instant::now();
+    while session.query(LIMIT).await.expect("the client works") == Queried::Answered {
+        assert!(begun.elapsed() < PATIENCE, "{when}: it goes on");
+    }
+    ended(session, when).await
+}
+
 /// A superuser's connection, over the unix socket.
 struct Superuser(tokio_postgres::Client);
 
@@ -272,8 +282,7 @@ async fn goes_through_everything(stand: &Stand, driver: &dyn Driver, reason: Ref
     let relay = stand.relay(Service::Postgres).await;
     let mut held = session(driver, &stand.postgres(&name, relay.address())).await;
     answered(&mut *held, &name).await;
-    drop(relay);
-    let refused = ended(&mut *held, &format!("{name}, cut off")).await;
+    let refused = cut_off(relay, &mut *held, &format!("{name}, cut off")).await;
     assert_eq!(refused.refusal, Refusal::Closed(Stage::Query), "{name}: {refused:?}");
     driver.close().await;
 }
@@ -374,8 +383,7 @@ async fn every_redis_driver_keeps_a_session_and_tells_how_it_ended() {
         assert_eq!(refused.refusal, Refusal::Closed(Stage::Query), "{name}: {refused:?}");
         let relay = stand.relay(Service::Redis).await;
         let mut held = session(&*driver, &stand.redis(&name, relay.address())).await;
-        drop(relay);
-        let refused = ended(&mut *held, &format!("{name}, cut off")).await;
+        let refused = cut_off(relay, &mut *held, &format!("{name}, cut off")).await;
         assert_eq!(refused.refusal, Refusal::Closed(Stage::Query), "{name}: {refused:?}");
         driver.close().await;
     }

@@ -221,7 +221,8 @@ class DjangoSession:
     """A connection of Django, as its threads keep one between requests."""
 
     def __init__(self, utils: Any, module: Any, databases: Json) -> None:
-        self._errors = (utils.Error, module.Error)
+        self._utils = utils
+        self._module = module
         self._connection: Any = utils.ConnectionHandler(databases)["default"]
         # Django ties it to the thread that made it; here whichever is free asks.
         self._connection.inc_thread_sharing()
@@ -252,9 +253,11 @@ class DjangoSession:
     def _refusals(self) -> Iterator[None]:
         try:
             yield
-        except self._errors as error:
-            # Django repeats what psycopg2 says, the SQLSTATE left out.
+        except (self._utils.Error, self._module.Error) as error:
+            # Django repeats what psycopg2 says, the SQLSTATE left out. What it says by itself is no refusal, but about how it is used.
             cause = error.__cause__ or error
+            if not isinstance(cause, self._module.Error):
+                raise
             raise Refused(text_of(cause), getattr(cause, "pgcode", None)) from error
 
 
