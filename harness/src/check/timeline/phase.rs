@@ -95,7 +95,7 @@ pub fn judge_phase(expectation: &PhaseExpectation, clients: &[ClientSeen<'_>], c
     match (&expectation.objection, context.objection) {
         (None, Some(said)) => add(Witness::Server, "objection", "every change is taken".to_owned(), said.to_owned()),
         (Some(texts), None) => {
-            add(Witness::Server, "objection", format!("a change is refused: {}", texts.join(", ")), "every change was taken".to_owned())
+            add(Witness::Server, "objection", format!("a change is refused: {}", texts.join(", ")), "every change was taken".to_owned());
         }
         (Some(texts), Some(said)) => {
             for text in texts.iter().filter(|text| !said.contains(text.as_str())) {
