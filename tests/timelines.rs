@@ -78,6 +78,8 @@ const BROKEN: &[Broken] = &[
     broken(("site/renewal", "rustls"), 5, "        - push\n", "", (5, "new: outcome")),
     broken(("site/renewal", "rustls"), 4, "        - refresh\n", "        - push\n        - refresh\n", (4, "new: outcome")),
     broken(("site/renewal-redis", "redis-rs"), 5, "        - push\n", "", (5, "new: outcome")),
+    broken(("nautobot/renewal", "nautobot-django"), 3, "        - sync: client\n", "", (3, "new: outcome")),
+    broken(("nautobot/renewal-redis", "nautobot-redis"), 3, "        - sync: client\n", "", (3, "new: outcome")),
     broken(("replication/trust-first", ""), 2, "[mtls-ca@1, mtls-ca@2]", "[mtls-ca@1]", (3, "replica: not settled")),
     broken(("replication/leaf-first", ""), 4, "[mtls-ca@1, mtls-ca@2]", "[mtls-ca@1]", (4, "replica: not settled")),
     broken(("replication/stale-certificate", ""), 4, RELOAD, SYNC, (4, "replica: not settled")),

@@ -83,6 +83,7 @@ pub fn bound_mismatch(bound: OutageBound, client: &ClientRecord, phase: usize) -
             let holds = !client.outages.is_empty() && !open && closed <= limit as f64;
             (holds, format!("an outage of at most {limit} ms that ends"))
         }
+        OutageBound::WithinMs(limit) => (!open && closed <= limit as f64, format!("no outage, or one of at most {limit} ms that ends")),
         OutageBound::Open => (open, "an outage that lasts to the end".to_owned()),
     };
     (!holds).then(|| Mismatch {
@@ -174,6 +175,8 @@ mod tests {
         assert!(!holds(OutageBound::AtMostMs(23), &short));
         assert!(!holds(OutageBound::AtMostMs(1000), &never), "a bound that nothing tests is a stale one");
         assert!(!holds(OutageBound::AtMostMs(1000), &open));
+        assert!(holds(OutageBound::WithinMs(24), &short) && holds(OutageBound::WithinMs(0), &never));
+        assert!(!holds(OutageBound::WithinMs(23), &short) && !holds(OutageBound::WithinMs(1000), &open));
         assert!(holds(OutageBound::Open, &open) && !holds(OutageBound::Open, &short) && !holds(OutageBound::Open, &never));
     }
 

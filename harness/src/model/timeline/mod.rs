@@ -157,6 +157,8 @@ pub enum OutageBound {
     None,
     /// At least one attempt fails, all outages together last at most so many milliseconds, and the last attempt succeeds.
     AtMostMs(u64),
+    /// The same, or no attempt fails: for what may be over between two attempts, such as a restart.
+    WithinMs(u64),
     /// At least one attempt fails, and the last one does too.
     Open,
 }
