@@ -232,6 +232,10 @@ impl Server for FakeServer {
     async fn says_since(&self, _: u64, _: LogCondition<'_>, _: Duration) -> Vec<LogLine> {
         Vec::new()
     }
+
+    async fn all_since(&self, _: u64, _: LogCondition<'_>, _: Duration) -> Vec<LogLine> {
+        Vec::new()
+    }
 }
 
 /// Fake servers, one for each version of PostgreSQL that is asked for.

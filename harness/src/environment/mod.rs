@@ -98,7 +98,8 @@ pub trait Server: Send + Sync {
     fn password(&self) -> Password;
 
     /// Whether its log names the client in every line. If not, some lines are tied to their connection by order alone, and connections to
-    /// this server must be made one at a time, each only after the log lines of the one before were asked for. (Redis 7.0 does not:
+    /// this server must be made one at a time, each only after the log lines of the one before were asked for; or whoever asks must be content
+    /// with [`Server::all_since`]. (Redis 7.0 does not:
     /// `Error accepting a client connection` stands there without an address.)
     fn log_names_clients(&self) -> bool {
         true
@@ -125,6 +126,10 @@ pub trait Server: Send + Sync {
     /// The log lines since the mark that belong to no connection, in order: returns as soon as `enough` holds for them, and at `limit` at
     /// the latest.
     async fn says_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine>;
+
+    /// All log lines since the mark, whichever connection they are about: for a server that doesn't name its clients, where several connect
+    /// at a time. Returns as [`Server::says_since`] does.
+    async fn all_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine>;
 }
 
 /// Where servers come from.

@@ -36,14 +36,26 @@ pub(crate) struct Scene<'a> {
     /// The clients' files.
     pub(crate) material: &'a dyn Material,
     pub(crate) controls: &'a Controls,
+    /// Several connections at a time also to a server whose log does not name its clients: then it is enough that the log says since the
+    /// connection began what it must say of it.
+    pub(crate) overlapping: bool,
 }
 
-/// A connection that was made, before its other witnesses were asked.
-pub(super) struct Call {
+/// A client's testimony, before the other witnesses were asked.
+pub(super) struct Testimony {
+    plan: ConnectPlan,
     /// What the client saw.
     pub(super) client: ClientObservation,
     /// Between client and server; `None` over a unix socket.
-    pub(super) relay: Option<Relay>,
+    relay: Option<Relay>,
+    /// How far the server's log had come before.
+    mark: u64,
+}
+
+/// A connection that was made.
+pub(super) struct Call {
+    /// What its client says.
+    pub(super) testimony: Testimony,
     /// The session, where it was to be kept and there is one.
     pub(super) session: Option<Box<dyn HeldSession>>,
     /// When the client began.
@@ -70,7 +82,7 @@ impl Workshop {
     ) -> Result<Observation, Trouble> {
         let _turn = scene.turn().await;
         let call = self.call(plan, scene, false).await?;
-        self.witnesses(plan, call.client, call.relay, scene, expectation, deviation).await
+        self.witnesses(call.testimony, scene, expectation, deviation).await
     }
 
     /// One connection as its client sees it. With `keep`, a session stays open, and so does the relay.
@@ -93,6 +105,7 @@ impl Workshop {
             request.endpoint_mut().address = Address::Tcp(relay.address());
             Some(relay)
         };
+        let mark = scene.server.log_mark();
         let begun = Instant::now();
         let opened = if keep {
             driver.open(&request, self.limits.connect).await
@@ -105,26 +118,26 @@ impl Workshop {
             Ok(Opened::Refused(client)) => (client, None),
             Err(error) => return Err(error.into()),
         };
-        Ok(Call { client, relay, session, begun, ended })
+        let testimony = Testimony { plan: plan.clone(), client, relay, mark };
+        Ok(Call { testimony, session, begun, ended })
     }
 
     /// What wire and server log say of a connection that is over, or is over soon.
     pub(super) async fn witnesses(
         &self,
-        plan: &ConnectPlan,
-        client: ClientObservation,
-        relay: Option<Relay>,
+        testimony: Testimony,
         scene: &Scene<'_>,
         expectation: Option<&Expectation>,
         deviation: Option<&Expectation>,
     ) -> Result<Observation, Trouble> {
         let Scene { service, server, .. } = *scene;
+        let Testimony { plan, client, relay, mark } = testimony;
         let mut wire = match relay {
             Some(relay) => Some(relay.finish(self.limits.wire).await),
             None => None,
         };
         let wanted = wanted_lines(service, &client.outcome, expectation, deviation);
-        if let (Some(trace), Some((gateway, _))) = (&mut wire, gateway::way(plan, scene)?) {
+        if let (Some(trace), Some((gateway, _))) = (&mut wire, gateway::way(&plan, scene)?) {
             // A gateway that was stopped says nothing of what it cut off, and nothing is to be looked up for it.
             let limit = if wanted.is_empty() { self.limits.unwanted } else { self.limits.log };
             gateway::pass_on(trace, gateway, limit).await;
@@ -133,10 +146,14 @@ impl Workshop {
             return Err(Trouble::Error(format!("the relay failed: {error}")));
         }
         let peers: Vec<_> = wire.iter().flat_map(|wire| &wire.connections).filter_map(|connection| connection.upstream).collect();
+        let enough = |lines: &[LogLine]| wanted.iter().all(|text| log_has(lines, text));
         let server_log = if peers.is_empty() {
             Vec::new()
+        } else if server.log_names_clients() || !scene.overlapping {
+            server.log_lines(&peers, &enough, self.limits.log).await
         } else {
-            server.log_lines(&peers, &|lines: &[LogLine]| wanted.iter().all(|text| log_has(lines, text)), self.limits.log).await
+            let lines = server.all_since(mark, &enough, self.limits.log).await;
+            lines.into_iter().filter(|line| wanted.iter().any(|text| line.contains(text))).collect()
         };
         Ok(Observation { client, server_log, wire })
     }
@@ -145,7 +162,7 @@ impl Workshop {
 impl Scene<'_> {
     /// Held around a connection to a server whose log does not name its clients.
     pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        if self.server.log_names_clients() { None } else { Some(self.controls.turn().await) }
+        if self.overlapping || self.server.log_names_clients() { None } else { Some(self.controls.turn().await) }
     }
 }
 

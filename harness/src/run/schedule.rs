@@ -83,8 +83,17 @@ pub async fn run(
     shared.timelines(timelines, pace.jobs.clamp(1, TIMELINES_AT_A_TIME * parallelism()), environment).await;
 }
 
-/// Timelines at a time, for each processor: they are paced by their clients' rate, and mostly wait.
-const TIMELINES_AT_A_TIME: usize = 2;
+/// Timelines at a time, for each processor: their clients' rate is set, and one that shares a processor with others does not keep to it.
+const TIMELINES_AT_A_TIME: usize = 1;
+
+/// Whether clients of both are of one driver.
+fn share_a_driver(one: &Case, other: &Case) -> bool {
+    let drivers = |case: &Case| -> Vec<String> {
+        case.timeline.iter().flat_map(|timeline| &timeline.clients).map(|client| client.connect.driver.clone()).collect()
+    };
+    let others = drivers(other);
+    drivers(one).iter().any(|driver| others.contains(driver))
+}
 
 fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
@@ -154,18 +163,21 @@ impl Shared {
         }
     }
 
-    async fn timelines(self, mut cases: Vec<Arc<Case>>, at_a_time: usize, environment: Arc<dyn Environment>) {
-        if cases.is_empty() {
+    async fn timelines(self, mut waiting: Vec<Arc<Case>>, at_a_time: usize, environment: Arc<dyn Environment>) {
+        if waiting.is_empty() {
             return;
         }
-        let _ = self.events.send(Event::TimelinesStarted { planned: cases.len() });
-        mix(&mut cases);
+        let _ = self.events.send(Event::TimelinesStarted { planned: waiting.len() });
+        mix(&mut waiting);
         let places = Arc::new(Semaphore::new(at_a_time));
         let mut running = Running::default();
-        for case in cases {
+        while !waiting.is_empty() {
             // The semaphore is never closed.
             let place = Arc::clone(&places).acquire_owned().await;
             running.take_ended(&self);
+            // A driver takes only a few requests at a time, and each timeline keeps one busy: another driver's comes first.
+            let next = waiting.iter().position(|case| !running.cases.values().any(|other| share_a_driver(case, other)));
+            let case = waiting.remove(next.unwrap_or(0));
             if let Some(reason) = self.stopped().or_else(|| environment.unable(case.key)) {
                 self.finish(self.workshop.record_without_run(&case, Outcome::Skipped(reason)));
                 continue;
@@ -174,8 +186,8 @@ impl Shared {
             let (shared, environment, running_case) = (self.clone(), Arc::clone(&environment), Arc::clone(&case));
             running.start(case, async move {
                 let record = shared.workshop.execute_timeline(&running_case, environment.as_ref()).await;
-                drop(place);
                 shared.finish(record);
+                drop(place);
             });
         }
         running.end(&self).await;

@@ -79,6 +79,10 @@ impl<T: Placed> Server for T {
     async fn says_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
         self.place().says_since(mark, enough, limit).await
     }
+
+    async fn all_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
+        self.place().book.all_since(mark, enough, limit).await
+    }
 }
 
 /// A server that many cases share.

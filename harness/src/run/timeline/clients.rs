@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::super::observe::{Call, Trouble};
+use super::super::observe::{Call, Testimony, Trouble};
 use super::Stage;
 use crate::check::timeline::Attempt;
 use crate::driver::exec::protocol::Failure;
@@ -21,7 +21,6 @@ use crate::model::observation::{ClientObservation, ClientOutcome, Refused};
 use crate::model::refusal::{Refusal, Stage as ConnectionStage};
 use crate::model::timeline::ClientKind;
 use crate::model::timeline::plan::ClientExpectation;
-use crate::wire::Relay;
 
 /// From one attempt to the next: outages are reported with a resolution of 50 ms or better, and half of it leaves room for attempts that take
 /// their time. What a machine really made of it is in the report.
@@ -53,9 +52,13 @@ pub(super) async fn run(stage: Arc<Stage>, index: usize, stop: Stop) {
 }
 
 async fn held(stage: &Stage, index: usize, plan: &ConnectPlan, mut stop: Stop) -> Result<(), Trouble> {
-    let Some(mut session) = open(stage, index, plan).await? else {
-        stage.journal.lose(index);
-        return Ok(());
+    let mut session = match open(stage, index, plan).await? {
+        Ok(session) => session,
+        Err(refused) => {
+            refused.note(stage, index).await?;
+            stage.journal.lose(index);
+            return Ok(());
+        }
     };
     let mut ticks = ticks();
     while next(&mut ticks, &mut stop).await {
@@ -69,35 +72,44 @@ async fn held(stage: &Stage, index: usize, plan: &ConnectPlan, mut stop: Stop) -
 
 async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Duration, mut stop: Stop) -> Result<(), Trouble> {
     let mut pooled: Option<Kept> = None;
-    // A pool doesn't wait for sessions that it gives up.
-    let mut closing: JoinSet<Result<(), Trouble>> = JoinSet::new();
-    let mut close = |session: Kept| {
+    // A pool waits neither for sessions that it gives up, nor for what others say of connections that it didn't get.
+    let mut aside: JoinSet<Result<(), Trouble>> = JoinSet::new();
+    let close = |session: Kept| {
         let stage = Arc::clone(stage);
-        closing.spawn(async move { session.close(&stage).await });
+        async move { session.close(&stage).await }
     };
     let mut ticks = ticks();
     while next(&mut ticks, &mut stop).await {
-        pooled = match pooled.take() {
+        let usable = match pooled.take() {
             Some(mut session) if session.opened.elapsed() < max_age => {
                 if session.query(stage, index).await? {
-                    Some(session)
+                    pooled = Some(session);
                 } else {
-                    close(session);
-                    None
+                    aside.spawn(close(session));
                 }
+                true
             }
-            old => {
-                if let Some(old) = old {
-                    close(old);
-                }
-                open(stage, index, plan).await?
+            Some(old) => {
+                aside.spawn(close(old));
+                false
             }
+            None => false,
         };
+        if !usable {
+            match open(stage, index, plan).await? {
+                Ok(session) => pooled = Some(session),
+                Err(refused) => {
+                    let stage = Arc::clone(stage);
+                    aside.spawn(async move { refused.note(&stage, index).await });
+                }
+            }
+        }
+        while let Some(ended) = aside.try_join_next() {
+            done(ended)?;
+        }
     }
-    if let Some(session) = pooled {
-        close(session);
-    }
-    while let Some(ended) = closing.join_next().await {
+    aside.extend(pooled.map(close));
+    while let Some(ended) = aside.join_next().await {
         done(ended)?;
     }
     Ok(())
@@ -140,55 +152,52 @@ fn done(ended: Result<Result<(), Trouble>, tokio::task::JoinError>) -> Result<()
 
 /// One connection, and what its witnesses say. `place` is given back once the client has its answer.
 async fn attempt(stage: &Stage, index: usize, plan: &ConnectPlan, place: OwnedSemaphorePermit) -> Result<(), Trouble> {
-    let scene = stage.scene();
-    let _turn = scene.turn().await;
-    let phase = stage.phase.load(Ordering::Relaxed);
-    let call = {
-        let _files = stage.files.read().await;
-        stage.workshop.call(plan, &scene, false).await?
-    };
+    let finished = Finished::make(stage, plan, false).await?;
     drop(place);
-    let attempt = finished(stage, plan, call, phase).await?;
-    stage.journal.add(index, attempt);
-    Ok(())
+    finished.note(stage, index).await
 }
 
-/// The attempt of a call that is over; it began in that phase.
-async fn finished(stage: &Stage, plan: &ConnectPlan, call: Call, phase: usize) -> Result<Attempt, Trouble> {
-    let (from, to) = (stage.journal.at(call.begun), stage.journal.at(call.ended));
-    let result = result(&call.client.outcome, to.saturating_sub(from));
-    let wanted = waited_for(stage, phase, &call.client);
-    let observation = stage.workshop.witnesses(plan, call.client, call.relay, &stage.scene(), wanted.as_ref(), None).await?;
-    Ok(Attempt { from, to, fresh: true, result, observation: Some(observation) })
+/// A connection that was made, and the phase that it began in.
+struct Finished {
+    call: Call,
+    phase: usize,
 }
 
-/// A session that is kept, with its relay.
+impl Finished {
+    async fn make(stage: &Stage, plan: &ConnectPlan, keep: bool) -> Result<Self, Trouble> {
+        let phase = stage.phase.load(Ordering::Relaxed);
+        let _files = stage.files.read().await;
+        let call = stage.workshop.call(plan, &stage.scene(), keep).await?;
+        Ok(Self { call, phase })
+    }
+
+    /// Asks the other witnesses of a connection that is over, and writes the attempt down.
+    async fn note(self, stage: &Stage, index: usize) -> Result<(), Trouble> {
+        let Self { call, phase } = self;
+        let (from, to) = (stage.journal.at(call.begun), stage.journal.at(call.ended));
+        let result = result(&call.testimony.client.outcome, to.saturating_sub(from));
+        let wanted = waited_for(stage, phase, &call.testimony.client);
+        let observation = stage.workshop.witnesses(call.testimony, &stage.scene(), wanted.as_ref(), None).await?;
+        stage.journal.add(index, Attempt { from, to, fresh: true, result, observation: Some(observation) });
+        Ok(())
+    }
+}
+
+/// A session that is kept.
 struct Kept {
     session: Box<dyn HeldSession>,
-    relay: Option<Relay>,
-    plan: ConnectPlan,
+    testimony: Testimony,
     opened: Instant,
-    seen: ClientObservation,
 }
 
-/// Opens a session and writes the attempt down; `None` where it was refused.
-async fn open(stage: &Stage, index: usize, plan: &ConnectPlan) -> Result<Option<Kept>, Trouble> {
-    let scene = stage.scene();
-    let _turn = scene.turn().await;
-    let phase = stage.phase.load(Ordering::Relaxed);
-    let mut call = {
-        let _files = stage.files.read().await;
-        stage.workshop.call(plan, &scene, true).await?
-    };
-    let Some(session) = call.session.take() else {
-        let attempt = finished(stage, plan, call, phase).await?;
-        stage.journal.add(index, attempt);
-        return Ok(None);
-    };
-    let (from, to) = (stage.journal.at(call.begun), stage.journal.at(call.ended));
-    let kept = Kept { session, relay: call.relay, plan: plan.clone(), opened: call.ended, seen: call.client };
+/// Opens a session and writes the attempt down; `Err` where it was refused, which is not written down yet.
+async fn open(stage: &Stage, index: usize, plan: &ConnectPlan) -> Result<Result<Kept, Finished>, Trouble> {
+    let mut finished = Finished::make(stage, plan, true).await?;
+    let Some(session) = finished.call.session.take() else { return Ok(Err(finished)) };
+    let Call { testimony, begun, ended, .. } = finished.call;
+    let (from, to) = (stage.journal.at(begun), stage.journal.at(ended));
     stage.journal.add(index, Attempt { from, to, fresh: true, result: Ok(to.saturating_sub(from)), observation: None });
-    Ok(Some(kept))
+    Ok(Ok(Kept { session, testimony, opened: ended }))
 }
 
 impl Kept {
@@ -209,7 +218,7 @@ impl Kept {
     /// Ends the session, and lets wire and log say whether it was what the client took it for.
     async fn close(self, stage: &Stage) -> Result<(), Trouble> {
         self.session.close().await;
-        let observation = stage.workshop.witnesses(&self.plan, self.seen, self.relay, &stage.scene(), None, None).await?;
+        let observation = stage.workshop.witnesses(self.testimony, &stage.scene(), None, None).await?;
         match crate::check::agree::disagreements(0, stage.service, &observation).first() {
             None => Ok(()),
             Some(mismatch) => Err(Trouble::Error(format!(

@@ -191,6 +191,7 @@ impl Stage {
             gateway: self.gateway.as_deref(),
             material: &self.mounts,
             controls: &self.controls,
+            overlapping: true,
         }
     }
 

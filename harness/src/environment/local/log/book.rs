@@ -113,6 +113,15 @@ impl Book {
         self.pages().server_between(mark, u64::MAX)
     }
 
+    /// All lines from number `mark` on that are remembered, in order, as soon as `enough` holds for them, and at `limit` at the latest.
+    pub(in super::super) async fn all_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
+        let found = self.until(|pages| Some(pages.all_from(mark)).filter(|lines| enough(lines)));
+        match tokio::time::timeout(limit, found).await {
+            Ok(lines) => lines,
+            Err(_) => self.pages().all_from(mark),
+        }
+    }
+
     /// Waits until `found` gives something for the server's own lines from number `mark` on; for ever, if it never does.
     pub(in super::super) async fn find_since<T>(&self, mark: u64, found: impl Fn(&[LogLine]) -> Option<T>) -> T {
         self.until(|pages| found(&pages.server_between(mark, u64::MAX))).await
@@ -203,6 +212,13 @@ impl Pages {
                 connection.told = true;
             }
         }
+    }
+
+    fn all_from(&self, from: u64) -> Vec<LogLine> {
+        let of_connections = self.connections.values().flat_map(|connection| &connection.lines);
+        let mut lines: Vec<&(u64, LogLine)> = self.server.iter().chain(of_connections).filter(|(number, _)| *number >= from).collect();
+        lines.sort_by_key(|(number, _)| *number);
+        lines.into_iter().map(|(_, line)| line.clone()).collect()
     }
 
     fn server_between(&self, from: u64, to: u64) -> Vec<LogLine> {
