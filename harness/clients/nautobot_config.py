@@ -1,7 +1,7 @@
 """The TLS settings of Nautobot, as the operator guide and the deploy guides describe them.
 
-It stands for the deployment's own file, which the guides describe and don't print: `--nautobot-config FILE` puts that one in its place. Where
-the guides are silent, so is this file: a mode that they don't name sets nothing.
+It stands for the deployment's own file, which the guides describe and don't print: `--nautobot-config FILE` puts that one in its place.
+Where the guides are silent, so is this file: a mode that they don't name sets nothing.
 """
 
 import os

@@ -10,13 +10,26 @@ use crate::driver::libpq;
 use crate::os::child::{ChildSpec, Pipes};
 use crate::os::toolchain::{LibpqBuild, PythonBuild};
 
-/// The Python client's source, so that an installed harness needs no repository.
-const PYTHON_CLIENT: &str = include_str!("../../../clients/mtls_client.py");
+/// Files of `harness/clients/`: where each lies below that folder, and its text.
+macro_rules! client_files {
+    ($($path:literal),+ $(,)?) => { &[$(($path, include_str!(concat!("../../../clients/", $path)))),+] };
+}
 
-/// The client that loads a `nautobot_config.py`, our file of that name, and the settings of Nautobot that it starts from.
-const NAUTOBOT_CLIENT: &str = include_str!("../../../clients/nautobot_client.py");
-const NAUTOBOT_CONFIG: &str = include_str!("../../../clients/nautobot_config.py");
-const NAUTOBOT_SETTINGS: &str = include_str!("../../../clients/nautobot_settings.py");
+/// The Python clients, so that an installed harness needs no repository.
+const CLIENT_FILES: &[(&str, &str)] = client_files![
+    "mtls_client.py",
+    "mtls_protocol.py",
+    "mtls_psycopg2.py",
+    "mtls_redis_py.py",
+    "mtls_serving.py",
+    "mtls_watched.py",
+    "nautobot_client.py",
+    "nautobot_config.py",
+    "nautobot_django.py",
+    "nautobot_loading.py",
+    "nautobot_redis.py",
+    "stand-in/nautobot/core/settings.py",
+];
 
 /// The time for a program to greet: an interpreter that loads a TLS library on a busy machine takes a while.
 const HELLO_LIMIT: Duration = Duration::from_secs(20);
@@ -70,29 +83,29 @@ impl Program {
     /// The Python client, running psycopg2 or redis-py as the build's driver name says (`redis-py...` is the latter).
     ///
     /// # Errors
-    /// As [`Self::new`], and if the client's file can't be written.
+    /// As [`Self::new`], and if the client's files can't be written.
     pub fn python(build: &PythonBuild, directory: &Path) -> Result<Self, DriverError> {
         let name = build.driver.as_str();
-        let script = directory.join(format!("{name}-client.py"));
-        make(name, &script, std::fs::write(&script, PYTHON_CLIENT))?;
         let driver = if name.starts_with("redis-py") { "redis-py" } else { "psycopg2" };
-        // -I: neither the user's site-packages nor PYTHON* variables nor the script's directory. -B: no bytecode beside the packages.
-        let args = ["-IB".into(), script.into_os_string(), "--driver".into(), driver.into(), "--name".into(), name.into()];
-        Self::new(&build.interpreter, &args, name, directory)
+        let args = ["--driver".into(), driver.into(), "--name".into(), name.into()];
+        Self::of_our_clients("mtls_client.py", &args, build, directory)
     }
 
     /// The client that connects with the settings of a `nautobot_config.py`: this one, or ours.
     ///
     /// # Errors
-    /// As [`Self::new`], and if the client's files can't be written.
+    /// As [`Self::python`].
     pub fn nautobot(build: &PythonBuild, config: Option<&Path>, directory: &Path) -> Result<Self, DriverError> {
+        let mut args = vec!["--driver".into(), build.driver.clone().into()];
+        args.extend(config.into_iter().flat_map(|config| ["--config".into(), config.into()]));
+        Self::of_our_clients("nautobot_client.py", &args, build, directory)
+    }
+
+    fn of_our_clients(script: &str, args: &[OsString], build: &PythonBuild, directory: &Path) -> Result<Self, DriverError> {
         let name = build.driver.as_str();
-        let mut args = nautobot_client(config, &directory.join(format!("{name}-client"))).map_err(|(path, error)| DriverError::Start {
-            driver: name.to_owned(),
-            reason: format!("could not make {}: {error}", path.display()),
-        })?;
-        args.extend(["--driver".into(), name.into()]);
-        Self::new(&build.interpreter, &args, name, directory)
+        let folder = directory.join(format!("{name}-client"));
+        make(name, &folder, write_clients(&folder))?;
+        Self::new(&build.interpreter, &[&python_args(&folder, script), args].concat(), name, directory)
     }
 
     pub(super) fn child(&self) -> ChildSpec {
@@ -115,36 +128,56 @@ impl Program {
 pub fn check_nautobot_config(build: &PythonBuild, config: &Path) -> Result<(), String> {
     let shown = config.display();
     let directory = tempfile::tempdir().map_err(|error| format!("{shown}: could not be checked: {error}"))?;
-    let args = nautobot_client(Some(config), directory.path())
-        .map_err(|(path, error)| format!("{shown}: could not be checked: {}: {error}", path.display()))?;
-    let run = std::process::Command::new(&build.interpreter).args(args).arg("--check").stdin(std::process::Stdio::null()).output();
+    write_clients(directory.path()).map_err(|error| format!("{shown}: could not be checked: {error}"))?;
+    let args = [&python_args(directory.path(), "nautobot_client.py"), &["--check".into(), "--config".into(), config.into()][..]].concat();
+    let run = std::process::Command::new(&build.interpreter).args(args).stdin(std::process::Stdio::null()).output();
     let output = run.map_err(|error| format!("{shown}: could not be checked with {}: {error}", build.interpreter.display()))?;
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
 }
 
-/// Writes the client's files into a folder of their own, and gives the arguments that run it.
-fn nautobot_client(config: Option<&Path>, folder: &Path) -> Result<Vec<OsString>, (PathBuf, std::io::Error)> {
-    let package = folder.join("stand-in/nautobot");
-    let ours = folder.join("nautobot_config.py");
-    let script = folder.join("nautobot_client.py");
-    std::fs::create_dir_all(package.join("core")).map_err(|error| (package.clone(), error))?;
-    for (path, text) in [
-        (script.clone(), NAUTOBOT_CLIENT),
-        (folder.join("mtls_client.py"), PYTHON_CLIENT),
-        (ours.clone(), NAUTOBOT_CONFIG),
-        (package.join("__init__.py"), ""),
-        (package.join("core/__init__.py"), ""),
-        (package.join("core/settings.py"), NAUTOBOT_SETTINGS),
-    ] {
-        std::fs::write(&path, text).map_err(|error| (path, error))?;
+/// Writes the Python clients' files below this folder, as they lie in `harness/clients/`.
+fn write_clients(folder: &Path) -> std::io::Result<()> {
+    for (path, text) in CLIENT_FILES {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        std::fs::write(path, text)?;
     }
-    let config = config.map_or(ours, Path::to_path_buf);
-    // -I would keep the script from the module beside it; -s and -E keep the user's site-packages and PYTHON* variables away.
-    let stand_in = folder.join("stand-in");
-    Ok(["-sEB".into(), script.into_os_string(), "--config".into(), config.into_os_string(), "--stand-in".into(), stand_in.into_os_string()]
-        .to_vec())
+    Ok(())
+}
+
+/// What runs a script among them. -I would keep it from the modules beside it; -s and -E keep the user's site-packages and `PYTHON*`
+/// variables away. -B: no bytecode beside the packages.
+fn python_args(folder: &Path, script: &str) -> [OsString; 2] {
+    ["-sEB".into(), folder.join(script).into_os_string()]
 }
 
 fn make(driver: &str, path: &Path, result: std::io::Result<()>) -> Result<(), DriverError> {
     result.map_err(|error| DriverError::Start { driver: driver.to_owned(), reason: format!("could not make {}: {error}", path.display()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_python_file_among_the_clients_is_written_for_them() {
+        let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+        let written = tempfile::tempdir().expect("a directory");
+        write_clients(written.path()).expect("writes");
+        assert_eq!(python_files(written.path(), written.path()), python_files(&clients, &clients));
+    }
+
+    fn python_files(root: &Path, folder: &Path) -> BTreeMap<PathBuf, String> {
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                files.extend(python_files(root, &path));
+            } else if path.extension().is_some_and(|extension| extension == "py") {
+                let text = std::fs::read_to_string(&path).expect("reads");
+                files.insert(path.strip_prefix(root).expect("below it").to_path_buf(), text);
+            }
+        }
+        files
+    }
 }

@@ -1,0 +1,148 @@
+"""Loads a nautobot_config.py as Nautobot does."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import enum
+import io
+import os
+import pathlib
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mtls_protocol import Classified, Job, Json, Unable, text_of
+
+MOUNT = "/etc/nautobot/mtls"
+# What a request's files are called there.
+MOUNTED = {"certificate": "tls.crt", "key": "tls.key", "root": "ca.crt"}
+
+
+class Configuration:
+    """A nautobot_config.py."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        with open(path, encoding="utf-8") as file:
+            self.code = compile(file.read(), path, "exec")
+
+    def settings(self, mount: Mount) -> types.SimpleNamespace:
+        """What the file sets, run anew."""
+        # Nautobot's own settings read variables, too.
+        sys.modules.pop("nautobot.core.settings", None)
+        scope: Json = {"__name__": "nautobot_config", "__file__": self.path, "__builtins__": builtins}
+        try:
+            with mount.seen():
+                exec(self.code, scope)
+        except Exception as error:
+            raise Rejected(error, self._place(error)) from error
+        return types.SimpleNamespace(**{name: value for name, value in scope.items() if name.isupper()})
+
+    def _place(self, error: BaseException) -> str | None:
+        """The line of the file that the exception came through; a path of this machine says no more than the file's name."""
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == self.path]
+        return f"{os.path.basename(self.path)}:{lines[-1]}" if lines else None
+
+
+class Rejected(Classified):
+    """The configuration file raised an exception: Nautobot would not have started."""
+
+    def __init__(self, error: BaseException, place: str | None) -> None:
+        missing = isinstance(error, FileNotFoundError)
+        text = f"{type(error).__name__}: {text_of(error)}" + (f"\n(raised at {place})" if place else "")
+        super().__init__({"config": "file-missing" if missing else "other"}, "options", text)
+
+
+class Mount:
+    """The files below MOUNT, as the configuration file sees them."""
+
+    def __init__(self, files: Json) -> None:
+        self.files = {name: files[field] for field, name in MOUNTED.items() if files.get(field)}
+
+    def real(self, path: Any) -> Any:
+        """The path on this machine; that of nothing for a file that is not mounted."""
+        try:
+            text = os.fspath(path)
+        except TypeError:
+            return path
+        if not isinstance(text, str):
+            return path
+        plain = os.path.normpath(text)
+        if plain == MOUNT:
+            return os.path.dirname(next(iter(self.files.values()))) if self.files else f"{MOUNT}/nothing is mounted"
+        if not plain.startswith(MOUNT + "/"):
+            return path
+        return self.files.get(plain[len(MOUNT) + 1 :], f"{MOUNT}/nothing is mounted/{os.path.basename(plain)}")
+
+    def in_settings(self, value: Any) -> Any:
+        """A setting with every path of the mount replaced."""
+        if isinstance(value, dict):
+            return {key: self.in_settings(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.in_settings(item) for item in value)
+        return self.real(value) if isinstance(value, (str, pathlib.PurePath)) else value
+
+    @contextlib.contextmanager
+    def seen(self) -> Iterator[None]:
+        """Python's ways to look at a file see the mount meanwhile: those that os.path and pathlib are built on."""
+        patches = [(os, name) for name in ("stat", "lstat", "access", "open", "readlink")] + [(io, "open"), (builtins, "open")]
+        originals = [(module, name, getattr(module, name)) for module, name in patches]
+        try:
+            for module, name, original in originals:
+                setattr(module, name, self._mapped(original))
+            yield
+        finally:
+            for module, name, original in originals:
+                setattr(module, name, original)
+
+    def _mapped(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def mapped(path: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(self.real(path), *args, **kwargs)
+            except OSError as error:
+                if error.filename is not None and not isinstance(path, int):
+                    error.filename = os.fspath(path)
+                raise
+
+        return mapped
+
+
+_turn = threading.Lock()
+
+
+@contextlib.contextmanager
+def environment(job: Job, variables: Json) -> Iterator[None]:
+    """The process has these variables meanwhile, beside those that it was started with."""
+    if not _turn.acquire(timeout=job.limit_s):
+        raise RuntimeError("an earlier request, whose time is over, still waits for its server")
+    before = dict(os.environ)
+    try:
+        os.environ.update(variables)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        _turn.release()
+
+
+def shown(settings: Json) -> dict[str, str]:
+    """Settings as text; none that could hold a password."""
+    return {name: as_text(value) for name, value in settings.items() if "pass" not in name.lower()}
+
+
+def as_text(value: Any) -> str:
+    """`CERT_NONE` and `none` are the same."""
+    if isinstance(value, enum.Enum):
+        return value.name.removeprefix("CERT_").lower()
+    return str(value)
+
+
+def no_options(request: Json, names: tuple[str, ...]) -> None:
+    """Options that the configuration decides can't be asked for as well."""
+    for name in names:
+        if request.get(name):
+            raise Unable(f"`{name}` is for the configuration file to decide: set its variables in `env`")
