@@ -63,7 +63,13 @@ impl Program {
         Ok(Self {
             program: program.to_path_buf(),
             args: args.to_vec(),
-            env: BTreeMap::from([("HOME".to_owned(), home.into_os_string())]),
+            env: BTreeMap::from([
+                // The machine's own roots are no client's: none may be trusted that a scenario doesn't name. Python's `ssl` reads all of
+                // them for every connection, too.
+                ("SSL_CERT_FILE".to_owned(), "/dev/null".into()),
+                ("SSL_CERT_DIR".to_owned(), home.clone().into_os_string()),
+                ("HOME".to_owned(), home.into_os_string()),
+            ]),
             log: directory.join(format!("{name}.log")),
             name: name.to_owned(),
             hello_limit: HELLO_LIMIT,

@@ -430,5 +430,5 @@ async fn nothing_of_the_harness_environment_reaches_the_program_but_path() {
     names.sort_unstable();
     // The shell itself sets the last three.
     names.retain(|name| !["PWD", "SHLVL", "_", "OLDPWD"].contains(name));
-    assert_eq!(names, ["HOME", "LANG", "LC_ALL", "PATH"]);
+    assert_eq!(names, ["HOME", "LANG", "LC_ALL", "PATH", "SSL_CERT_DIR", "SSL_CERT_FILE"]);
 }
