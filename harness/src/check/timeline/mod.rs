@@ -23,7 +23,8 @@ pub struct Attempt {
     pub fresh: bool,
     /// `Ok`: it was served, after so long as is to be recorded. `Err`: the refusal.
     pub result: Result<Duration, Refused>,
-    /// The three witnesses, of an attempt with a connection of its own.
+    /// The three witnesses, of an attempt with a connection of its own; of a session that is kept what its client saw as it was opened: its
+    /// other witnesses are asked at its end. `None` where a session is used again, and of streaming replication.
     pub observation: Option<Observation>,
 }
 

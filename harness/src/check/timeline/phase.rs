@@ -125,10 +125,17 @@ fn judge_client(
         return vec![mismatch("not settled", in_words(expected), observed)];
     }
     let one = |expectation: &Expectation, attempt: &Attempt| {
-        let Some(observation) = &attempt.observation else { return Vec::new() };
+        let Some(observation) = &attempt.observation else {
+            // Of streaming replication there is no more to look at than its results.
+            let judged = seen.kind == ClientKind::Replication;
+            return if judged { Vec::new() } else { vec![mismatch("witnesses", in_words(expected), "no word of any".to_owned())] };
+        };
         let judged = Context { step: context.phase, family: seen.family, certificate_sha256: context.certificate_sha256 };
         let mut mismatches = judge(expectation, observation, &judged);
-        mismatches.extend(disagreements(context.phase, context.service, observation));
+        // Without a wire it is a session that is kept, whose other witnesses are asked at its end.
+        if observation.wire.is_some() {
+            mismatches.extend(disagreements(context.phase, context.service, observation));
+        }
         mismatches
     };
     let first = |expectation: &Expectation, wanted: &dyn Fn(&Attempt) -> bool| {
@@ -142,21 +149,22 @@ fn judge_client(
     match expected {
         ClientExpectation::Ok => match failed() {
             Some(refused) => vec![mismatch("outcome", in_words(expected), format!("{} ({})", refused.refusal, refused.text.trim()))],
+            // It ended in an earlier phase, or while this one's changes were made.
+            None if seen.lost => vec![mismatch("outcome", in_words(expected), "the session was lost before".to_owned())],
             None => first(&session(phase), &|_| true).unwrap_or_default(),
         },
         ClientExpectation::Recovers => first(&session(phase), &Attempt::served).unwrap_or_default(),
         ClientExpectation::Lost => Vec::new(),
+        ClientExpectation::Refused(classes) | ClientExpectation::Away(classes) if seen.kind == ClientKind::Replication => {
+            let text = phase.text.as_ref().filter(|_| matches!(expected, ClientExpectation::Refused(_)));
+            let differs = replication(expected, classes, text, seen);
+            differs.map(|(what, expected, observed)| mismatch(what, expected, observed)).into_iter().collect()
+        }
         ClientExpectation::Away(classes) => {
             let expectation = refusal(classes);
             first(&expectation, &|_| true).unwrap_or_default()
         }
         ClientExpectation::Refused(classes) => {
-            if seen.kind == ClientKind::Replication {
-                return replication(expected, classes, phase, seen)
-                    .map(|(what, expected, observed)| mismatch(what, expected, observed))
-                    .into_iter()
-                    .collect();
-            }
             // A session that is used again and breaks off is not what was meant.
             if let Some(lost) = seen.attempts.iter().find(|attempt| !attempt.fresh && !attempt.served()) {
                 let text = lost.result.as_ref().err().map(|refused| refused.text.trim().to_owned()).unwrap_or_default();
@@ -172,13 +180,13 @@ fn judge_client(
 fn replication(
     expected: &ClientExpectation,
     classes: &[Refusal],
-    phase: &PhaseExpectation,
+    text: Option<&String>,
     seen: &ClientSeen<'_>,
 ) -> Option<(&'static str, String, String)> {
     let refused = |attempt: &Attempt| attempt.result.as_ref().err().filter(|refused| classes.contains(&refused.refusal)).cloned();
     let refusals: Option<Vec<_>> = seen.attempts.iter().map(|attempt| refused(attempt)).collect();
     let Some(refusals) = refusals else { return Some(("refused", in_words(expected), observed_in_short(seen).join(", "))) };
-    let text = phase.text.as_ref()?;
+    let text = text?;
     let other = refusals.iter().find(|refused| !refused.text.contains(text.as_str()))?;
     Some(("text", format!("a message with `{text}`"), other.text.trim().to_owned()))
 }
@@ -317,6 +325,13 @@ pub(super) mod tests {
         attempt(fresh, ClientOutcome::Session(session), "connection authorized: user=app database=app SSL enabled (protocol=TLSv1.3)")
     }
 
+    /// A session that is kept: its client's word alone.
+    fn opened() -> Attempt {
+        let mut attempt = served(true);
+        attempt.observation = attempt.observation.map(|seen| Observation { server_log: Vec::new(), wire: None, ..seen });
+        attempt
+    }
+
     fn refused(fresh: bool) -> Attempt {
         let text = "connection to server failed: SSL error: tlsv1 alert unknown ca\n".to_owned();
         let refused = Refused { refusal: Refusal::Alert(Alert::UnknownCa), stage: Some(Stage::PostHandshake), sqlstate: None, text };
@@ -385,6 +400,31 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_pool_that_opens_sessions_is_not_refused_and_its_sessions_certificates_count() {
+        let attempts = [opened(), served(false), opened(), served(false)];
+        assert_eq!(judged(&expectation(ClientExpectation::Ok), ClientKind::Pool, &attempts, false), Vec::<String>::new());
+        assert_eq!(judged(&expectation(unknown_ca()), ClientKind::Pool, &attempts, false), ["it: outcome"]);
+        let away = ClientExpectation::Away(vec![Refusal::Alert(Alert::UnknownCa)]);
+        assert_eq!(judged(&expectation(away), ClientKind::Pool, &attempts, false), ["it: outcome"]);
+        let mut presented = expectation(ClientExpectation::Ok);
+        presented.server_certificate = Some("server@1".to_owned());
+        assert_eq!(judged(&presented, ClientKind::Pool, &attempts, false), ["it: server_certificate"]);
+        let unseen = attempts.map(|attempt| Attempt { observation: None, ..attempt });
+        assert_eq!(judged(&expectation(unknown_ca()), ClientKind::Pool, &unseen, false), ["it: witnesses"]);
+    }
+
+    #[test]
+    fn replication_that_goes_on_is_neither_refused_nor_away() {
+        let change = |attempt: Attempt| Attempt { observation: None, ..attempt };
+        let (arrived, missing) = (vec![change(served(true)); 2], vec![change(refused(true)); 2]);
+        let away = || ClientExpectation::Away(vec![Refusal::Alert(Alert::UnknownCa)]);
+        for expected in [unknown_ca(), away()] {
+            assert_eq!(judged(&expectation(expected.clone()), ClientKind::Replication, &missing, false), Vec::<String>::new());
+            assert_eq!(judged(&expectation(expected), ClientKind::Replication, &arrived, false), ["it: refused"]);
+        }
+    }
+
+    #[test]
     fn a_client_that_has_shown_too_little_is_not_settled_and_never_passes() {
         let few = vec![served(true); ENOUGH - 1];
         assert_eq!(judged(&expectation(ClientExpectation::Ok), ClientKind::New, &few, false), ["it: not settled"]);
@@ -399,6 +439,9 @@ pub(super) mod tests {
         let attempts = [served(false), refused(false)];
         assert_eq!(judged(&expectation(ClientExpectation::Lost), ClientKind::Held, &attempts, true), Vec::<String>::new());
         assert_eq!(judged(&expectation(ClientExpectation::Ok), ClientKind::Held, &attempts, true), ["it: outcome"]);
+        // While changes are made no attempt counts.
+        assert_eq!(judged(&expectation(ClientExpectation::Lost), ClientKind::Held, &[], true), Vec::<String>::new());
+        assert_eq!(judged(&expectation(ClientExpectation::Ok), ClientKind::Held, &[], true), ["it: outcome"]);
     }
 
     #[test]

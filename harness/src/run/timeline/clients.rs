@@ -17,7 +17,7 @@ use crate::driver::{HeldSession, Queried, classify};
 use crate::environment::ReplicationState;
 use crate::model::case::{ConnectPlan, Expectation, Expected};
 use crate::model::driver::Family;
-use crate::model::observation::{ClientObservation, ClientOutcome, Refused};
+use crate::model::observation::{ClientObservation, ClientOutcome, Observation, Refused};
 use crate::model::refusal::{Refusal, Stage as ConnectionStage};
 use crate::model::timeline::ClientKind;
 use crate::model::timeline::plan::ClientExpectation;
@@ -157,7 +157,7 @@ async fn attempt(stage: &Stage, index: usize, plan: &ConnectPlan, place: OwnedSe
     finished.note(stage, index).await
 }
 
-/// A connection that was made, and the phase that it began in.
+/// A connection that was made, and the phase of its end: of one that counts for a phase, the phase.
 struct Finished {
     call: Call,
     phase: usize,
@@ -165,10 +165,10 @@ struct Finished {
 
 impl Finished {
     async fn make(stage: &Stage, plan: &ConnectPlan, keep: bool) -> Result<Self, Trouble> {
-        let phase = stage.phase.load(Ordering::Relaxed);
         let _files = stage.files.read().await;
         let call = stage.workshop.call(plan, &stage.scene(), keep).await?;
-        Ok(Self { call, phase })
+        // Not before: the changes may be done while files or relay are waited for, and the connection begin afterwards.
+        Ok(Self { call, phase: stage.phase.load(Ordering::Relaxed) })
     }
 
     /// Asks the other witnesses of a connection that is over, and writes the attempt down.
@@ -196,7 +196,8 @@ async fn open(stage: &Stage, index: usize, plan: &ConnectPlan) -> Result<Result<
     let Some(session) = finished.call.session.take() else { return Ok(Err(finished)) };
     let Call { testimony, begun, ended, .. } = finished.call;
     let (from, to) = (stage.journal.at(begun), stage.journal.at(ended));
-    stage.journal.add(index, Attempt { from, to, fresh: true, result: Ok(to.saturating_sub(from)), observation: None });
+    let observation = Observation { client: testimony.client.clone(), server_log: Vec::new(), wire: None };
+    stage.journal.add(index, Attempt { from, to, fresh: true, result: Ok(to.saturating_sub(from)), observation: Some(observation) });
     Ok(Ok(Kept { session, testimony, opened: ended }))
 }
 
@@ -266,8 +267,7 @@ fn result(outcome: &ClientOutcome, took: Duration) -> Result<Duration, Refused> 
     }
 }
 
-/// What the log is waited for, beside the witness of what the client saw: the texts of the phase that it began in, where that expects
-/// such a refusal.
+/// What the log is waited for, beside the witness of what the client saw: the texts of the phase, where that expects such a refusal.
 fn waited_for(stage: &Stage, phase: usize, client: &ClientObservation) -> Option<Expectation> {
     let ClientOutcome::Refused(refused) = &client.outcome else { return None };
     let expectation = &stage.plan.phases.get(phase)?.expectation;

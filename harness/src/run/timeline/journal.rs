@@ -21,8 +21,8 @@ pub(super) struct Journal {
 struct Clients {
     /// By client.
     attempts: Vec<Vec<Arc<Attempt>>>,
-    /// Whose held session is gone.
-    lost: Vec<bool>,
+    /// When a held session was found to be gone.
+    lost: Vec<Option<Duration>>,
     /// The first client that could not be used at all.
     trouble: Option<Trouble>,
 }
@@ -52,7 +52,7 @@ impl Journal {
     pub(super) fn new(clients: usize) -> Self {
         Self {
             start: Instant::now(),
-            clients: Mutex::new(Clients { attempts: vec![Vec::new(); clients], lost: vec![false; clients], trouble: None }),
+            clients: Mutex::new(Clients { attempts: vec![Vec::new(); clients], lost: vec![None; clients], trouble: None }),
             news: Notify::new(),
         }
     }
@@ -77,13 +77,15 @@ impl Journal {
     /// The held session is gone.
     pub(super) fn lose(&self, client: usize) {
         if let Some(lost) = self.clients().lost.get_mut(client) {
-            *lost = true;
+            *lost = Some(self.now());
         }
         self.news.notify_waiters();
     }
 
-    pub(super) fn lost(&self, client: usize) -> bool {
-        self.clients().lost.get(client).copied().unwrap_or(false)
+    /// Whether the held session was gone by `to`.
+    pub(super) fn lost(&self, client: usize, to: Option<Duration>) -> bool {
+        let lost = self.clients().lost.get(client).copied().flatten();
+        lost.is_some_and(|lost| to.is_none_or(|to| lost <= to))
     }
 
     /// A client could not be used: the timeline says nothing.

@@ -50,6 +50,20 @@ struct Stage {
     files: RwLock<()>,
 }
 
+/// A phase that is over. It is judged when the clients have ended: of its last connections, wire and log speak a little later.
+struct Passed {
+    from: Duration,
+    /// When its changes were done.
+    changed: Duration,
+    to: Duration,
+    /// What the targets of its changes said against them.
+    objection: Option<String>,
+    /// The lines of the log that belong to no connection.
+    says: Vec<LogLine>,
+    /// SHA-256 of the certificate that new sessions had to be shown: a Certificate may be issued again later.
+    certificate_sha256: Option<String>,
+}
+
 /// How a phase was judged.
 struct Judged {
     record: PhaseRecord,
@@ -120,11 +134,11 @@ impl Workshop {
         for index in 0..plan.clients.len() {
             clients.spawn(clients::run(Arc::clone(&stage), index, stopped.clone()));
         }
-        let mut phases = Vec::new();
+        let mut passed = Vec::new();
         let mut trouble = None;
         for (index, phase) in plan.phases.iter().enumerate() {
-            match stage.phase(index, phase, case.deviation.as_deref()).await {
-                Ok(judged) => phases.push(judged),
+            match stage.phase(index, phase).await {
+                Ok(phase) => passed.push(phase),
                 Err(error) => {
                     trouble = Some(error);
                     break;
@@ -143,6 +157,9 @@ impl Workshop {
         if let Some(error) = stage.journal.trouble() {
             trouble.get_or_insert(error);
         }
+        let phases: Vec<Judged> = (plan.phases.iter().zip(&passed).enumerate())
+            .map(|(index, (phase, passed))| stage.judge(index, phase, passed, case.deviation.as_deref()))
+            .collect();
         let clients: Vec<_> = plan
             .clients
             .iter()
@@ -203,8 +220,8 @@ impl Stage {
         }
     }
 
-    /// Makes the changes, waits until every client has shown what it sees, and judges that.
-    async fn phase(&self, index: usize, phase: &PhasePlan, deviation: Option<&AppliedDeviation>) -> Result<Judged, Trouble> {
+    /// Makes the changes, and waits until every client has shown what it sees.
+    async fn phase(&self, index: usize, phase: &PhasePlan) -> Result<Passed, Trouble> {
         let from = self.journal.now();
         let expectation = &phase.expectation;
         let watched = self.installation.server(expectation.on).map(|server| (server.log_mark(), server));
@@ -239,11 +256,25 @@ impl Stage {
             None if expectation.server_says.is_empty() => Vec::new(),
             None => return Err(Trouble::Error(format!("phase `{}`: there is no {} whose log could be read", phase.title, expectation.on))),
         };
+        let certificate = expectation.server_certificate.as_deref();
+        let certificate_sha256 = certificate.and_then(|certificate| self.installation.certificate_sha256(certificate));
+        Ok(Passed { from, changed, to, objection, says, certificate_sha256 })
+    }
+
+    fn judge(&self, index: usize, phase: &PhasePlan, passed: &Passed, deviation: Option<&AppliedDeviation>) -> Judged {
+        let Passed { from, changed, to, .. } = *passed;
+        let expectation = &phase.expectation;
         let owned = self.seen(changed, Some(to));
         let seen: Vec<ClientSeen<'_>> = owned.iter().map(journal::Seen::as_seen).collect();
-        let sha256 = |certificate: &str| self.installation.certificate_sha256(certificate);
-        let context =
-            PhaseContext { phase: index, service: self.service, certificate_sha256: &sha256, says: &says, objection: objection.as_deref() };
+        // A phase names one certificate at most.
+        let sha256 = |_: &str| passed.certificate_sha256.clone();
+        let context = PhaseContext {
+            phase: index,
+            service: self.service,
+            certificate_sha256: &sha256,
+            says: &passed.says,
+            objection: passed.objection.as_deref(),
+        };
         let mismatches = judge_phase(expectation, &seen, &context);
         let deviation = deviation.map(|deviation| judge_phase(&as_deviation(expectation, deviation, &mismatches), &seen, &context));
         let record = PhaseRecord {
@@ -253,10 +284,10 @@ impl Stage {
             to_ms: Some(milliseconds(to)),
             changes: phase.changes.iter().map(ToString::to_string).collect(),
             expected: serde_json::to_value(expectation).unwrap_or_default(),
-            objection,
+            objection: passed.objection.clone(),
             observed: seen.iter().map(|seen| (seen.name.to_owned(), observed_in_short(seen))).collect(),
         };
-        Ok(Judged { record, mismatches, deviation })
+        Judged { record, mismatches, deviation }
     }
 
     /// Makes one change; the objection of its target.
@@ -276,7 +307,7 @@ impl Stage {
                 client,
                 family: self.family(client),
                 attempts: self.journal.between(index, changed, to),
-                lost: self.journal.lost(index),
+                lost: self.journal.lost(index, to),
             })
             .collect()
     }
