@@ -181,3 +181,25 @@ fn a_gateway_that_lets_everything_through_is_told_by_the_scenarios_of_routing() 
     let id = "gateway-needs-direct-negotiation".to_owned();
     assert_eq!(report.cases[0].outcome, Outcome::UnexpectedPass { deviation: id });
 }
+
+#[test]
+fn timelines_with_a_gateway_are_skipped_where_there_is_no_haproxy() {
+    if toolchain().redis.is_none() {
+        skipped("no Redis is installed; `make setup` brings it");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = directory.path().join("bin/haproxy");
+    std::fs::create_dir(directory.path().join("bin")).expect("makes");
+    std::fs::write(&program, "#!/bin/sh\nexit 1\n").expect("writes");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    let args: Vec<&str> = ["run", "gateway/restart-redis", "--driver", "redis-rs"].into_iter().chain(REPORT).collect();
+    let mut command = harness(directory.path(), &args);
+    command.env("PATH", format!("{}:{}", directory.path().join("bin").display(), std::env::var("PATH").unwrap_or_default()));
+    let Ran { report, said, .. } = ran(directory.path(), command);
+    assert!(!report.cases.is_empty(), "{said}");
+    for case in report.cases {
+        let Outcome::Skipped(reason) = &case.outcome else { panic!("{}: {:?}", case.id, case.outcome) };
+        assert!(reason.to_string().contains("HAProxy is not installed"), "{reason}");
+    }
+}

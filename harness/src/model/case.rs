@@ -7,6 +7,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde::Serialize;
 
+use super::change::Target;
 use super::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
 use super::outcome::SkipReason;
 use super::refusal::{Refusal, Stage};
@@ -195,10 +196,11 @@ pub struct Case {
 }
 
 impl Case {
-    /// Whether one of its steps or controls connects through the gateway. A timeline's gateway is its installation's own.
+    /// Whether one of its steps or controls connects through the gateway, or its timeline's installation has one of its own.
     #[must_use]
     pub fn needs_gateway(&self) -> bool {
-        self.steps.iter().any(|step| {
+        let own = self.timeline.as_ref().is_some_and(|timeline| timeline.with.contains(&Target::Gateway));
+        own || self.steps.iter().any(|step| {
             let own = matches!(&step.action, Action::Connect(plan) if plan.gateway);
             own || step.control.as_ref().is_some_and(|control| control.gateway)
         })

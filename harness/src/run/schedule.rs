@@ -178,7 +178,8 @@ impl Shared {
             // A driver takes only a few requests at a time, and each timeline keeps one busy: another driver's comes first.
             let next = waiting.iter().position(|case| !running.cases.values().any(|other| share_a_driver(case, other)));
             let case = waiting.remove(next.unwrap_or(0));
-            if let Some(reason) = self.stopped().or_else(|| environment.unable(case.key)) {
+            let without_gateway = || if case.needs_gateway() { environment.unable_gateway(case.key) } else { None };
+            if let Some(reason) = self.stopped().or_else(|| environment.unable(case.key)).or_else(without_gateway) {
                 self.finish(self.workshop.record_without_run(&case, Outcome::Skipped(reason)));
                 continue;
             }

@@ -9,13 +9,13 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::super::configure::{ConfigFile, Paths, Written};
-use super::super::instance::{Moment, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
+use super::super::instance::{Moment, PORT_TRIES, Place, Placed, StartError};
 use super::super::log::JsonLog;
 use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
 use super::super::postgres::process::{copy_data, main_file, reload, start_once};
 use super::super::{Failure, Prepared, Shared};
 use super::not_configurable;
-use super::server::{Files, FilesAt, Installed};
+use super::server::{FilesAt, Installed, Process};
 use crate::deployment::postgres::{self, ReplicaPlaces};
 use crate::environment::{Applied, EnvironmentError};
 use crate::model::endpoint::Address;
@@ -32,7 +32,8 @@ pub(super) struct InstalledPostgres {
     place: Place,
     /// For a replica.
     follows: Option<Follows>,
-    state: Mutex<State>,
+    process: Mutex<Process>,
+    main: Mutex<Main>,
 }
 
 /// What a replica follows. Both come from one prepared data directory, and the primary still has all that was written since.
@@ -44,12 +45,9 @@ pub(super) struct Follows {
     pub(super) cluster: String,
 }
 
-struct State {
-    /// `None` while it is stopped.
-    child: Option<Child>,
-    main: Written,
-    configuration: Written,
-    certificates: Written,
+/// The files around the deployment's, which every reload changes.
+struct Main {
+    written: Written,
     generation: u64,
 }
 
@@ -66,18 +64,23 @@ impl InstalledPostgres {
         let started = async {
             let mut place = Place::make(&shared, key, root, "server.log", "server.json", JsonLog)?;
             copy_data(&shared, &prepared, &place).await?;
-            let (main, configuration, certificates) = (Written::default(), Written::default(), Written::default());
-            let mut state = State { child: None, main, configuration, certificates, generation: 1 };
+            let mut process = Process::default();
+            let mut main = Main { written: Written::default(), generation: 1 };
+            let owner = shared.options.user.as_ref();
             let mut last = None;
             for _ in 0..PORT_TRIES {
                 place.paths.port = (shared.options.ports)(&place.paths.listen)
                     .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &place.log))?;
-                place.paths.generation = state.generation;
-                state.write(&shared, &place, follows.as_ref(), files(&place.paths)).map_err(|reason| Failure::new(reason, &place.log))?;
+                place.paths.generation = main.generation;
+                let written = files(&place.paths).and_then(|files| {
+                    process.write(files, owner)?;
+                    main.written.bring_to(main_files(key, &place.paths, follows.as_ref()), owner)
+                });
+                written.map_err(|reason| Failure::new(reason, &place.log))?;
                 match start_once(&shared, &prepared, &place).await {
                     Ok(child) => {
-                        state.child = Some(child);
-                        return Ok((place, state));
+                        process.child = Some(child);
+                        return Ok((place, process, main));
                     }
                     Err(StartError::PortTaken(failure)) => last = Some(failure),
                     Err(error) => return Err(error.into_failure()),
@@ -85,40 +88,19 @@ impl InstalledPostgres {
             }
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
         };
-        let (place, state) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        let (place, process, main) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
         if follows.is_none() {
             prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, Moment::default()).at_start_of(key))?;
         }
-        Ok(Self { shared, prepared, place, follows, state: Mutex::new(state) })
+        Ok(Self { shared, prepared, place, follows, process: Mutex::new(process), main: Mutex::new(main) })
     }
 
     /// Ends the WAL senders, and so the connections of replicas.
     pub(super) async fn disconnect_replicas(&self) -> Result<(), EnvironmentError> {
-        let mut state = self.state.lock().await;
-        self.running(&mut state).await?;
+        let mut process = self.process.lock().await;
+        self.running(&mut process).await?;
         let ended = end_wal_senders(&self.place, self.shared.options.reload_limit).await;
         ended.map_err(|reason| self.place.not_configured(reason))
-    }
-
-    /// An error if it was stopped or has ended by itself.
-    async fn running(&self, state: &mut State) -> Result<(), EnvironmentError> {
-        match state.child.as_mut().ok_or_else(|| self.down())?.try_wait() {
-            Some(status) => Err(self.place.lost(status).await),
-            None => Ok(()),
-        }
-    }
-
-    fn down(&self) -> EnvironmentError {
-        EnvironmentError::Other(format!("{} is stopped: start it first", self.place.key))
-    }
-}
-
-impl State {
-    fn write(&mut self, shared: &Shared, place: &Place, follows: Option<&Follows>, files: Result<Files, String>) -> Result<(), String> {
-        let (files, owner) = (files?, shared.options.user.as_ref());
-        self.configuration.bring_to(files.configuration, owner)?;
-        self.certificates.bring_to(files.certificates, owner)?;
-        self.main.bring_to(main_files(place.key, &place.paths, follows), owner)
     }
 }
 
@@ -162,92 +144,40 @@ impl Placed for InstalledPostgres {
 
 #[async_trait]
 impl Installed for InstalledPostgres {
-    fn paths(&self) -> &Paths {
-        &self.place.paths
+    fn shared(&self) -> &Shared {
+        &self.shared
     }
 
-    async fn write_configuration(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
-        let written = self.state.lock().await.configuration.bring_to(files, self.shared.options.user.as_ref());
-        written.map_err(|reason| self.place.not_configured(reason))
+    fn process(&self) -> &Mutex<Process> {
+        &self.process
     }
 
-    async fn write_certificates(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
-        let written = self.state.lock().await.certificates.bring_to(files, self.shared.options.user.as_ref());
-        written.map_err(|reason| self.place.not_configured(reason))
+    /// Fast shutdown: sessions are ended with a message and the data directory is left in order.
+    fn stop_signal(&self) -> Signal {
+        Signal::SIGINT
+    }
+
+    async fn start_once(&self) -> Result<Child, StartError> {
+        start_once(&self.shared, &self.prepared, &self.place).await
     }
 
     async fn reload(&self) -> Result<Applied, EnvironmentError> {
-        let mut state = self.state.lock().await;
-        self.running(&mut state).await?;
-        let State { child, main, generation, .. } = &mut *state;
-        let child = child.as_mut().ok_or_else(|| self.down())?;
-        *generation += 1;
-        let paths = Paths { generation: *generation, ..self.place.paths.clone() };
+        let mut process = self.process.lock().await;
+        let child = self.running(&mut process).await?;
+        let mut main = self.main.lock().await;
+        main.generation += 1;
+        let paths = Paths { generation: main.generation, ..self.place.paths.clone() };
         let files = main_files(self.place.key, &paths, self.follows.as_ref());
-        let written = main.bring_to(files, self.shared.options.user.as_ref());
+        let written = main.written.bring_to(files, self.shared.options.user.as_ref());
         written.map_err(|reason| self.place.not_configured(reason))?;
-        let objection = reload(&self.shared, &self.place, child, *generation).await?;
+        let objection = reload(&self.shared, &self.place, child, main.generation).await?;
         Ok(Applied { objection })
     }
 
-    async fn is_up(&self) -> bool {
-        self.state.lock().await.child.is_some()
-    }
-
-    async fn start(&self) -> Result<Applied, EnvironmentError> {
-        let mut state = self.state.lock().await;
-        if state.child.is_some() {
-            return Err(EnvironmentError::Other(format!("{} runs already", self.place.key)));
-        }
-        match start_once(&self.shared, &self.prepared, &self.place).await {
-            Ok(child) => {
-                state.child = Some(child);
-                Ok(Applied::default())
-            }
-            Err(StartError::Ended(said, _)) => Ok(Applied { objection: Some(said) }),
-            Err(error) => Err(error.into_failure().at_start_of(self.place.key)),
-        }
-    }
-
-    async fn stop(&self) -> Result<(), EnvironmentError> {
-        let mut child = self.state.lock().await.child.take().ok_or_else(|| self.down())?;
-        if let Some(status) = child.try_wait() {
-            return Err(self.place.lost(status).await);
-        }
-        let mark = self.place.book.mark();
-        // Fast shutdown: sessions are ended with a message and the data directory is left in order.
-        child.signal(Signal::SIGINT);
-        let limit = self.shared.options.start_limit;
-        match tokio::time::timeout(limit, child.wait()).await {
-            Ok(Ok(_)) => {
-                self.place.await_shutdown(mark, self.shared.options.reload_limit).await;
-                Ok(())
-            }
-            Ok(Err(error)) => Err(EnvironmentError::Other(format!("{} could not be waited for: {error}", self.place.key))),
-            Err(_) => Err(EnvironmentError::Lost {
-                server: self.place.key.to_string(),
-                reason: format!("it did not stop within {limit:?} of SIGINT"),
-                log: self.place.log.clone(),
-            }),
-        }
-    }
-
     async fn disconnect(&self) -> Result<(), EnvironmentError> {
-        let mut state = self.state.lock().await;
-        self.running(&mut state).await?;
+        let mut process = self.process.lock().await;
+        self.running(&mut process).await?;
         let ended = end_client_sessions(&self.place, self.shared.options.reload_limit).await;
         ended.map_err(|reason| self.place.not_configured(reason))
-    }
-
-    async fn end(&self) {
-        if let Some(mut child) = self.state.lock().await.child.take() {
-            child.stop(STOP_LIMIT).await;
-        }
-    }
-
-    fn abandon(&self) {
-        if let Ok(mut state) = self.state.try_lock() {
-            drop(state.child.take());
-        }
     }
 }

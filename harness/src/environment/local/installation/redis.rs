@@ -10,13 +10,12 @@ use redis::aio::MultiplexedConnection;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 
-use super::super::configure::{ConfigFile, Paths, Written};
-use super::super::instance::{PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
+use super::super::instance::{PORT_TRIES, Place, Placed, StartError};
 use super::super::log::RedisLog;
 use super::super::redis::{names_clients, sets_several, start_once};
 use super::super::{Failure, Shared};
 use super::not_configurable;
-use super::server::{FilesAt, Installed};
+use super::server::{FilesAt, Installed, Process};
 use crate::deployment::redis_conf::{CLIENT_CA, SERVER_CERTIFICATE, SERVER_KEY};
 use crate::environment::{Applied, EnvironmentError};
 use crate::model::endpoint::Address;
@@ -35,14 +34,7 @@ pub(super) struct InstalledRedis {
     place: Place,
     /// A unix socket for the harness alone: Redis wants no certificate there.
     admin: PathBuf,
-    state: Mutex<State>,
-}
-
-struct State {
-    /// `None` while it is stopped.
-    child: Option<Child>,
-    configuration: Written,
-    certificates: Written,
+    process: Mutex<Process>,
 }
 
 impl InstalledRedis {
@@ -60,20 +52,17 @@ impl InstalledRedis {
             let owner = shared.options.user.as_ref();
             tree::make_directory(&place.paths.data, 0o700, owner)
                 .map_err(|error| Failure::new(format!("could not make {}: {error}", place.paths.data.display()), &place.log))?;
-            let mut state = State { child: None, configuration: Written::default(), certificates: Written::default() };
+            let mut process = Process::default();
             let mut last = None;
             for _ in 0..PORT_TRIES {
                 place.paths.port = (shared.options.ports)(&place.paths.listen)
                     .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &place.log))?;
-                let written = files(&place.paths).and_then(|files| {
-                    state.configuration.bring_to(files.configuration, owner)?;
-                    state.certificates.bring_to(files.certificates, owner)
-                });
+                let written = files(&place.paths).and_then(|files| process.write(files, owner));
                 written.map_err(|reason| Failure::new(reason, &place.log))?;
                 match start_once(&shared, program, &place, Some(&admin)).await {
                     Ok(child) => {
-                        state.child = Some(child);
-                        return Ok((place, admin, state));
+                        process.child = Some(child);
+                        return Ok((place, admin, process));
                     }
                     Err(StartError::PortTaken(failure)) => last = Some(failure),
                     Err(error) => return Err(error.into_failure()),
@@ -81,12 +70,8 @@ impl InstalledRedis {
             }
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
         };
-        let (place, admin, state) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
-        Ok(Self { shared, program: program.clone(), place, admin, state: Mutex::new(state) })
-    }
-
-    fn down(&self) -> EnvironmentError {
-        EnvironmentError::Other(format!("{} is stopped: start it first", self.place.key))
+        let (place, admin, process) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        Ok(Self { shared, program: program.clone(), place, admin, process: Mutex::new(process) })
     }
 
     /// Asks one thing over the unix socket.
@@ -103,15 +88,6 @@ impl InstalledRedis {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_) => Err(failed(format!("no answer within {limit:?}"))),
-        }
-    }
-
-    /// Nothing, if it runs as it should.
-    async fn expect_up(&self, state: &mut State) -> Result<(), EnvironmentError> {
-        let child = state.child.as_mut().ok_or_else(|| self.down())?;
-        match child.try_wait() {
-            Some(status) => Err(self.place.lost(status).await),
-            None => Ok(()),
         }
     }
 }
@@ -137,25 +113,28 @@ impl Placed for InstalledRedis {
 
 #[async_trait]
 impl Installed for InstalledRedis {
-    fn paths(&self) -> &Paths {
-        &self.place.paths
+    fn shared(&self) -> &Shared {
+        &self.shared
     }
 
-    async fn write_configuration(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
-        let written = self.state.lock().await.configuration.bring_to(files, self.shared.options.user.as_ref());
-        written.map_err(|reason| self.place.not_configured(reason))
+    fn process(&self) -> &Mutex<Process> {
+        &self.process
     }
 
-    async fn write_certificates(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
-        let written = self.state.lock().await.certificates.bring_to(files, self.shared.options.user.as_ref());
-        written.map_err(|reason| self.place.not_configured(reason))
+    /// What Kubernetes sends; it is taken at the next tick of its clock, within a tenth of a second.
+    fn stop_signal(&self) -> Signal {
+        Signal::SIGTERM
+    }
+
+    async fn start_once(&self) -> Result<Child, StartError> {
+        start_once(&self.shared, &self.program, &self.place, Some(&self.admin)).await
     }
 
     /// `CONFIG SET` of all TLS files in one command: with one after the other, certificate and key would not belong together in between. The
     /// same paths are read anew (`VOLATILE_CONFIG` in Redis' src/config.c).
     async fn reload(&self) -> Result<Applied, EnvironmentError> {
-        let mut state = self.state.lock().await;
-        self.expect_up(&mut state).await?;
+        let mut process = self.process.lock().await;
+        self.running(&mut process).await?;
         if !sets_several(&self.program.version) {
             let version = &self.program.version;
             return Err(EnvironmentError::Other(format!("Redis {version} can't take its TLS files at once: from 7.0 on it can")));
@@ -184,64 +163,11 @@ impl Installed for InstalledRedis {
         }
     }
 
-    async fn is_up(&self) -> bool {
-        self.state.lock().await.child.is_some()
-    }
-
-    async fn start(&self) -> Result<Applied, EnvironmentError> {
-        let mut state = self.state.lock().await;
-        if state.child.is_some() {
-            return Err(EnvironmentError::Other(format!("{} runs already", self.place.key)));
-        }
-        match start_once(&self.shared, &self.program, &self.place, Some(&self.admin)).await {
-            Ok(child) => {
-                state.child = Some(child);
-                Ok(Applied::default())
-            }
-            Err(StartError::Ended(said, _)) => Ok(Applied { objection: Some(said) }),
-            Err(error) => Err(error.into_failure().at_start_of(self.place.key)),
-        }
-    }
-
-    async fn stop(&self) -> Result<(), EnvironmentError> {
-        let mut state = self.state.lock().await;
-        self.expect_up(&mut state).await?;
-        let Some(mut child) = state.child.take() else { return Err(self.down()) };
-        let mark = self.place.book.mark();
-        // What Kubernetes sends; it is taken at the next tick of its clock, within a tenth of a second.
-        child.signal(Signal::SIGTERM);
-        let limit = self.shared.options.start_limit;
-        match tokio::time::timeout(limit, child.wait()).await {
-            Ok(Ok(_)) => {
-                self.place.await_shutdown(mark, self.shared.options.reload_limit).await;
-                Ok(())
-            }
-            Ok(Err(error)) => Err(EnvironmentError::Other(format!("{} could not be waited for: {error}", self.place.key))),
-            Err(_) => Err(EnvironmentError::Lost {
-                server: self.place.key.to_string(),
-                reason: format!("it did not stop within {limit:?} of SIGTERM"),
-                log: self.place.log.clone(),
-            }),
-        }
-    }
-
     async fn disconnect(&self) -> Result<(), EnvironmentError> {
-        let mut state = self.state.lock().await;
-        self.expect_up(&mut state).await?;
+        let mut process = self.process.lock().await;
+        self.running(&mut process).await?;
         // Not the connection that asks: SKIPME is yes unless told otherwise.
         let answer = self.ask(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await?;
         answer.map(drop).map_err(|error| self.place.not_configured(format!("it did not end its clients' connections: {error}")))
-    }
-
-    async fn end(&self) {
-        if let Some(mut child) = self.state.lock().await.child.take() {
-            child.stop(STOP_LIMIT).await;
-        }
-    }
-
-    fn abandon(&self) {
-        if let Ok(mut state) = self.state.try_lock() {
-            drop(state.child.take());
-        }
     }
 }

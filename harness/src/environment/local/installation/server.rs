@@ -1,9 +1,15 @@
-//! What an installation does with a server of its own.
+//! A server of an installation: what the installation does with it, and its process and files, whichever server it is.
 
 use async_trait::async_trait;
+use nix::sys::signal::Signal;
+use tokio::sync::Mutex;
 
-use super::super::configure::{ConfigFile, Paths};
+use super::super::Shared;
+use super::super::configure::{ConfigFile, Paths, Written};
+use super::super::instance::{Placed, STOP_LIMIT, StartError};
 use crate::environment::{Applied, EnvironmentError, Server};
+use crate::os::child::Child;
+use crate::os::user::RunAs;
 
 /// All files of a server that come from the deployment.
 pub(super) struct Files {
@@ -16,36 +22,129 @@ pub(super) struct Files {
 /// Says what a server's files hold, once it is known where they are and which port it has.
 pub(super) type FilesAt<'a> = &'a (dyn Fn(&Paths) -> Result<Files, String> + Send + Sync);
 
+/// What of a server changes.
+#[derive(Default)]
+pub(super) struct Process {
+    /// `None` while it is stopped.
+    pub(super) child: Option<Child>,
+    pub(super) configuration: Written,
+    pub(super) certificates: Written,
+}
+
+impl Process {
+    /// Brings all files to what the deployment says.
+    pub(super) fn write(&mut self, files: Files, owner: Option<&RunAs>) -> Result<(), String> {
+        self.configuration.bring_to(files.configuration, owner)?;
+        self.certificates.bring_to(files.certificates, owner)
+    }
+}
+
 /// A server of an installation. It stays the same over its stops and starts, with its address.
 #[async_trait]
-pub(super) trait Installed: Server {
-    /// Where its things are.
-    fn paths(&self) -> &Paths;
+pub(super) trait Installed: Server + Placed {
+    /// What it shares with all servers of the environment.
+    fn shared(&self) -> &Shared;
 
-    /// Writes its configuration files and tells it nothing.
-    async fn write_configuration(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError>;
+    /// Its process and files.
+    fn process(&self) -> &Mutex<Process>;
 
-    /// Writes its certificates, keys and CAs and tells it nothing.
-    async fn write_certificates(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError>;
+    /// The signal that stops it in order.
+    fn stop_signal(&self) -> Signal;
+
+    /// Starts its process with its files as they are.
+    async fn start_once(&self) -> Result<Child, StartError>;
 
     /// Makes it read its files again.
     async fn reload(&self) -> Result<Applied, EnvironmentError>;
 
-    /// Whether it was not stopped. It may have ended by itself.
-    async fn is_up(&self) -> bool;
-
-    /// Starts it, stopped before. A start that it refuses is an objection, and it stays down.
-    async fn start(&self) -> Result<Applied, EnvironmentError>;
-
-    /// Stops it in order.
-    async fn stop(&self) -> Result<(), EnvironmentError>;
-
     /// Ends the sessions of clients.
     async fn disconnect(&self) -> Result<(), EnvironmentError>;
 
+    /// Where its things are.
+    fn paths(&self) -> &Paths {
+        &self.place().paths
+    }
+
+    /// Writes its configuration files and tells it nothing.
+    async fn write_configuration(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
+        let written = self.process().lock().await.configuration.bring_to(files, self.shared().options.user.as_ref());
+        written.map_err(|reason| self.place().not_configured(reason))
+    }
+
+    /// Writes its certificates, keys and CAs and tells it nothing.
+    async fn write_certificates(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
+        let written = self.process().lock().await.certificates.bring_to(files, self.shared().options.user.as_ref());
+        written.map_err(|reason| self.place().not_configured(reason))
+    }
+
+    /// Whether it was not stopped. It may have ended by itself.
+    async fn is_up(&self) -> bool {
+        self.process().lock().await.child.is_some()
+    }
+
+    /// Its running process; an error if it was stopped or has ended by itself.
+    async fn running<'a>(&self, process: &'a mut Process) -> Result<&'a mut Child, EnvironmentError> {
+        let down = || EnvironmentError::Other(format!("{} is stopped: start it first", self.place().key));
+        let child = process.child.as_mut().ok_or_else(down)?;
+        match child.try_wait() {
+            Some(status) => Err(self.place().lost(status).await),
+            None => Ok(child),
+        }
+    }
+
+    /// Starts it, stopped before. A start that it refuses is an objection, and it stays down.
+    async fn start(&self) -> Result<Applied, EnvironmentError> {
+        let mut process = self.process().lock().await;
+        let key = self.place().key;
+        if process.child.is_some() {
+            return Err(EnvironmentError::Other(format!("{key} runs already")));
+        }
+        match self.start_once().await {
+            Ok(child) => {
+                process.child = Some(child);
+                Ok(Applied::default())
+            }
+            Err(StartError::Ended(said, _)) => Ok(Applied { objection: Some(said) }),
+            Err(error) => Err(error.into_failure().at_start_of(key)),
+        }
+    }
+
+    /// Stops it in order.
+    async fn stop(&self) -> Result<(), EnvironmentError> {
+        let (place, options, signal) = (self.place(), &self.shared().options, self.stop_signal());
+        let mut process = self.process().lock().await;
+        let child = self.running(&mut process).await?;
+        let mark = place.book.mark();
+        child.signal(signal);
+        let limit = options.start_limit;
+        let ended = tokio::time::timeout(limit, child.wait()).await;
+        // One that does not stop is killed as it is dropped.
+        process.child = None;
+        match ended {
+            Ok(Ok(_)) => {
+                place.await_shutdown(mark, options.reload_limit).await;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(EnvironmentError::Other(format!("{} could not be waited for: {error}", place.key))),
+            Err(_) => Err(EnvironmentError::Lost {
+                server: place.key.to_string(),
+                reason: format!("it did not stop within {limit:?} of {signal}"),
+                log: place.log.clone(),
+            }),
+        }
+    }
+
     /// Stops it for good, in the fastest way that leaves nothing.
-    async fn end(&self);
+    async fn end(&self) {
+        if let Some(mut child) = self.process().lock().await.child.take() {
+            child.stop(STOP_LIMIT).await;
+        }
+    }
 
     /// The same without waiting for others: when the installation is dropped. Blocks for some milliseconds.
-    fn abandon(&self);
+    fn abandon(&self) {
+        if let Ok(mut process) = self.process().try_lock() {
+            drop(process.child.take());
+        }
+    }
 }
