@@ -103,7 +103,7 @@ pub struct PhaseExpect {
     /// A change of this phase is refused by its target (a bad file at reload or start), with these texts.
     #[serde(default)]
     pub objection: Option<Texts>,
-    /// Common names or generations of what is presented: the Certificate whose present certificate (or `NAME@1`) new sessions must be shown.
+    /// The Certificate whose certificate new sessions must be shown: `NAME` for the present one, `NAME@1` for the first.
     #[serde(default)]
     pub server_certificate: Option<Text>,
     /// The claims that this row bears on, in place of the scenario's.

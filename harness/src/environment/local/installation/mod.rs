@@ -408,7 +408,7 @@ impl Installation for LocalInstallation {
             Change::Disconnect(target) => self.disconnect(*target).await.map(done),
             Change::Push => self.site()?.push(&self.state()).map_err(EnvironmentError::Other).map(done),
             Change::Refresh => Ok(self.site()?.refresh().await),
-            other => Err(EnvironmentError::Other(format!("the local environment can't do `{other}` yet"))),
+            other => Err(EnvironmentError::Other(format!("`{other}` is no change of what runs"))),
         }
     }
 
