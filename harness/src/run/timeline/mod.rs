@@ -57,7 +57,8 @@ struct Passed {
     changed: Duration,
     to: Duration,
     /// What the targets of its changes said against them.
-    objection: Option<String>,
+    /// Changes that were not taken, with what their targets said.
+    objections: Vec<(String, String)>,
     /// The lines of the log that belong to no connection.
     says: Vec<LogLine>,
     /// SHA-256 of the certificate that new sessions had to be shown: a Certificate may be issued again later.
@@ -225,13 +226,12 @@ impl Stage {
         let from = self.journal.now();
         let expectation = &phase.expectation;
         let watched = self.installation.server(expectation.on).map(|server| (server.log_mark(), server));
-        let mut objection = None;
+        let mut objections = Vec::new();
         for change in &phase.changes {
             let applied =
                 self.change(change).await.map_err(|error| Trouble::Error(format!("phase `{}`: {change}: {error}", phase.title)))?;
             if let Some(said) = applied {
-                let said = format!("{change}: {said}");
-                objection = Some(objection.map_or(said.clone(), |before: String| format!("{before}\n{said}")));
+                objections.push((change.to_string(), said));
             }
         }
         self.phase.store(index, Ordering::Relaxed);
@@ -258,7 +258,7 @@ impl Stage {
         };
         let certificate = expectation.server_certificate.as_deref();
         let certificate_sha256 = certificate.and_then(|certificate| self.installation.certificate_sha256(certificate));
-        Ok(Passed { from, changed, to, objection, says, certificate_sha256 })
+        Ok(Passed { from, changed, to, objections, says, certificate_sha256 })
     }
 
     fn judge(&self, index: usize, phase: &PhasePlan, passed: &Passed, deviation: Option<&AppliedDeviation>) -> Judged {
@@ -268,12 +268,17 @@ impl Stage {
         let seen: Vec<ClientSeen<'_>> = owned.iter().map(journal::Seen::as_seen).collect();
         // A phase names one certificate at most.
         let sha256 = |_: &str| passed.certificate_sha256.clone();
+        // Judged without the changes' names: those are no words of a target.
+        let in_lines = |line: &dyn Fn(&(String, String)) -> String| {
+            (!passed.objections.is_empty()).then(|| passed.objections.iter().map(line).collect::<Vec<_>>().join("\n"))
+        };
+        let objection = in_lines(&|(_, said)| said.clone());
         let context = PhaseContext {
             phase: index,
             service: self.service,
             certificate_sha256: &sha256,
             says: &passed.says,
-            objection: passed.objection.as_deref(),
+            objection: objection.as_deref(),
         };
         let mismatches = judge_phase(expectation, &seen, &context);
         let deviation = deviation.map(|deviation| judge_phase(&as_deviation(expectation, deviation, &mismatches), &seen, &context));
@@ -284,7 +289,7 @@ impl Stage {
             to_ms: Some(milliseconds(to)),
             changes: phase.changes.iter().map(ToString::to_string).collect(),
             expected: serde_json::to_value(expectation).unwrap_or_default(),
-            objection: passed.objection.clone(),
+            objection: in_lines(&|(change, said)| format!("{change}: {said}")),
             observed: seen.iter().map(|seen| (seen.name.to_owned(), observed_in_short(seen))).collect(),
         };
         Judged { record, mismatches, deviation }
