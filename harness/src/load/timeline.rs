@@ -179,10 +179,7 @@ impl Expansion<'_> {
             text: resolver.optional(expect.text.as_ref())?,
             server_log: resolver.texts(expect.server_log.as_ref())?,
             server_says: resolver.texts(expect.server_says.as_ref())?,
-            on: expect.on.unwrap_or(match self.scenario().service {
-                Service::Postgres => Target::Postgres,
-                Service::Redis => Target::Redis,
-            }),
+            on: expect.on.unwrap_or_else(|| self.scenario().service.into()),
             objection: expect.objection.as_ref().map(|texts| resolver.texts(Some(texts))).transpose()?,
             server_certificate: resolver.optional(expect.server_certificate.as_ref())?,
         })

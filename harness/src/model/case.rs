@@ -12,6 +12,7 @@ use super::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
 use super::outcome::SkipReason;
 use super::refusal::{Refusal, Stage};
 use super::server::{ServerConfig, ServerKey};
+use super::timeline::ClientKind;
 use super::timeline::plan::TimelinePlan;
 use super::wire::WireEvent;
 
@@ -196,13 +197,29 @@ pub struct Case {
 }
 
 impl Case {
-    /// Whether one of its steps or controls connects through the gateway, or its timeline's installation has one of its own.
+    /// Its connections: those of steps, of their controls, and of a timeline's clients.
+    fn connections(&self) -> impl Iterator<Item = &ConnectPlan> {
+        let steps = self.steps.iter().flat_map(|step| {
+            let own = match &step.action {
+                Action::Connect(plan) => Some(plan),
+                Action::Openssl(_) => None,
+            };
+            own.into_iter().chain(step.control.as_ref())
+        });
+        let clients = self.timeline.iter().flat_map(|timeline| &timeline.clients);
+        // The client of streaming replication is the replica itself.
+        steps.chain(clients.filter(|client| client.kind != ClientKind::Replication).map(|client| &client.connect))
+    }
+
+    /// The drivers that it needs.
+    pub fn drivers(&self) -> impl Iterator<Item = &str> {
+        self.connections().map(|plan| plan.driver.as_str())
+    }
+
+    /// Whether one of its connections goes through the gateway, or its timeline's installation has one of its own.
     #[must_use]
     pub fn needs_gateway(&self) -> bool {
         let own = self.timeline.as_ref().is_some_and(|timeline| timeline.with.contains(&Target::Gateway));
-        own || self.steps.iter().any(|step| {
-            let own = matches!(&step.action, Action::Connect(plan) if plan.gateway);
-            own || step.control.as_ref().is_some_and(|control| control.gateway)
-        })
+        own || self.connections().any(|plan| plan.gateway)
     }
 }

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::credential::{SecretFile, Validity};
+use super::server::Service;
 
 /// A part of the deployment that has files of its own, or that can be reloaded or restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +40,16 @@ impl Target {
             Self::Client => "client",
             Self::Site => "site",
             Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// The server that speaks it; for PostgreSQL the primary.
+impl From<Service> for Target {
+    fn from(service: Service) -> Self {
+        match service {
+            Service::Postgres => Self::Postgres,
+            Service::Redis => Self::Redis,
         }
     }
 }

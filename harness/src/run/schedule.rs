@@ -88,11 +88,7 @@ const TIMELINES_AT_A_TIME: usize = 1;
 
 /// Whether clients of both are of one driver.
 fn share_a_driver(one: &Case, other: &Case) -> bool {
-    let drivers = |case: &Case| -> Vec<String> {
-        case.timeline.iter().flat_map(|timeline| &timeline.clients).map(|client| client.connect.driver.clone()).collect()
-    };
-    let others = drivers(other);
-    drivers(one).iter().any(|driver| others.contains(driver))
+    one.drivers().any(|driver| other.drivers().any(|other| other == driver))
 }
 
 fn parallelism() -> usize {

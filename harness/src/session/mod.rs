@@ -16,11 +16,10 @@ use crate::deployment::Manifests;
 use crate::environment::Environment;
 use crate::environment::local::{Blueprint, LocalEnvironment, LocalOptions, ManifestConfigurator};
 use crate::load::{Catalogue, LoadError, ScenarioSet, expand};
-use crate::model::case::{Action, Case};
+use crate::model::case::Case;
 use crate::model::credential::Credentials;
 use crate::model::outcome::SkipReason;
 use crate::model::report::EnvironmentRecord;
-use crate::model::timeline::ClientKind;
 use crate::os::rundir::RunDir;
 use crate::os::toolchain::{POSTGRES_MAJORS, Toolchain};
 use crate::os::user::RunAs;
@@ -59,25 +58,10 @@ pub fn plan(set: &ScenarioSet, toolchain: &Toolchain, own: &[OwnDriver]) -> Resu
     let catalogue = Catalogue { drivers: drivers::known(own), postgres: POSTGRES_MAJORS.to_vec() };
     let mut cases = expand(set, &catalogue)?;
     for case in &mut cases {
-        let missing = driver_names(case).find_map(|name| drivers::missing(name, toolchain, own));
+        let missing = case.drivers().find_map(|name| drivers::missing(name, toolchain, own));
         case.skip = missing.map(SkipReason::DriverMissing);
     }
     Ok(cases)
-}
-
-/// The drivers of a case, controls and a timeline's clients included.
-fn driver_names(case: &Case) -> impl Iterator<Item = &str> {
-    let steps = case.steps.iter().flat_map(|step| {
-        let own = match &step.action {
-            Action::Connect(plan) => Some(plan),
-            Action::Openssl(_) => None,
-        };
-        own.into_iter().chain(step.control.as_ref())
-    });
-    let clients = case.timeline.iter().flat_map(|timeline| &timeline.clients);
-    // The client of streaming replication is the replica itself.
-    let clients = clients.filter(|client| client.kind != ClientKind::Replication).map(|client| &client.connect);
-    steps.chain(clients).map(|plan| plan.driver.as_str())
 }
 
 /// What a [`Session`] is made from.
@@ -134,7 +118,7 @@ impl Session {
         local.start_limit = options.start_limit.unwrap_or(local.start_limit);
         let environment = Arc::new(LocalEnvironment::new(local).map_err(|error| SessionError(error.to_string()))?);
         let needed: BTreeSet<String> =
-            cases.iter().filter(|case| case.skip.is_none()).flat_map(|case| driver_names(case)).map(str::to_owned).collect();
+            cases.iter().filter(|case| case.skip.is_none()).flat_map(|case| case.drivers()).map(str::to_owned).collect();
         let own = Own { drivers: &options.own_drivers, nautobot_config: options.nautobot_config.as_deref() };
         let running = drivers::start(&needed, &options.toolchain, own, &options.harness, directory.path()).await;
         let workshop = Arc::new(Workshop {

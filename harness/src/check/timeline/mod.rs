@@ -6,7 +6,7 @@ mod summary;
 
 use std::time::Duration;
 
-pub use outage::{bound_mismatch, client_record};
+pub use outage::{bound_mismatch, client_record, milliseconds};
 pub use phase::{ClientSeen, PhaseContext, judge_phase, observed_in_short, settled};
 pub use summary::Outages;
 

@@ -110,7 +110,9 @@ fn in_words(client: &ClientRecord) -> String {
     outages.collect::<Vec<_>>().join("; ")
 }
 
-pub(super) fn milliseconds(duration: Duration) -> f64 {
+/// As they stand in records.
+#[must_use]
+pub fn milliseconds(duration: Duration) -> f64 {
     // Microseconds are finer than anything that is measured here.
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
 use super::change::{Change, Target};
-use super::refusal::Refusal;
 use super::scenario::{Connect, RefusedExpect};
 use super::text::{Text, Texts};
 use super::when::When;
@@ -125,17 +124,6 @@ pub enum ClientExpect {
     Recovers,
     /// `held`: its session ends in this phase, or has ended before.
     Lost,
-}
-
-impl ClientExpect {
-    /// The classes that satisfy it, where it is a refusal.
-    #[must_use]
-    pub fn classes(&self) -> Option<&[Refusal]> {
-        match self {
-            Self::Refused(refused) | Self::Away(refused) => Some(refused.classes()),
-            Self::Ok | Self::Recovers | Self::Lost => None,
-        }
-    }
 }
 
 /// A bound of the time that clients are without service.

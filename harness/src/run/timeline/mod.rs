@@ -17,7 +17,9 @@ use super::control::Controls;
 use super::execute::Workshop;
 use super::observe::{Scene, Trouble};
 use crate::check::agree::log_has;
-use crate::check::timeline::{ClientSeen, PhaseContext, bound_mismatch, client_record, judge_phase, observed_in_short, settled};
+use crate::check::timeline::{
+    ClientSeen, PhaseContext, bound_mismatch, client_record, judge_phase, milliseconds, observed_in_short, settled,
+};
 use crate::environment::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Replication, Server};
 use crate::model::case::{AppliedDeviation, Case, Expected};
 use crate::model::change::{Change, Target};
@@ -97,7 +99,7 @@ impl Workshop {
         };
         record.outcome = outcome;
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
-        if let Some(server) = server_of(&installation, case.key.service)
+        if let Some(server) = installation.server(case.key.service.into())
             && (record.outcome.kind().is_failure() || record.outcome.kind().is_error())
         {
             record.evidence = self.keep_evidence(case, server.as_ref(), installation.gateway().as_deref(), &record);
@@ -114,7 +116,8 @@ impl Workshop {
         record: &mut CaseRecord,
     ) -> Result<Outcome, Trouble> {
         let service = case.key.service;
-        let server = server_of(installation, service)
+        let server = installation
+            .server(service.into())
             .ok_or_else(|| Trouble::Error(format!("the installation of {} has no such server", case.key)))?;
         let stage = Arc::new(Stage {
             workshop: Arc::clone(self),
@@ -332,15 +335,4 @@ fn as_deviation(expectation: &PhaseExpectation, deviation: &AppliedDeviation, mi
         }
     }
     expectation
-}
-
-fn server_of(installation: &Arc<dyn Installation>, service: Service) -> Option<Arc<dyn Server>> {
-    installation.server(match service {
-        Service::Postgres => Target::Postgres,
-        Service::Redis => Target::Redis,
-    })
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }

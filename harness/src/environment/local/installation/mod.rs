@@ -334,8 +334,7 @@ async fn start(
     if with.gateway {
         // Named by its place below the run's directory.
         let name = format!("{}/{}", directory.0.file_name().unwrap_or_default().to_string_lossy(), Target::Gateway);
-        let target = if key.service == Service::Postgres { Target::Postgres } else { Target::Redis };
-        if let Some(server) = running.servers.get(&target) {
+        if let Some(server) = running.servers.get(&Target::from(key.service)) {
             let backend = Backend::new(state.route(key.service), key, server.address())?;
             running.gateway = Some(Arc::new(HaproxyGateway::start(Arc::clone(shared), &name, vec![backend]).await?));
         }

@@ -117,7 +117,7 @@ async fn without_manifests_or_with_what_is_not_there_nothing_is_installed() {
 async fn figures_of_installations() {
     let fixture = fixture();
     for key in [postgres(), redis_key()] {
-        let target = if key.service == Service::Postgres { Target::Postgres } else { Target::Redis };
+        let target = Target::from(key.service);
         for _ in 0..3 {
             let start = std::time::Instant::now();
             let installation = install(&fixture, key).await;
