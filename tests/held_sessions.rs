@@ -64,6 +64,7 @@ impl Stand {
     /// A way to the server that can be cut, and that tells the addresses which the server sees.
     async fn relay(&self, service: Service) -> Relay {
         let options = RelayOptions {
+            dialer: self.server.dialer(),
             upstream: self.server.address(),
             source: None,
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),

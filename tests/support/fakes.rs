@@ -23,6 +23,7 @@ use mtls_conformance::model::outcome::SkipReason;
 use mtls_conformance::model::refusal::{AuthRefusal, Refusal};
 use mtls_conformance::model::report::Component;
 use mtls_conformance::model::server::{Application, ServerConfig, ServerKey, Service};
+use mtls_conformance::os::dial::{Dialer, Direct};
 use mtls_conformance::run::material::Material;
 
 /// What the user's name makes of a connection.
@@ -198,6 +199,10 @@ impl Server for FakeServer {
 
     fn address_v6(&self) -> Option<SocketAddr> {
         None
+    }
+
+    fn dialer(&self) -> Arc<dyn Dialer> {
+        Arc::new(Direct)
     }
 
     fn unix_socket(&self) -> Option<Address> {

@@ -12,6 +12,7 @@ use super::{EnvironmentError, Server};
 use crate::model::change::{Change, Target};
 use crate::model::connect::ClientFiles;
 use crate::model::server::{ServerConfig, ServerKey, Service};
+use crate::os::dial::Dialer;
 
 /// What an installation is made of.
 #[derive(Debug, Clone)]
@@ -81,6 +82,9 @@ pub struct GatewayRoute {
 pub trait Gateway: Send + Sync {
     /// The way through it to a service; `None` where no server of that service is behind it.
     fn route(&self, service: Service) -> Option<GatewayRoute>;
+
+    /// The way to its ports.
+    fn dialer(&self) -> Arc<dyn Dialer>;
 
     /// The addresses that the server saw for connections that came to the gateway from `clients`, in that order; `None` for one that was
     /// not passed on. Waits for the gateway's log, which tells as soon as one is passed on or refused, at most for `limit`.

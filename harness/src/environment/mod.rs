@@ -19,6 +19,7 @@ use crate::model::observation::LogLine;
 use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
 use crate::model::server::{ServerConfig, ServerKey};
+use crate::os::dial::Dialer;
 
 /// The environment failed: nothing is known about the server's behaviour.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -90,6 +91,9 @@ pub trait Server: Send + Sync {
 
     /// Its IPv6 address, where it listens on one.
     fn address_v6(&self) -> Option<SocketAddr>;
+
+    /// The way to its TCP ports.
+    fn dialer(&self) -> Arc<dyn Dialer>;
 
     /// Its unix socket, where it has one.
     fn unix_socket(&self) -> Option<Address>;

@@ -1,6 +1,7 @@
 //! Processes, run directories and polling: everything that must be stopped or removed again goes through here.
 
 pub mod child;
+pub mod dial;
 pub mod poll;
 pub mod redact;
 pub mod rundir;

@@ -1,6 +1,7 @@
 //! One connection with its three witnesses: client, server log, wire.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::control::Controls;
@@ -17,6 +18,7 @@ use crate::model::endpoint::{Address, Endpoint};
 use crate::model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
 use crate::model::outcome::SkipReason;
 use crate::model::server::Service;
+use crate::os::dial::Dialer;
 use crate::wire::{Relay, RelayOptions};
 
 /// A case that could not be carried out.
@@ -101,7 +103,9 @@ impl Workshop {
             request.endpoint_mut().address = socket;
             None
         } else {
-            let relay = open_relay(plan, gateway::upstream(plan, way.as_ref().map(|(_, route)| route), scene)?, scene.service).await?;
+            let upstream = gateway::upstream(plan, way.as_ref().map(|(_, route)| route), scene)?;
+            let dialer = way.as_ref().map_or_else(|| scene.server.dialer(), |(gateway, _)| gateway.dialer());
+            let relay = open_relay(plan, dialer, upstream, scene.service).await?;
             request.endpoint_mut().address = Address::Tcp(relay.address());
             Some(relay)
         };
@@ -258,8 +262,8 @@ fn wanted_lines(
     wanted
 }
 
-async fn open_relay(plan: &ConnectPlan, upstream: SocketAddr, service: Service) -> Result<Relay, Trouble> {
+async fn open_relay(plan: &ConnectPlan, dialer: Arc<dyn Dialer>, upstream: SocketAddr, service: Service) -> Result<Relay, Trouble> {
     let listen = if upstream.is_ipv6() { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
-    let options = RelayOptions { upstream, source: plan.source, listen, service, faults: Vec::new() };
+    let options = RelayOptions { dialer, upstream, source: plan.source, listen, service, faults: Vec::new() };
     Relay::open(options).await.map_err(|error| Trouble::Error(error.to_string()))
 }

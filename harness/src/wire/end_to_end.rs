@@ -16,6 +16,7 @@ use crate::model::connect::TlsVersion;
 use crate::model::server::Service;
 use crate::model::wire::WireEvent::{self, AuthRefused, Connect, DirectTls, ServerHello, SslAccepted};
 use crate::model::wire::{Side, WireTrace};
+use crate::os::dial::Direct;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LIMIT: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ fn server(connections: usize, mut answer: impl FnMut(TcpStream, SocketAddr) + Se
 }
 
 fn options(upstream: SocketAddr) -> RelayOptions {
-    RelayOptions { upstream, source: None, listen: LOCALHOST, service: Service::Postgres, faults: Vec::new() }
+    RelayOptions { dialer: Arc::new(Direct), upstream, source: None, listen: LOCALHOST, service: Service::Postgres, faults: Vec::new() }
 }
 
 async fn relay(options: RelayOptions) -> Relay {

@@ -16,9 +16,9 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::fault::{self, Fault, Tampering};
-use super::upstream;
 use super::watch::Watch;
 use crate::model::wire::Side;
+use crate::os::dial::{Dialer, Dialled};
 
 /// Bytes read at once: a TLS record of the largest size, about.
 const BUFFER: usize = 16 * 1024;
@@ -49,6 +49,7 @@ struct Resets {
 /// The server can't be connected; the client has been reset.
 pub(super) async fn run(
     mut client: TcpStream,
+    dialer: &dyn Dialer,
     server: SocketAddr,
     source: Option<IpAddr>,
     faults: &[Fault],
@@ -60,11 +61,10 @@ pub(super) async fn run(
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
     }
-    let connected = upstream::connect(server, source).await.and_then(|upstream| Ok((upstream.local_addr()?, upstream)));
-    let mut upstream = match connected {
-        Ok((address, upstream)) => {
-            lock(watch).connected(address);
-            upstream
+    let mut upstream = match dialer.dial(server, source).await {
+        Ok(Dialled { stream, client }) => {
+            lock(watch).connected(client);
+            stream
         }
         Err(error) => {
             lock(watch).unreachable(error.to_string());

@@ -7,7 +7,6 @@
 //!
 //! - [`Relay`] listens, and gives the trace.
 //! - `link` carries one connection: bytes, ends of stream and resets pass as they are.
-//! - `upstream` connects to the server from the wanted address.
 //! - `watch` reads along, in the plaintext prefix of both directions only; `postgres`, `redis` and `tls` know the formats.
 //! - [`Fault`] is what a relay does to a connection on purpose.
 
@@ -19,7 +18,6 @@ mod postgres;
 mod redis;
 mod relay;
 mod tls;
-mod upstream;
 mod watch;
 
 #[cfg(test)]

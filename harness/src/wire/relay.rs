@@ -12,10 +12,10 @@ use tokio::time::timeout;
 
 use super::fault::Fault;
 use super::link::{self, lock};
-use super::upstream;
 use super::watch::Watch;
 use crate::model::server::Service;
 use crate::model::wire::WireTrace;
+use crate::os::dial::{self, Dialer};
 
 /// The wait after a failed accept(2), which would fail again at once: descriptors become free when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
@@ -23,10 +23,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// What a relay stands between.
 #[derive(Debug, Clone)]
 pub struct RelayOptions {
+    /// The way to the server.
+    pub dialer: Arc<dyn Dialer>,
     /// The server.
     pub upstream: SocketAddr,
     /// The address that the server sees; of the same family as `upstream`. On Linux every address in 127.0.0.0/8 will do. `None`
-    /// leaves the choice to the system.
+    /// leaves the choice to the dialer.
     pub source: Option<IpAddr>,
     /// Where the client connects: 127.0.0.1 or ::1. The port is chosen by the system.
     pub listen: IpAddr,
@@ -100,7 +102,7 @@ impl Relay {
                 return Err(RelayError::Family { upstream: options.upstream, source_address: address });
             }
             // Found here it is one clear error; later it would be a reset connection.
-            upstream::socket(options.upstream, options.source).map_err(|source| RelayError::Source { address, source })?;
+            options.dialer.check(options.upstream, address).map_err(|source| RelayError::Source { address, source })?;
         }
         let listener = TcpListener::bind((listen, 0)).await.map_err(|source| RelayError::Listen { address: listen, source })?;
         let address = listener.local_addr().map_err(|source| RelayError::Listen { address: listen, source })?;
@@ -203,8 +205,8 @@ fn start(client: TcpStream, links: &mut JoinSet<()>, options: &Arc<RelayOptions>
     let watch = record.arrived(options.service);
     let (options, record) = (Arc::clone(options), Arc::clone(record));
     links.spawn(async move {
-        if let Err(error) = link::run(client, options.upstream, options.source, &options.faults, &watch).await
-            && upstream::is_own_failure(&error)
+        if let Err(error) = link::run(client, options.dialer.as_ref(), options.upstream, options.source, &options.faults, &watch).await
+            && dial::is_own_failure(&error)
         {
             record.fail(&format!("connect to the server at {}: {error}", options.upstream));
         }

@@ -21,6 +21,7 @@ use crate::model::observation::LogLine;
 use crate::model::outcome::SkipReason;
 use crate::model::server::{ServerKey, Service};
 use crate::os::child::{Child, ChildSpec, tail_since};
+use crate::os::dial::{Dialer, Direct};
 use crate::os::toolchain::Tool;
 use crate::os::{poll, tree};
 
@@ -282,6 +283,10 @@ impl Gateway for HaproxyGateway {
         let (backend, port) = self.listeners.iter().find(|(backend, _)| backend.route.service == service)?;
         let at = |v6: bool| self.listen.iter().find(|address| address.is_ipv6() == v6).map(|address| SocketAddr::new(*address, *port));
         Some(GatewayRoute { address: at(false)?, address_v6: at(true), host: backend.route.hosts.first()?.clone() })
+    }
+
+    fn dialer(&self) -> Arc<dyn Dialer> {
+        Arc::new(Direct)
     }
 
     async fn upstreams(&self, clients: &[SocketAddr], limit: Duration) -> Vec<Option<SocketAddr>> {

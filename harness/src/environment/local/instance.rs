@@ -16,6 +16,7 @@ use crate::model::endpoint::Address;
 use crate::model::observation::LogLine;
 use crate::model::server::{ServerConfig, ServerKey};
 use crate::os::child::{ChildSpec, tail_since};
+use crate::os::dial::{Dialer, Direct};
 use crate::os::tree;
 
 /// What the servers of this environment differ in; the rest of [`Server`] follows from their place.
@@ -42,6 +43,10 @@ impl<T: Placed> Server for T {
 
     fn address_v6(&self) -> Option<SocketAddr> {
         self.place().address_v6()
+    }
+
+    fn dialer(&self) -> Arc<dyn Dialer> {
+        Arc::new(Direct)
     }
 
     fn unix_socket(&self) -> Option<Address> {

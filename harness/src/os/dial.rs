@@ -1,0 +1,73 @@
+//! Ways to a server's port.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use async_trait::async_trait;
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Dialled {
+    /// What is sent to the server and comes from it. Its own addresses need not be the connection's: others may carry it on.
+    pub stream: TcpStream,
+    /// The client's end as the server sees it: PostgreSQL's jsonlog has it as `remote_host` and `remote_port`.
+    pub client: SocketAddr,
+}
+
+/// A way to servers' ports.
+#[async_trait]
+pub trait Dialer: Send + Sync + fmt::Debug {
+    /// Connects to `server`, from `source` where one is given.
+    ///
+    /// # Errors
+    /// Those of bind(2) and connect(2), wherever they were called: whether one tells of the way rather than of the server says
+    /// [`is_own_failure`].
+    async fn dial(&self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<Dialled>;
+
+    /// Whether a client can have this address on the way to `server`.
+    ///
+    /// # Errors
+    /// That of bind(2), or its like.
+    fn check(&self, server: SocketAddr, source: IpAddr) -> io::Result<()>;
+}
+
+/// Straight from this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Direct;
+
+#[async_trait]
+impl Dialer for Direct {
+    async fn dial(&self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<Dialled> {
+        let socket = socket(server, source)?;
+        socket.set_nodelay(true)?;
+        let stream = socket.connect(server).await?;
+        Ok(Dialled { client: stream.local_addr()?, stream })
+    }
+
+    fn check(&self, server: SocketAddr, source: IpAddr) -> io::Result<()> {
+        socket(server, Some(source)).map(drop)
+    }
+}
+
+/// A socket bound to `source`, not connected yet.
+fn socket(server: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSocket> {
+    let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(source) = source {
+        // A port chosen by bind(2) may not be in TIME_WAIT with anybody, and is used up within a minute of a few hundred
+        // connections a second. Chosen by connect(2) it only has to be new to this server, and on loopback Linux takes ports
+        // again that have been in TIME_WAIT for a second (ip(7), tcp_tw_reuse in the kernel's ip-sysctl).
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    Ok(socket)
+}
+
+/// Whether a connection failed for want of the caller's own resources: that says nothing of the server.
+#[must_use]
+pub fn is_own_failure(error: &io::Error) -> bool {
+    use nix::libc::{EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(error.raw_os_error(), Some(EADDRINUSE | EADDRNOTAVAIL | EAGAIN | EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}
