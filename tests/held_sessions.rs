@@ -11,8 +11,9 @@ use mtls_conformance::driver::exec::{ExecDriver, Program};
 use mtls_conformance::driver::redis::RedisDriver;
 use mtls_conformance::driver::rustls::{RustlsDriver, RustlsOptions};
 use mtls_conformance::driver::{Driver, HeldSession, Opened, Queried};
-use mtls_conformance::environment::local::{LocalEnvironment, LocalOptions, ManifestConfigurator};
+use mtls_conformance::environment::local::{self, LocalOptions};
 use mtls_conformance::environment::{Environment as _, Server};
+use mtls_conformance::environment::{ManifestConfigurator, Servers};
 use mtls_conformance::load::ScenarioSet;
 use mtls_conformance::model::connect::{ClientFiles, ConnectRequest, PostgresRequest, RedisRequest, RedisTls, SslMode};
 use mtls_conformance::model::credential::SecretFile;
@@ -40,7 +41,7 @@ const OTHER_SERVER: &str = "server-expired";
 /// A server with a client's files.
 struct Stand {
     server: Arc<dyn Server>,
-    environment: LocalEnvironment,
+    environment: Servers,
     pki: Arc<Pki>,
     toolchain: Toolchain,
     // Last: it goes when everything in it is stopped.
@@ -56,7 +57,7 @@ impl Stand {
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
         let toolchain = toolchain();
         let options = LocalOptions::new(toolchain.clone(), directory.path(), cache(), configurator);
-        let environment = LocalEnvironment::new(options).expect("randomness");
+        let environment = local::environment(options).expect("randomness");
         let server = environment.server(key).await.expect("it starts");
         Self { server, environment, pki, toolchain, directory }
     }

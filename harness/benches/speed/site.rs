@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mtls_conformance::deployment::Manifests;
-use mtls_conformance::environment::local::{LocalEnvironment, LocalOptions, ManifestConfigurator};
+use mtls_conformance::environment::local::{self, LocalOptions};
+use mtls_conformance::environment::{ManifestConfigurator, Servers};
 use mtls_conformance::load::ScenarioSet;
 use mtls_conformance::model::case::Case;
 use mtls_conformance::model::connect::{ClientFiles, PostgresRequest, SslMode};
@@ -53,7 +54,7 @@ pub(crate) struct Site {
 /// Servers with the credentials of their clients, in a directory of their own.
 pub(crate) struct Stand {
     /// Where they are started.
-    pub(crate) environment: Arc<LocalEnvironment>,
+    pub(crate) environment: Arc<Servers>,
     /// Their credentials.
     pub(crate) pki: Arc<Pki>,
     directory: PathBuf,
@@ -109,7 +110,7 @@ impl Site {
         let pki = Arc::new(Pki::new(Arc::clone(&self.manifests), credentials, directory.join("pki"), RunAs::unprivileged()));
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
         let options = LocalOptions::new(self.toolchain.clone(), &directory, &self.cache, configurator);
-        Ok(Stand { environment: Arc::new(LocalEnvironment::new(options)?), pki, directory })
+        Ok(Stand { environment: Arc::new(local::environment(options)?), pki, directory })
     }
 
     /// What the deployment's own client asks of a PostgreSQL there: `verify-full` with its certificate.

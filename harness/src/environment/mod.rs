@@ -2,6 +2,9 @@
 
 mod installation;
 pub mod local;
+mod servers;
+
+pub use servers::{Blueprint, ConfigFile, Configurator, ManifestConfigurator, Paths, Servers, ServersOptions};
 
 pub use installation::{Applied, Gateway, GatewayRoute, InstallOptions, Installation, Replication, ReplicationState};
 

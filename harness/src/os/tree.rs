@@ -1,7 +1,7 @@
 //! Directory trees: copying, giving away, removing, and who still uses them.
 
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,25 @@ pub fn give(path: &Path, owner: Option<&RunAs>) -> io::Result<()> {
     let Some(owner) = owner else { return Ok(()) };
     let (uid, gid) = owner.ids();
     nix::unistd::chown(path, Some(uid), Some(gid)).map_err(io::Error::from)
+}
+
+/// Writes one file anew, by a rename: whoever reads it meanwhile reads all of the old or all of the new one. A file of an odd mode
+/// (unreadable, read-only) is replaced, not written to. Nobody else can read it for a moment: it may be a key.
+///
+/// # Errors
+/// Those of open(2), write(2), chmod(2), chown(2) and rename(2).
+pub fn write(path: &Path, contents: &[u8], mode: u32, owner: Option<&RunAs>) -> io::Result<()> {
+    let mut new = path.to_path_buf().into_os_string();
+    new.push(".new");
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    opened.write_all(contents)?;
+    opened.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    give(Path::new(&new), owner)?;
+    std::fs::rename(&new, path)
 }
 
 /// Makes a directory with this mode, owned by `owner`.

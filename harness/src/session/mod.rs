@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::deployment::Manifests;
-use crate::environment::Environment;
-use crate::environment::local::{Blueprint, LocalEnvironment, LocalOptions, ManifestConfigurator};
+use crate::environment::local::{self, LocalOptions};
+use crate::environment::{Blueprint, Environment, ManifestConfigurator, Servers};
 use crate::load::{Catalogue, LoadError, ScenarioSet, expand};
 use crate::model::case::Case;
 use crate::model::credential::Credentials;
@@ -97,7 +97,7 @@ pub struct SessionOptions {
 pub struct Session {
     // Fields drop in this order: clients, servers, and the directory last.
     workshop: Arc<Workshop>,
-    environment: Arc<LocalEnvironment>,
+    environment: Arc<Servers>,
     directory: RunDir,
 }
 
@@ -113,10 +113,10 @@ impl Session {
         let blueprint = Blueprint { manifests: Arc::clone(&options.manifests), client };
         let pki = Arc::new(Pki::new(options.manifests, options.credentials, directory.path().join("pki"), RunAs::unprivileged()));
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
-        let mut local = LocalOptions::new(options.toolchain.clone(), directory.path(), options.cache, configurator);
-        local.blueprint = Some(blueprint);
-        local.start_limit = options.start_limit.unwrap_or(local.start_limit);
-        let environment = Arc::new(LocalEnvironment::new(local).map_err(|error| SessionError(error.to_string()))?);
+        let mut servers = LocalOptions::new(options.toolchain.clone(), directory.path(), options.cache, configurator);
+        servers.blueprint = Some(blueprint);
+        servers.start_limit = options.start_limit.unwrap_or(servers.start_limit);
+        let environment = Arc::new(local::environment(servers).map_err(|error| SessionError(error.to_string()))?);
         let needed: BTreeSet<String> =
             cases.iter().filter(|case| case.skip.is_none()).flat_map(|case| case.drivers()).map(str::to_owned).collect();
         let own = Own { drivers: &options.own_drivers, nautobot_config: options.nautobot_config.as_deref() };
@@ -134,7 +134,7 @@ impl Session {
 
     /// The environment, for servers and secrets.
     #[must_use]
-    pub fn environment(&self) -> &LocalEnvironment {
+    pub fn environment(&self) -> &Servers {
         &self.environment
     }
 

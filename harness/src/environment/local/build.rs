@@ -8,7 +8,7 @@ use crate::os::toolchain::PostgresBuild;
 use crate::os::tree;
 use crate::os::user::RunAs;
 
-use super::Failure;
+use crate::environment::servers::Failure;
 
 /// The time that `postgres --version` gets; it takes single milliseconds.
 const LIMIT: Duration = Duration::from_secs(10);

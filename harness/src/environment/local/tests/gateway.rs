@@ -4,7 +4,8 @@ use std::io::Write as _;
 
 use super::postgres::assert_nothing_left;
 use super::*;
-use crate::environment::local::gateway::{Backend, HaproxyGateway, SOURCE};
+use crate::environment::local::machine::GATEWAY;
+use crate::environment::servers::{Backend, HaproxyGateway};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -37,7 +38,7 @@ async fn the_routes_host_name_leads_to_the_server_and_the_log_ties_the_client_to
         assert_eq!(answer.expect("a session"), "+OK\r\n+PONG\r\n");
         let seen = gateway.upstreams(&[client], LIMIT).await;
         let [Some(seen)] = seen[..] else { panic!("{seen:?}") };
-        assert_eq!(seen.ip(), SOURCE);
+        assert_eq!(seen.ip(), GATEWAY);
         let lines = server.log_lines(&[seen], &|lines| lines.iter().any(|line| line.contains("Accepted")), LIMIT).await;
         assert!(lines.iter().any(|line| line.peer == Some(seen)), "{lines:?}");
     }
@@ -79,7 +80,7 @@ async fn it_starts_again_on_its_ports_and_tells_of_a_server_that_is_away() {
     }
     let fixture = Fixture::new();
     let server = fixture.environment.server(redis_key()).await.expect("it starts");
-    let shared = &fixture.environment.shared;
+    let shared = fixture.environment.shared();
     let backend = Backend::new(fixture.configurator.route(Service::Redis).as_ref(), redis_key(), server.address()).expect("a route");
     let gateway = HaproxyGateway::start(Arc::clone(shared), "gateway-of-a-test", vec![backend]).await.expect("it starts");
     let route = gateway.route(Service::Redis).expect("a route");
@@ -115,7 +116,7 @@ async fn a_gateway_that_ends_by_itself_and_one_that_never_starts_are_errors_with
     });
     let error = error.await.expect("it is told");
     assert!(matches!(error, EnvironmentError::Lost { .. }) && error.to_string().contains("signal: 9"), "{error}");
-    let shared = &fixture.environment.shared;
+    let shared = fixture.environment.shared();
     let backend = |hosts: &str| {
         let mut route = fixture.configurator.route(Service::Redis).expect("a route");
         route.hosts = vec![hosts.to_owned()];

@@ -33,7 +33,7 @@ fn holder() {
         let configurator: Arc<dyn Configurator> = Arc::new(TestConfigurator::new());
         let mut options = LocalOptions::new(toolchain(), &run, cache(), configurator);
         options.blueprint = Some(installation::blueprint());
-        let environment = LocalEnvironment::new(options).expect("randomness");
+        let environment = environment(options).expect("randomness");
         let mut installations = Vec::new();
         let mut all = vec![installation::options(postgres_key(any_major())), installation::options(redis_key())];
         all[0].with.push(Target::Replica);

@@ -7,20 +7,28 @@ mod leaks;
 mod postgres;
 mod redis;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::deployment::gateway::TlsRoute;
+use crate::environment::servers::{ConfigFile, Paths};
+use crate::environment::{Environment, Gateway, InstallOptions, Installation};
+use crate::model::claim::Subject;
+use crate::model::connect::Password;
+use crate::model::outcome::SkipReason;
 use crate::model::server::{DeploymentKind, ServerConfig};
-use crate::os::toolchain::{POSTGRES_MAJORS, Tool};
+use crate::model::server::{ServerKey, Service};
+use crate::os::toolchain::{POSTGRES_MAJORS, PostgresBuild, Tool};
 
 /// A certificate with its key, PEM.
 pub(super) struct Pair {
@@ -120,7 +128,7 @@ impl Configurator for TestConfigurator {
 
 /// An environment in a directory of its own, with a cache of its own or the common one.
 pub(super) struct Fixture {
-    pub(super) environment: LocalEnvironment,
+    pub(super) environment: Servers,
     pub(super) configurator: Arc<TestConfigurator>,
     pub(super) run: TempDir,
 }
@@ -136,7 +144,7 @@ impl Fixture {
         let configurator = Arc::new(TestConfigurator::new());
         let mut options = LocalOptions::new(toolchain(), run.path(), cache(), Arc::clone(&configurator) as Arc<dyn Configurator>);
         change(&mut options, run.path());
-        Self { environment: LocalEnvironment::new(options).expect("randomness"), configurator, run }
+        Self { environment: environment(options).expect("randomness"), configurator, run }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the two kinds of server have in common: their place in the run directory, their log, and how their end is told.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::log::{Book, Parser, TailError, Tailer, quote};
+use super::machine::{Directories, Machine, Process};
 use super::{Failure, Paths, Shared};
 use crate::environment::{EnvironmentError, LogCondition, Server};
 use crate::model::connect::Password;
@@ -16,8 +17,7 @@ use crate::model::endpoint::Address;
 use crate::model::observation::LogLine;
 use crate::model::server::{ServerConfig, ServerKey};
 use crate::os::child::{ChildSpec, tail_since};
-use crate::os::dial::{Dialer, Direct};
-use crate::os::tree;
+use crate::os::dial::Dialer;
 
 /// What the servers of this environment differ in; the rest of [`Server`] follows from their place.
 #[async_trait]
@@ -46,7 +46,7 @@ impl<T: Placed> Server for T {
     }
 
     fn dialer(&self) -> Arc<dyn Dialer> {
-        Arc::new(Direct)
+        self.place().machine.dialer()
     }
 
     fn unix_socket(&self) -> Option<Address> {
@@ -92,7 +92,7 @@ impl<T: Placed> Server for T {
 
 /// A server that many cases share.
 #[async_trait]
-pub(super) trait Instance: Server {
+pub(super) trait Instance: Server + Placed {
     /// Why it can't be used any more, if it has ended by itself.
     async fn lost(&self) -> Option<EnvironmentError>;
 
@@ -152,6 +152,7 @@ const COLLECTOR: [&str; 2] = ["redirecting log output to logging collector proce
 /// One server's place and log.
 pub(super) struct Place {
     pub(super) key: ServerKey,
+    pub(super) machine: Arc<dyn Machine>,
     pub(super) paths: Paths,
     /// Its standard output and error.
     pub(super) output: PathBuf,
@@ -159,69 +160,90 @@ pub(super) struct Place {
     pub(super) log: PathBuf,
     pub(super) book: Arc<Book>,
     _tailer: Tailer,
+    /// Brings the log here.
+    _log: Box<dyn Send + Sync>,
 }
 
 impl Place {
-    /// Makes `root`, the directories in it and the empty log `log_name`. `log_file` is what the server is told.
-    pub(super) fn make(
+    /// Makes the directories of the server `name` and the empty log `log_name` in them. `log_file` is what the server is told.
+    pub(super) async fn make(
         shared: &Shared,
+        machine: Arc<dyn Machine>,
         key: ServerKey,
-        root: &Path,
+        name: &str,
         log_file: &'static str,
         log_name: &str,
         parser: impl Parser + 'static,
     ) -> Result<Self, Failure> {
-        let output = root.join("output.log");
-        let (certificates, sockets, logs) = (root.join("certificates"), root.join("s"), root.join("log"));
-        let log = logs.join(log_name);
-        let user = shared.options.user.as_ref();
-        let failed = |path: &Path| {
-            let path = path.to_path_buf();
-            move |error: std::io::Error| Failure::new(format!("could not make {}: {error}", path.display()), &path)
-        };
-        tree::make_directory(root, 0o755, None).map_err(failed(root))?;
-        tree::make_directory(&certificates, 0o755, None).map_err(failed(&certificates))?;
-        tree::make_directory(&sockets, 0o700, user).map_err(failed(&sockets))?;
-        tree::make_directory(&logs, 0o755, user).map_err(failed(&logs))?;
+        let Directories { root, certificates, data, sockets, logs } = machine.directories(name);
+        let log_there = logs.join(log_name);
+        let (output, log) = (machine.here(&root.join("output.log")), machine.here(&log_there));
+        for (path, mode, owned) in [(&root, 0o755, false), (&certificates, 0o755, false), (&sockets, 0o700, true), (&logs, 0o755, true)] {
+            let made = machine.make_directory(path, mode, owned).await;
+            made.map_err(|error| Failure::new(format!("could not make {}: {error}", path.display()), path))?;
+        }
         // It exists before the server does, so that no line of it is missed.
-        std::fs::File::create_new(&log).map_err(failed(&log))?;
-        tree::give(&log, user).map_err(failed(&log))?;
+        let kept = machine.make_log(&log_there).await;
+        let kept = kept.map_err(|error| Failure::new(format!("could not make {}: {error}", log_there.display()), &log))?;
         let book = Arc::new(Book::default());
         let tailer = Tailer::follow(&log, parser, Arc::clone(&book)).map_err(|error: TailError| Failure::new(error.to_string(), &log))?;
         let paths = Paths {
             certificates,
-            data: root.join("data"),
+            data,
             sockets,
             logs,
             log_file,
-            listen: super::loopback(),
+            listen: machine.listen(),
             port: 0,
             generation: 0,
             password: shared.password.clone(),
         };
-        Ok(Self { key, paths, output, log, book, _tailer: tailer })
+        Ok(Self { key, machine, paths, output, log, book, _tailer: tailer, _log: kept })
     }
 
     /// A child of this server's user that works in its data directory.
-    pub(super) fn child(&self, program: impl Into<PathBuf>, shared: &Shared) -> ChildSpec {
-        ChildSpec { user: shared.options.user.clone(), directory: Some(self.paths.data.clone()), ..ChildSpec::new(program, &self.output) }
+    pub(super) fn child(&self, program: impl Into<PathBuf>) -> ChildSpec {
+        let user = self.machine.user().cloned();
+        ChildSpec { user, directory: Some(self.paths.data.clone()), ..ChildSpec::new(program, &self.output) }
     }
 
-    /// The unix socket of a PostgreSQL.
-    pub(super) fn unix_socket(&self) -> Address {
-        Address::Unix { directory: self.paths.sockets.clone(), port: self.paths.port }
+    /// Starts a child of this server.
+    pub(super) async fn spawn(&self, spec: ChildSpec) -> Result<Process, Failure> {
+        self.machine.spawn(spec).await.map_err(|reason| Failure::new(reason, &self.output))
+    }
+
+    /// Takes a port that may be free.
+    pub(super) fn take_port(&mut self) -> Result<(), Failure> {
+        let port = self.machine.free_port(self.key.service);
+        self.paths.port = port.map_err(|error| Failure::new(format!("could not find a free port: {error}"), &self.log))?;
+        Ok(())
+    }
+
+    /// Ends its machine, where that is its alone.
+    pub(super) async fn close(&self) {
+        self.machine.close().await;
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.paths.listen.first().copied().unwrap_or(IpAddr::from([127, 0, 0, 1])), self.paths.port)
+        self.machine.address(self.paths.port)
     }
 
     pub(super) fn address_v6(&self) -> Option<SocketAddr> {
-        self.paths.listen.iter().find(|address| address.is_ipv6()).map(|address| SocketAddr::new(*address, self.paths.port))
+        self.machine.address_v6(self.paths.port)
+    }
+
+    /// The unix socket of a PostgreSQL.
+    pub(super) fn clients_socket(&self) -> Option<Address> {
+        self.machine.clients_socket(&self.paths.sockets, self.paths.port)
+    }
+
+    /// Where a gateway finds it.
+    pub(super) fn address_for_gateway(&self) -> SocketAddr {
+        self.machine.address_for_gateway(self.paths.port)
     }
 
     pub(super) fn file(&self, name: &str) -> Option<PathBuf> {
-        let path = self.paths.certificates.join(name);
+        let path = self.machine.here(&self.paths.certificates.join(name));
         (Path::new(name).components().count() == 1 && path.is_file()).then_some(path)
     }
 

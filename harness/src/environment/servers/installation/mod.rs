@@ -28,7 +28,7 @@ use self::server::{Files, Installed};
 use self::site::Site;
 use self::state::{Remaining, State};
 use super::gateway::{Backend, HaproxyGateway};
-use super::{Paths, Shared, missing};
+use super::{Paths, Shared};
 use crate::environment::{Applied, EnvironmentError, Gateway, InstallOptions, Installation, Replication, Server};
 use crate::model::change::{Change, Target};
 use crate::model::connect::ClientFiles;
@@ -38,8 +38,8 @@ use crate::os::tree;
 /// How long the removal of an installation's directory is tried.
 const REMOVAL: Duration = Duration::from_secs(2);
 
-/// An installation with processes on this machine.
-pub(super) struct LocalInstallation {
+/// An installation that runs.
+pub(super) struct RunningInstallation {
     key: ServerKey,
     state: Mutex<State>,
     servers: BTreeMap<Target, Arc<dyn Installed>>,
@@ -71,6 +71,11 @@ enum Mountable {
 struct Directory(PathBuf);
 
 impl Directory {
+    /// The place of a target's files, below the run's directory.
+    fn name(&self, target: Target) -> String {
+        format!("{}/{target}", self.0.file_name().unwrap_or_default().to_string_lossy())
+    }
+
     /// Leaves the logs in it, for whoever is told of an error: they go with the run's directory.
     fn leave_logs(self) {
         for server in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
@@ -91,7 +96,7 @@ impl Drop for Directory {
     }
 }
 
-impl LocalInstallation {
+impl RunningInstallation {
     /// Makes one, its server running.
     pub(super) async fn make(shared: &Arc<Shared>, options: &InstallOptions) -> Result<Self, EnvironmentError> {
         let key = options.key;
@@ -103,7 +108,7 @@ impl LocalInstallation {
                 Target::Replica if key.service == Service::Postgres => with.replica = true,
                 Target::Gateway => with.gateway = true,
                 Target::Site => with.site = true,
-                other => return Err(failed(format!("the local environment has no {other} for it"))),
+                other => return Err(failed(format!("there is no {other} for it"))),
             }
         }
         let mut state = State::new(&blueprint.manifests, key, options.config.clone()).map_err(failed)?;
@@ -307,12 +312,9 @@ async fn start(
     };
     match key.service {
         Service::Postgres => {
-            let build = key.version.and_then(|major| shared.postgres(major)).ok_or_else(|| missing(shared, key))?;
-            let prepared = shared.prepare(build).await.map_err(|failure| failure.at_start_of(key))?;
             let start = async |target: Target, follows: Option<Follows>| {
-                let root = directory.0.join(target.name());
                 let files = |paths: &Paths| files(target, paths);
-                InstalledPostgres::start(Arc::clone(shared), key, &root, prepared.clone(), follows, &files).await.map(Arc::new)
+                InstalledPostgres::start(Arc::clone(shared), key, &directory.name(target), follows, &files).await.map(Arc::new)
             };
             let primary = start(Target::Postgres, None).await?;
             if with.replica {
@@ -324,20 +326,17 @@ async fn start(
             running.servers.insert(Target::Postgres, primary);
         }
         Service::Redis => {
-            let tool = shared.options.toolchain.redis.clone().ok_or_else(|| missing(shared, key))?;
-            let root = directory.0.join("redis");
             let files = |paths: &Paths| files(Target::Redis, paths);
-            let server = InstalledRedis::start(Arc::clone(shared), key, &root, &tool, &files).await?;
+            let server = InstalledRedis::start(Arc::clone(shared), key, &directory.name(Target::Redis), &files).await?;
             running.servers.insert(Target::Redis, Arc::new(server));
         }
     }
-    if with.gateway {
-        // Named by its place below the run's directory.
-        let name = format!("{}/{}", directory.0.file_name().unwrap_or_default().to_string_lossy(), Target::Gateway);
-        if let Some(server) = running.servers.get(&Target::from(key.service)) {
-            let backend = Backend::new(state.route(key.service), key, server.address())?;
-            running.gateway = Some(Arc::new(HaproxyGateway::start(Arc::clone(shared), &name, vec![backend]).await?));
-        }
+    if with.gateway
+        && let Some(server) = running.servers.get(&Target::from(key.service))
+    {
+        let backend = Backend::new(state.route(key.service), key, server.place().address_for_gateway())?;
+        let name = directory.name(Target::Gateway);
+        running.gateway = Some(Arc::new(HaproxyGateway::start(Arc::clone(shared), &name, vec![backend]).await?));
     }
     Ok(running)
 }
@@ -359,7 +358,7 @@ fn not_configurable(key: ServerKey) -> EnvironmentError {
 }
 
 #[async_trait]
-impl Installation for LocalInstallation {
+impl Installation for RunningInstallation {
     fn server(&self, target: Target) -> Option<Arc<dyn Server>> {
         let server = Arc::clone(self.servers.get(&target)?);
         Some(server)
@@ -414,7 +413,7 @@ impl Installation for LocalInstallation {
     async fn close(&self) {
         let _turn = self.turn.lock().await;
         if let Some(gateway) = &self.gateway {
-            gateway.stop().await;
+            gateway.close().await;
         }
         for server in self.servers.values() {
             server.end().await;
@@ -425,7 +424,7 @@ impl Installation for LocalInstallation {
     }
 }
 
-impl Drop for LocalInstallation {
+impl Drop for RunningInstallation {
     fn drop(&mut self) {
         // Others may still hold a server; what it runs ends here.
         for server in self.servers.values() {

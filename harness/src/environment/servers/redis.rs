@@ -13,13 +13,13 @@ use tokio::sync::Mutex;
 use super::configure::Written;
 use super::instance::{Instance, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
 use super::log::RedisLog;
+use super::machine::Process;
 use super::{Failure, Shared};
 use crate::environment::EnvironmentError;
 use crate::model::endpoint::Address;
 use crate::model::server::{ServerConfig, ServerKey};
-use crate::os::child::{Child, tail_since};
+use crate::os::child::tail_since;
 use crate::os::toolchain::Tool;
-use crate::os::tree;
 
 /// A running Redis.
 pub(super) struct RedisServer {
@@ -32,7 +32,7 @@ pub(super) struct RedisServer {
 /// What changes with every configuration.
 struct State {
     /// `None` after a restart that failed.
-    child: Option<Child>,
+    child: Option<Process>,
     written: Written,
     generation: u64,
     /// The configuration that it surely has; `None` after a failure.
@@ -41,24 +41,23 @@ struct State {
 
 impl RedisServer {
     /// Starts a server with the deployment's own configuration.
-    pub(super) async fn start(shared: Arc<Shared>, key: ServerKey, program: &Tool) -> Result<Self, EnvironmentError> {
+    pub(super) async fn start(shared: Arc<Shared>, key: ServerKey) -> Result<Self, EnvironmentError> {
+        let name = key.to_string();
+        let machine = shared.machine(key, &name).await?;
         let server = async {
-            let root = shared.options.run_directory.join(key.to_string());
-            let mut place = Place::make(&shared, key, &root, "redis.log", "redis.log", RedisLog::default())?;
-            let user = shared.options.user.as_ref();
-            tree::make_directory(&place.paths.data, 0o700, user)
-                .map_err(|error| Failure::new(format!("could not make {}: {error}", place.paths.data.display()), &place.log))?;
+            let mut place = Place::make(&shared, Arc::clone(&machine), key, &name, "redis.log", "redis.log", RedisLog::default()).await?;
+            let program = make_data(&place).await?;
             let mut last = None;
             for _ in 0..PORT_TRIES {
-                place.paths.port = (shared.options.ports)(&place.paths.listen)
-                    .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &place.log))?;
+                place.take_port()?;
                 let mut written = Written::default();
                 let config = ServerConfig::default();
                 let files = shared.options.configurator.files(key, &config, &place.paths);
-                files.and_then(|files| written.bring_to(files, user)).map_err(|reason| Failure::new(reason, &place.log))?;
-                match start_once(&shared, program, &place, None).await {
+                let failed = |reason| Failure::new(reason, &place.log);
+                written.bring_to(files.map_err(failed)?, machine.as_ref()).await.map_err(failed)?;
+                match start_once(&shared, &program, &place, None).await {
                     Ok(child) => {
-                        return Ok((place, State { child: Some(child), written, generation: 0, applied: Some(config) }));
+                        return Ok((program, place, State { child: Some(child), written, generation: 0, applied: Some(config) }));
                     }
                     Err(StartError::PortTaken(failure)) => last = Some(failure),
                     Err(error) => return Err(error.into_failure()),
@@ -66,33 +65,41 @@ impl RedisServer {
             }
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
         };
-        let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
-        Ok(Self { shared, program: program.clone(), place, state: Mutex::new(state) })
+        let (program, place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        Ok(Self { shared, program, place, state: Mutex::new(state) })
     }
 }
 
+/// Makes its data directory; the program.
+pub(super) async fn make_data(place: &Place) -> Result<Tool, Failure> {
+    let data = &place.paths.data;
+    let failed = |error: std::io::Error| Failure::new(format!("could not make {}: {error}", data.display()), &place.log);
+    place.machine.make_directory(data, 0o700, true).await.map_err(failed)?;
+    place.machine.redis().cloned().ok_or_else(|| Failure::new("there is no redis-server where it should run", &place.log))
+}
+
 /// Starts it with its files as they are, and waits until it takes connections; `admin` is a unix socket for the harness alone.
-pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, admin: Option<&Path>) -> Result<Child, StartError> {
+pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, admin: Option<&Path>) -> Result<Process, StartError> {
     let since = place.now();
     let mark = since.mark;
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |status| status.len());
     let before = (length(&place.log), length(&place.output));
     let paths = &place.paths;
-    let mut spec = place.child(&program.path, shared).arg(paths.data.join("redis.conf"));
+    let mut spec = place.child(&program.path).arg(paths.data.join("redis.conf"));
     // Options of the command line come after the file's and win.
     spec = spec.arg("--port").arg("0").arg("--tls-port").arg(paths.port.to_string()).arg("--bind");
     spec = paths.listen.iter().fold(spec, |spec, address| spec.arg(address.to_string()));
     for (option, value) in [("--loglevel", "verbose"), ("--daemonize", "no"), ("--save", ""), ("--appendonly", "no")] {
         spec = spec.arg(option).arg(value);
     }
-    spec = spec.arg("--logfile").arg(&place.log).arg("--dir").arg(&paths.data);
+    spec = spec.arg("--logfile").arg(paths.logs.join(paths.log_file)).arg("--dir").arg(&paths.data);
     if let Some(socket) = admin {
         spec = spec.arg("--unixsocket").arg(socket).arg("--unixsocketperm").arg("700");
     }
     // There is nothing to bring to an end: no data, no shared memory. SIGTERM would wait for the next tick of its clock.
     spec.stop_signal = Signal::SIGKILL;
     let command = spec.command_line();
-    let mut child = spec.spawn().await.map_err(|error| Failure::new(error.to_string(), &place.output))?;
+    let mut child = place.spawn(spec).await?;
     let ready = place.book.find_since(mark, |lines| lines.iter().any(|line| line.contains("Ready to accept connections")).then_some(()));
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(shared.options.start_limit, ready) => outcome.map(|()| None),
@@ -158,7 +165,7 @@ impl Placed for RedisServer {
     async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
         let mut state = self.state.lock().await;
         let State { child, written, generation, applied } = &mut *state;
-        if let Some(status) = child.as_mut().and_then(Child::try_wait) {
+        if let Some(status) = child.as_mut().and_then(Process::try_wait) {
             return Err(self.place.lost(status).await);
         }
         if applied.as_ref() == Some(config) {
@@ -168,8 +175,8 @@ impl Placed for RedisServer {
         *generation += 1;
         let paths = super::Paths { generation: *generation, ..self.place.paths.clone() };
         let files = self.shared.options.configurator.files(self.place.key, config, &paths);
-        let user = self.shared.options.user.as_ref();
-        files.and_then(|files| written.bring_to(files, user)).map_err(|reason| self.place.not_configured(reason))?;
+        let failed = |reason| self.place.not_configured(reason);
+        written.bring_to(files.map_err(failed)?, self.place.machine.as_ref()).await.map_err(failed)?;
         if let Some(mut old) = child.take() {
             old.stop(STOP_LIMIT).await;
         }
@@ -189,7 +196,7 @@ impl Instance for RedisServer {
     async fn lost(&self) -> Option<EnvironmentError> {
         // Whoever holds the state finds out by himself.
         let mut state = self.state.try_lock().ok()?;
-        let status = state.child.as_mut().and_then(Child::try_wait)?;
+        let status = state.child.as_mut().and_then(Process::try_wait)?;
         Some(self.place.lost(status).await)
     }
 
@@ -197,6 +204,7 @@ impl Instance for RedisServer {
         if let Some(child) = &mut self.state.lock().await.child {
             child.stop(STOP_LIMIT).await;
         }
+        self.place.close().await;
     }
 }
 

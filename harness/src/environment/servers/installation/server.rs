@@ -7,9 +7,8 @@ use tokio::sync::Mutex;
 use super::super::Shared;
 use super::super::configure::{ConfigFile, Paths, Written};
 use super::super::instance::{Placed, STOP_LIMIT, StartError};
+use super::super::machine::{self, Machine};
 use crate::environment::{Applied, EnvironmentError, Server};
-use crate::os::child::Child;
-use crate::os::user::RunAs;
 
 /// All files of a server that come from the deployment.
 pub(super) struct Files {
@@ -26,16 +25,16 @@ pub(super) type FilesAt<'a> = &'a (dyn Fn(&Paths) -> Result<Files, String> + Sen
 #[derive(Default)]
 pub(super) struct Process {
     /// `None` while it is stopped.
-    pub(super) child: Option<Child>,
+    pub(super) child: Option<machine::Process>,
     pub(super) configuration: Written,
     pub(super) certificates: Written,
 }
 
 impl Process {
     /// Brings all files to what the deployment says.
-    pub(super) fn write(&mut self, files: Files, owner: Option<&RunAs>) -> Result<(), String> {
-        self.configuration.bring_to(files.configuration, owner)?;
-        self.certificates.bring_to(files.certificates, owner)
+    pub(super) async fn write(&mut self, files: Files, machine: &dyn Machine) -> Result<(), String> {
+        self.configuration.bring_to(files.configuration, machine).await?;
+        self.certificates.bring_to(files.certificates, machine).await
     }
 }
 
@@ -52,7 +51,7 @@ pub(super) trait Installed: Server + Placed {
     fn stop_signal(&self) -> Signal;
 
     /// Starts its process with its files as they are.
-    async fn start_once(&self) -> Result<Child, StartError>;
+    async fn start_once(&self) -> Result<machine::Process, StartError>;
 
     /// Makes it read its files again.
     async fn reload(&self) -> Result<Applied, EnvironmentError>;
@@ -67,13 +66,13 @@ pub(super) trait Installed: Server + Placed {
 
     /// Writes its configuration files and tells it nothing.
     async fn write_configuration(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
-        let written = self.process().lock().await.configuration.bring_to(files, self.shared().options.user.as_ref());
+        let written = self.process().lock().await.configuration.bring_to(files, self.place().machine.as_ref()).await;
         written.map_err(|reason| self.place().not_configured(reason))
     }
 
     /// Writes its certificates, keys and CAs and tells it nothing.
     async fn write_certificates(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
-        let written = self.process().lock().await.certificates.bring_to(files, self.shared().options.user.as_ref());
+        let written = self.process().lock().await.certificates.bring_to(files, self.place().machine.as_ref()).await;
         written.map_err(|reason| self.place().not_configured(reason))
     }
 
@@ -83,7 +82,7 @@ pub(super) trait Installed: Server + Placed {
     }
 
     /// Its running process; an error if it was stopped or has ended by itself.
-    async fn running<'a>(&self, process: &'a mut Process) -> Result<&'a mut Child, EnvironmentError> {
+    async fn running<'a>(&self, process: &'a mut Process) -> Result<&'a mut machine::Process, EnvironmentError> {
         let down = || EnvironmentError::Other(format!("{} is stopped: start it first", self.place().key));
         let child = process.child.as_mut().ok_or_else(down)?;
         match child.try_wait() {
@@ -139,6 +138,7 @@ pub(super) trait Installed: Server + Placed {
         if let Some(mut child) = self.process().lock().await.child.take() {
             child.stop(STOP_LIMIT).await;
         }
+        self.place().close().await;
     }
 
     /// The same without waiting for others: when the installation is dropped. Blocks for some milliseconds.

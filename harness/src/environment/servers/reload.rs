@@ -6,11 +6,8 @@
 //! every reload changes, connect once, and wait for that connection's own line. What lies between is everything that was to be said, and
 //! from then on new connections see the new configuration. No sleep is needed.
 
-use std::net::SocketAddr;
-
-use tokio::net::TcpStream;
-
-use super::log::{Book, quote};
+use super::instance::Place;
+use super::log::quote;
 use crate::model::observation::LogLine;
 
 /// The parameter that counts the configurations.
@@ -26,19 +23,17 @@ pub(super) enum NotTaken {
 }
 
 /// Waits until the reload is over; for ever, if the log says nothing of it.
-pub(super) async fn taken(book: &Book, mark: u64, generation: u64, address: SocketAddr) -> Result<(), NotTaken> {
+pub(super) async fn taken(place: &Place, mark: u64, generation: u64) -> Result<(), NotTaken> {
     let changed = format!("parameter \"{GENERATION}\" changed to \"{generation}\"");
     let heard = |lines: &[LogLine]| {
         // With a syntax error nothing is applied, so our parameter doesn't change either.
         lines.iter().any(|line| line.message == changed || line.contains("contains errors")).then_some(())
     };
-    book.find_since(mark, heard).await;
-    let probe = match TcpStream::connect(address).await {
-        Ok(stream) => stream.local_addr(),
-        Err(error) => Err(error),
-    };
+    place.book.find_since(mark, heard).await;
+    let address = place.address();
+    let probe = place.machine.dialer().dial(address, None).await;
     let probe = probe.map_err(|error| NotTaken::Unknown(format!("it took no connection at {address} after the reload: {error}")))?;
-    objections(&book.server_lines_before(mark, probe).await).map_err(NotTaken::Objection)
+    objections(&place.book.server_lines_before(mark, probe.client).await).map_err(NotTaken::Objection)
 }
 
 /// What the lines of a reload say against it.

@@ -9,16 +9,16 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use self::admin::prepare_application;
-use self::process::{copy_data, main_file, reload, start_once};
+use self::process::{main_file, reload, start_once};
 use super::configure::{ConfigFile, Written};
 use super::instance::{Instance, Moment, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
 use super::log::JsonLog;
+use super::machine::{Machine, Process};
 use super::manifest::HBA_FILE;
-use super::{Failure, Paths, Prepared, Shared};
+use super::{Failure, Paths, Shared};
 use crate::environment::EnvironmentError;
 use crate::model::endpoint::Address;
 use crate::model::server::{ServerConfig, ServerKey};
-use crate::os::child::Child;
 
 /// A running PostgreSQL.
 pub(super) struct PostgresServer {
@@ -29,7 +29,7 @@ pub(super) struct PostgresServer {
 
 /// What changes with every configuration.
 struct State {
-    child: Child,
+    child: Process,
     written: Written,
     generation: u64,
     /// The configuration that it surely has; `None` after a failure.
@@ -38,21 +38,22 @@ struct State {
 
 impl PostgresServer {
     /// Starts a server with the deployment's own configuration.
-    pub(super) async fn start(shared: Arc<Shared>, key: ServerKey, prepared: &Prepared) -> Result<Self, EnvironmentError> {
+    pub(super) async fn start(shared: Arc<Shared>, key: ServerKey) -> Result<Self, EnvironmentError> {
+        let name = key.to_string();
+        let machine = shared.machine(key, &name).await?;
         let server = async {
-            let root = shared.options.run_directory.join(key.to_string());
-            let mut place = Place::make(&shared, key, &root, "server.log", "server.json", JsonLog)?;
-            copy_data(&shared, prepared, &place).await?;
+            let mut place = Place::make(&shared, Arc::clone(&machine), key, &name, "server.log", "server.json", JsonLog).await?;
+            let bin = machine.make_data(key.version.unwrap_or_default(), &place.paths.data).await?;
             let mut last = None;
             for _ in 0..PORT_TRIES {
-                place.paths.port = (shared.options.ports)(&place.paths.listen)
-                    .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &place.log))?;
+                place.take_port()?;
                 let mut written = Written::default();
                 // Name and password of the application are set by the superuser over the private unix socket before the real rules hold.
                 let rules = admin::rule();
-                write(&shared, key, &place.paths, &mut written, &ServerConfig::default(), Some(&rules))
+                write(&shared, machine.as_ref(), key, &place.paths, &mut written, &ServerConfig::default(), Some(&rules))
+                    .await
                     .map_err(|reason| Failure::new(reason, &place.log))?;
-                match start_once(&shared, prepared, &place).await {
+                match start_once(&shared, &bin, &place).await {
                     Ok(child) => return Ok((place, State { child, written, generation: 0, applied: None })),
                     Err(StartError::PortTaken(failure)) => last = Some(failure),
                     Err(error) => return Err(error.into_failure()),
@@ -69,8 +70,9 @@ impl PostgresServer {
 }
 
 /// Writes all files for this configuration; `rules` in place of the deployment's pg_hba.conf.
-fn write(
+async fn write(
     shared: &Shared,
+    machine: &dyn Machine,
     key: ServerKey,
     paths: &Paths,
     written: &mut Written,
@@ -84,7 +86,7 @@ fn write(
         files.push(ConfigFile { path, contents: rules.as_bytes().to_vec(), mode: 0o600 });
     }
     files.push(main_file(key, paths));
-    written.bring_to(files, shared.options.user.as_ref())
+    written.bring_to(files, machine).await
 }
 
 #[async_trait]
@@ -94,7 +96,7 @@ impl Placed for PostgresServer {
     }
 
     fn clients_unix_socket(&self) -> Option<Address> {
-        Some(self.place.unix_socket())
+        self.place.clients_socket()
     }
 
     fn names_clients(&self) -> bool {
@@ -115,7 +117,8 @@ impl Placed for PostgresServer {
         *generation += 1;
         let (shared, place) = (&self.shared, &self.place);
         let paths = Paths { generation: *generation, ..place.paths.clone() };
-        write(shared, place.key, &paths, written, config, None).map_err(|reason| place.not_configured(reason))?;
+        let wrote = write(shared, place.machine.as_ref(), place.key, &paths, written, config, None).await;
+        wrote.map_err(|reason| place.not_configured(reason))?;
         match reload(shared, place, child, *generation).await? {
             None => {
                 *applied = Some(config.clone());
@@ -137,5 +140,6 @@ impl Instance for PostgresServer {
 
     async fn stop(&self) {
         self.state.lock().await.child.stop(STOP_LIMIT).await;
+        self.place.close().await;
     }
 }

@@ -7,38 +7,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::configure::{ConfigFile, Written};
 use super::instance::{PORT_TRIES, STOP_LIMIT, StartError};
 use super::log::{Book, HaproxyLog, Tailer};
-use super::{Failure, LocalOptions, Shared};
+use super::machine::{Directories, Machine, Process, Role};
+use super::{Failure, Shared};
 use crate::deployment::gateway::TlsRoute;
 use crate::deployment::haproxy::{self, HaproxyListener};
 use crate::environment::{EnvironmentError, Gateway, GatewayRoute};
 use crate::model::observation::LogLine;
 use crate::model::outcome::SkipReason;
 use crate::model::server::{ServerKey, Service};
-use crate::os::child::{Child, ChildSpec, tail_since};
-use crate::os::dial::{Dialer, Direct};
+use crate::os::child::{ChildSpec, tail_since};
+use crate::os::dial::Dialer;
+use crate::os::poll;
 use crate::os::toolchain::Tool;
-use crate::os::{poll, tree};
-
-/// The gateway's own address, which the servers see: none that a client has, so that it can't be mistaken for one.
-pub(super) const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 77, 0, 1));
 
 /// How often it is tried whether it listens: a start takes some tens of milliseconds.
 const START_INTERVAL: Duration = Duration::from_millis(3);
 
 /// Why there can't be a gateway in front of such a server; `None` if there can.
-pub(super) fn unable(options: &LocalOptions, key: ServerKey) -> Option<SkipReason> {
-    if options.toolchain.haproxy.is_none() {
-        let cost = options.toolchain.cost_of("haproxy").unwrap_or("`make setup` brings it");
-        return Some(SkipReason::ServerMissing(format!("HAProxy is not installed: {cost}")));
+pub(super) fn unable(shared: &Shared, key: ServerKey) -> Option<SkipReason> {
+    if let Some(missing) = shared.machines.missing(Role::Gateway) {
+        return Some(SkipReason::ServerMissing(missing));
     }
     let none = || SkipReason::EnvironmentUnable(format!("the manifests have no TLSRoute that leads to {key}"));
-    options.configurator.route(key.service).is_none().then(none)
+    shared.options.configurator.route(key.service).is_none().then(none)
 }
 
 /// The gateways in front of the servers that many cases share.
@@ -76,33 +72,34 @@ impl Gateways {
     /// Stops all of them.
     pub(super) async fn stop(&self) {
         for gateway in std::mem::take(&mut *self.by_key.lock().await).into_values().flatten() {
-            gateway.stop().await;
+            gateway.close().await;
         }
     }
 }
 
 /// A server behind the gateway.
 #[derive(Debug, Clone)]
-pub(super) struct Backend {
+pub(in crate::environment) struct Backend {
     /// The way to it.
-    pub(super) route: TlsRoute,
+    pub(in crate::environment) route: TlsRoute,
     /// Where it is.
-    pub(super) address: SocketAddr,
+    pub(in crate::environment) address: SocketAddr,
 }
 
 impl Backend {
     /// The key's server, if there is a route to it.
-    pub(super) fn new(route: Option<&TlsRoute>, key: ServerKey, address: SocketAddr) -> Result<Self, EnvironmentError> {
+    pub(in crate::environment) fn new(route: Option<&TlsRoute>, key: ServerKey, address: SocketAddr) -> Result<Self, EnvironmentError> {
         let missing = || EnvironmentError::Other(format!("the manifests have no TLSRoute that leads to {key}"));
         Ok(Self { route: route.ok_or_else(missing)?.clone(), address })
     }
 }
 
 /// A gateway, running or stopped.
-pub(super) struct HaproxyGateway {
+pub(in crate::environment) struct HaproxyGateway {
     shared: Arc<Shared>,
     program: Tool,
     name: String,
+    machine: Arc<dyn Machine>,
     directory: PathBuf,
     /// Its output, where its log goes.
     log: PathBuf,
@@ -112,21 +109,21 @@ pub(super) struct HaproxyGateway {
     book: Arc<Book>,
     _tailer: Tailer,
     /// `None` while it is stopped.
-    child: Mutex<Option<Child>>,
+    child: Mutex<Option<Process>>,
 }
 
 impl HaproxyGateway {
     /// Starts a gateway with one listener a server. `name` names it in errors and is its folder in the run directory.
-    pub(super) async fn start(shared: Arc<Shared>, name: &str, backends: Vec<Backend>) -> Result<Self, EnvironmentError> {
-        let program = shared.options.toolchain.haproxy.clone();
-        let program = program.ok_or_else(|| EnvironmentError::Other(format!("{name} can't start: HAProxy is not installed")))?;
-        let directory = shared.options.run_directory.join(name);
-        let logs = directory.join("log");
-        let log = logs.join("haproxy.log");
+    pub(in crate::environment) async fn start(shared: Arc<Shared>, name: &str, backends: Vec<Backend>) -> Result<Self, EnvironmentError> {
         let started = async {
-            let user = shared.options.user.as_ref();
+            let machine = shared.machines.machine(Role::Gateway, name).await?;
+            let Directories { root: directory, logs, .. } = machine.directories(name);
+            let log = machine.here(&logs).join("haproxy.log");
+            let missing = || Failure::new("there is no haproxy where it should run", &log);
+            let program = machine.haproxy().cloned().ok_or_else(missing)?;
             let failed = |error: std::io::Error| Failure::new(format!("could not make {}: {error}", directory.display()), &log);
-            tree::make_directory(&directory, 0o755, None).and_then(|()| tree::make_directory(&logs, 0o755, None)).map_err(failed)?;
+            machine.make_directory(&directory, 0o755, false).await.map_err(failed)?;
+            machine.make_directory(&logs, 0o755, false).await.map_err(failed)?;
             // It exists before the gateway does, so that no line of it is missed.
             std::fs::File::create_new(&log).map_err(failed)?;
             let book = Arc::new(Book::default());
@@ -138,7 +135,8 @@ impl HaproxyGateway {
                 directory: directory.clone(),
                 log: log.clone(),
                 listeners: Vec::new(),
-                listen: super::loopback(),
+                listen: machine.listen(),
+                machine: Arc::clone(&machine),
                 book,
                 _tailer: tailer,
                 child: Mutex::new(None),
@@ -148,7 +146,7 @@ impl HaproxyGateway {
             let mut last = None;
             for _ in 0..PORT_TRIES {
                 gateway.take_ports(&backends)?;
-                written.bring_to(vec![gateway.configuration()], user).map_err(|reason| Failure::new(reason, &log))?;
+                written.bring_to(vec![gateway.configuration()], machine.as_ref()).await.map_err(|reason| Failure::new(reason, &log))?;
                 match gateway.start_once().await {
                     Ok(child) => {
                         gateway.child = Mutex::new(Some(child));
@@ -173,7 +171,9 @@ impl HaproxyGateway {
             let taken = |port| self.listeners.iter().any(|(_, other)| *other == port);
             let mut port = None;
             for _ in 0..PORT_TRIES {
-                let free = (self.shared.options.ports)(&self.listen)
+                let free = self
+                    .machine
+                    .free_port(backend.route.service)
                     .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &self.log))?;
                 if !taken(free) {
                     port = Some(free);
@@ -192,21 +192,21 @@ impl HaproxyGateway {
             .iter()
             .map(|(backend, port)| HaproxyListener { route: &backend.route, listen: &self.listen, port: *port, upstream: backend.address })
             .collect();
-        let contents = haproxy::render(&listeners, SOURCE).into_bytes();
+        let contents = haproxy::render(&listeners, self.machine.gateway_address()).into_bytes();
         ConfigFile { path: self.directory.join("haproxy.cfg"), contents, mode: 0o644 }
     }
 
-    async fn start_once(&self) -> Result<Child, StartError> {
+    async fn start_once(&self) -> Result<Process, StartError> {
         let before = std::fs::metadata(&self.log).map_or(0, |status| status.len());
         // In the foreground, one process.
         let spec = ChildSpec {
-            user: self.shared.options.user.clone(),
+            user: self.machine.user().cloned(),
             directory: Some(self.directory.clone()),
             ..ChildSpec::new(self.program.path.clone(), &self.log)
         };
         let spec = spec.arg("-db").arg("-f").arg(self.directory.join("haproxy.cfg"));
         let command = spec.command_line();
-        let mut child = spec.spawn().await.map_err(|error| Failure::new(error.to_string(), &self.log))?;
+        let mut child = self.machine.spawn(spec).await.map_err(|reason| Failure::new(reason, &self.log))?;
         let limit = self.shared.options.start_limit;
         let outcome = tokio::select! {
             biased;
@@ -235,16 +235,15 @@ impl HaproxyGateway {
 
     async fn listens(&self) -> Result<(), String> {
         for (_, port) in &self.listeners {
-            for address in &self.listen {
-                let address = SocketAddr::new(*address, *port);
-                TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+            for address in [Some(self.machine.address(*port)), self.machine.address_v6(*port)].into_iter().flatten() {
+                self.machine.dialer().dial(address, None).await.map_err(|error| format!("{address}: {error}"))?;
             }
         }
         Ok(())
     }
 
     /// Starts it again after [`HaproxyGateway::stop`], on the same ports.
-    pub(super) async fn start_again(&self) -> Result<(), EnvironmentError> {
+    pub(in crate::environment) async fn start_again(&self) -> Result<(), EnvironmentError> {
         let mut child = self.child.lock().await;
         if child.is_none() {
             *child = Some(self.start_once().await.map_err(|error| {
@@ -256,10 +255,16 @@ impl HaproxyGateway {
     }
 
     /// Stops it: the connections through it end.
-    pub(super) async fn stop(&self) {
+    pub(in crate::environment) async fn stop(&self) {
         if let Some(mut child) = self.child.lock().await.take() {
             child.stop(STOP_LIMIT).await;
         }
+    }
+
+    /// Stops it for good.
+    pub(super) async fn close(&self) {
+        self.stop().await;
+        self.machine.close().await;
     }
 
     /// The same without waiting for others. Blocks for some milliseconds.
@@ -271,7 +276,7 @@ impl HaproxyGateway {
 
     /// Why it can't be used any more, if it has ended by itself.
     pub(super) async fn lost(&self) -> Option<EnvironmentError> {
-        let status = self.child.lock().await.as_mut().and_then(Child::try_wait)?;
+        let status = self.child.lock().await.as_mut().and_then(Process::try_wait)?;
         let reason = format!("it ended with {status}; its last lines: {}", tail_since(&self.log, 0, 8));
         Some(EnvironmentError::Lost { server: self.name.clone(), reason, log: self.log.clone() })
     }
@@ -281,12 +286,12 @@ impl HaproxyGateway {
 impl Gateway for HaproxyGateway {
     fn route(&self, service: Service) -> Option<GatewayRoute> {
         let (backend, port) = self.listeners.iter().find(|(backend, _)| backend.route.service == service)?;
-        let at = |v6: bool| self.listen.iter().find(|address| address.is_ipv6() == v6).map(|address| SocketAddr::new(*address, *port));
-        Some(GatewayRoute { address: at(false)?, address_v6: at(true), host: backend.route.hosts.first()?.clone() })
+        let (address, address_v6) = (self.machine.address(*port), self.machine.address_v6(*port));
+        Some(GatewayRoute { address, address_v6, host: backend.route.hosts.first()?.clone() })
     }
 
     fn dialer(&self) -> Arc<dyn Dialer> {
-        Arc::new(Direct)
+        self.machine.dialer()
     }
 
     async fn upstreams(&self, clients: &[SocketAddr], limit: Duration) -> Vec<Option<SocketAddr>> {

@@ -1,7 +1,7 @@
 //! The PostgreSQL of an installation.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,16 +11,16 @@ use tokio::sync::Mutex;
 use super::super::configure::{ConfigFile, Paths, Written};
 use super::super::instance::{Moment, PORT_TRIES, Place, Placed, StartError};
 use super::super::log::JsonLog;
+use super::super::machine;
 use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
-use super::super::postgres::process::{copy_data, main_file, reload, start_once};
-use super::super::{Failure, Prepared, Shared};
+use super::super::postgres::process::{main_file, reload, start_once};
+use super::super::{Failure, Shared};
 use super::not_configurable;
 use super::server::{FilesAt, Installed, Process};
 use crate::deployment::postgres::{self, ReplicaPlaces};
 use crate::environment::{Applied, EnvironmentError};
 use crate::model::endpoint::Address;
 use crate::model::server::{ServerConfig, ServerKey};
-use crate::os::child::Child;
 
 /// The file that makes a server a standby: PostgreSQL manual, "Log-Shipping Standby Servers".
 const STANDBY_SIGNAL: &str = "standby.signal";
@@ -28,7 +28,8 @@ const STANDBY_SIGNAL: &str = "standby.signal";
 /// A PostgreSQL that its installation changes.
 pub(super) struct InstalledPostgres {
     shared: Arc<Shared>,
-    prepared: Prepared,
+    /// The directory of its programs.
+    bin: PathBuf,
     place: Place,
     /// For a replica.
     follows: Option<Follows>,
@@ -52,35 +53,32 @@ struct Main {
 }
 
 impl InstalledPostgres {
-    /// Starts one in `root`, which must not exist yet.
+    /// Starts the one whose files are at `name` below the run's directory.
     pub(super) async fn start(
         shared: Arc<Shared>,
         key: ServerKey,
-        root: &Path,
-        prepared: Prepared,
+        name: &str,
         follows: Option<Follows>,
         files: FilesAt<'_>,
     ) -> Result<Self, EnvironmentError> {
+        let machine = shared.machine(key, name).await?;
         let started = async {
-            let mut place = Place::make(&shared, key, root, "server.log", "server.json", JsonLog)?;
-            copy_data(&shared, &prepared, &place).await?;
+            let mut place = Place::make(&shared, Arc::clone(&machine), key, name, "server.log", "server.json", JsonLog).await?;
+            let bin = machine.make_data(key.version.unwrap_or_default(), &place.paths.data).await?;
             let mut process = Process::default();
             let mut main = Main { written: Written::default(), generation: 1 };
-            let owner = shared.options.user.as_ref();
             let mut last = None;
             for _ in 0..PORT_TRIES {
-                place.paths.port = (shared.options.ports)(&place.paths.listen)
-                    .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &place.log))?;
+                place.take_port()?;
                 place.paths.generation = main.generation;
-                let written = files(&place.paths).and_then(|files| {
-                    process.write(files, owner)?;
-                    main.written.bring_to(main_files(key, &place.paths, follows.as_ref()), owner)
-                });
-                written.map_err(|reason| Failure::new(reason, &place.log))?;
-                match start_once(&shared, &prepared, &place).await {
+                let failed = |reason| Failure::new(reason, &place.log);
+                let main_files = main_files(key, &place.paths, follows.as_ref());
+                process.write(files(&place.paths).map_err(failed)?, machine.as_ref()).await.map_err(failed)?;
+                main.written.bring_to(main_files, machine.as_ref()).await.map_err(failed)?;
+                match start_once(&shared, &bin, &place).await {
                     Ok(child) => {
                         process.child = Some(child);
-                        return Ok((place, process, main));
+                        return Ok((bin, place, process, main));
                     }
                     Err(StartError::PortTaken(failure)) => last = Some(failure),
                     Err(error) => return Err(error.into_failure()),
@@ -88,11 +86,11 @@ impl InstalledPostgres {
             }
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
         };
-        let (place, process, main) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        let (bin, place, process, main) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
         if follows.is_none() {
             prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, Moment::default()).at_start_of(key))?;
         }
-        Ok(Self { shared, prepared, place, follows, process: Mutex::new(process), main: Mutex::new(main) })
+        Ok(Self { shared, bin, place, follows, process: Mutex::new(process), main: Mutex::new(main) })
     }
 
     /// Ends the WAL senders, and so the connections of replicas.
@@ -130,7 +128,7 @@ impl Placed for InstalledPostgres {
     }
 
     fn clients_unix_socket(&self) -> Option<Address> {
-        Some(self.place.unix_socket())
+        self.place.clients_socket()
     }
 
     fn names_clients(&self) -> bool {
@@ -157,8 +155,8 @@ impl Installed for InstalledPostgres {
         Signal::SIGINT
     }
 
-    async fn start_once(&self) -> Result<Child, StartError> {
-        start_once(&self.shared, &self.prepared, &self.place).await
+    async fn start_once(&self) -> Result<machine::Process, StartError> {
+        start_once(&self.shared, &self.bin, &self.place).await
     }
 
     async fn reload(&self) -> Result<Applied, EnvironmentError> {
@@ -168,7 +166,7 @@ impl Installed for InstalledPostgres {
         main.generation += 1;
         let paths = Paths { generation: main.generation, ..self.place.paths.clone() };
         let files = main_files(self.place.key, &paths, self.follows.as_ref());
-        let written = main.written.bring_to(files, self.shared.options.user.as_ref());
+        let written = main.written.bring_to(files, self.place.machine.as_ref()).await;
         written.map_err(|reason| self.place.not_configured(reason))?;
         let objection = reload(&self.shared, &self.place, child, main.generation).await?;
         Ok(Applied { objection })

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::super::instance::Place;
-use super::super::{Shared, initdb};
+use super::super::{Shared, recipe};
 use crate::model::server::Application;
 
 /// The line of pg_hba.conf that lets the harness in. It is for a role of the harness's own: no rule that a client can meet is before or
 /// after it.
 pub(in super::super) fn rule() -> String {
-    format!("local postgres {} trust\n", initdb::ADMIN)
+    format!("local postgres {} trust\n", recipe::ADMIN)
 }
 
 /// How long a session that is ended may take for it, in milliseconds: a backend ends at its next look, which idle ones have at once.
@@ -39,7 +39,7 @@ pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place
 
 /// Ends the sessions of clients, and returns when they have ended. WAL senders and the harness's own sessions stay.
 pub(in super::super) async fn end_client_sessions(place: &Place, limit: Duration) -> Result<(), String> {
-    let clients = format!("backend_type = 'client backend' AND usename IS DISTINCT FROM '{}'", initdb::ADMIN);
+    let clients = format!("backend_type = 'client backend' AND usename IS DISTINCT FROM '{}'", recipe::ADMIN);
     end_backends(place, limit, &clients).await.map_err(|reason| format!("the sessions of clients could not be ended: {reason}"))
 }
 
@@ -101,10 +101,12 @@ impl Session {
     /// Opens one.
     pub(in super::super) async fn open(place: &Place) -> Result<Self, AskError> {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(&place.paths.sockets).port(place.paths.port).user(initdb::ADMIN).dbname("postgres");
+        config.user(recipe::ADMIN).dbname("postgres");
         // A failed statement would be logged with its text.
         config.options("-c log_min_error_statement=panic");
-        let (client, connection) = config.connect(NoTls).await?;
+        let socket = place.paths.sockets.join(format!(".s.PGSQL.{}", place.paths.port));
+        let stream = place.machine.unix(&socket).await?;
+        let (client, connection) = config.connect_raw(stream, NoTls).await?;
         Ok(Self { client, connection: tokio::spawn(connection) })
     }
 
@@ -122,6 +124,12 @@ impl Session {
         drop(self.client);
         // How it ended is of no interest any more.
         let _ = self.connection.await;
+    }
+}
+
+impl From<std::io::Error> for AskError {
+    fn from(error: std::io::Error) -> Self {
+        Self { words: format!("its unix socket can't be connected: {error}"), away: true }
     }
 }
 

@@ -1,18 +1,19 @@
 //! The Redis of an installation.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use redis::aio::MultiplexedConnection;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 
 use super::super::instance::{PORT_TRIES, Place, Placed, StartError};
 use super::super::log::RedisLog;
-use super::super::redis::{names_clients, sets_several, start_once};
+use super::super::machine;
+use super::super::redis::{make_data, names_clients, sets_several, start_once};
 use super::super::{Failure, Shared};
 use super::not_configurable;
 use super::server::{FilesAt, Installed, Process};
@@ -20,9 +21,7 @@ use crate::deployment::redis_conf::{CLIENT_CA, SERVER_CERTIFICATE, SERVER_KEY};
 use crate::environment::{Applied, EnvironmentError};
 use crate::model::endpoint::Address;
 use crate::model::server::{ServerConfig, ServerKey};
-use crate::os::child::Child;
 use crate::os::toolchain::Tool;
-use crate::os::tree;
 
 /// How long the log's line on a refused `CONFIG SET` is waited for: it is written before the answer.
 const LINE_LIMIT: Duration = Duration::from_millis(500);
@@ -38,31 +37,23 @@ pub(super) struct InstalledRedis {
 }
 
 impl InstalledRedis {
-    /// Starts one in `root`, which must not exist yet.
-    pub(super) async fn start(
-        shared: Arc<Shared>,
-        key: ServerKey,
-        root: &Path,
-        program: &Tool,
-        files: FilesAt<'_>,
-    ) -> Result<Self, EnvironmentError> {
+    /// Starts the one whose files are at `name` below the run's directory.
+    pub(super) async fn start(shared: Arc<Shared>, key: ServerKey, name: &str, files: FilesAt<'_>) -> Result<Self, EnvironmentError> {
+        let machine = shared.machine(key, name).await?;
         let started = async {
-            let mut place = Place::make(&shared, key, root, "redis.log", "redis.log", RedisLog::default())?;
+            let mut place = Place::make(&shared, Arc::clone(&machine), key, name, "redis.log", "redis.log", RedisLog::default()).await?;
             let admin = place.paths.sockets.join("admin");
-            let owner = shared.options.user.as_ref();
-            tree::make_directory(&place.paths.data, 0o700, owner)
-                .map_err(|error| Failure::new(format!("could not make {}: {error}", place.paths.data.display()), &place.log))?;
+            let program = make_data(&place).await?;
             let mut process = Process::default();
             let mut last = None;
             for _ in 0..PORT_TRIES {
-                place.paths.port = (shared.options.ports)(&place.paths.listen)
-                    .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &place.log))?;
-                let written = files(&place.paths).and_then(|files| process.write(files, owner));
-                written.map_err(|reason| Failure::new(reason, &place.log))?;
-                match start_once(&shared, program, &place, Some(&admin)).await {
+                place.take_port()?;
+                let failed = |reason| Failure::new(reason, &place.log);
+                process.write(files(&place.paths).map_err(failed)?, machine.as_ref()).await.map_err(failed)?;
+                match start_once(&shared, &program, &place, Some(&admin)).await {
                     Ok(child) => {
                         process.child = Some(child);
-                        return Ok((place, admin, process));
+                        return Ok((program, place, admin, process));
                     }
                     Err(StartError::PortTaken(failure)) => last = Some(failure),
                     Err(error) => return Err(error.into_failure()),
@@ -70,8 +61,8 @@ impl InstalledRedis {
             }
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
         };
-        let (place, admin, process) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
-        Ok(Self { shared, program: program.clone(), place, admin, process: Mutex::new(process) })
+        let (program, place, admin, process) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        Ok(Self { shared, program, place, admin, process: Mutex::new(process) })
     }
 
     /// Asks one thing over the unix socket.
@@ -79,8 +70,10 @@ impl InstalledRedis {
         let limit = self.shared.options.reload_limit;
         let settings = RedisConnectionInfo::default().set_password(self.place.paths.password.reveal()).set_skip_set_lib_name();
         let asked = async {
-            let address: ConnectionInfo = ConnectionAddr::Unix(self.admin.clone()).into_connection_info()?.set_redis_settings(settings);
-            let mut connection: MultiplexedConnection = redis::Client::open(address)?.get_multiplexed_async_connection().await?;
+            let stream = self.place.machine.unix(&self.admin).await?;
+            let (mut connection, driver) = MultiplexedConnection::new_with_config(&settings, stream, AsyncConnectionConfig::new()).await?;
+            // It ends as the connection is dropped.
+            tokio::spawn(driver);
             Ok::<_, RedisError>(command.query_async(&mut connection).await)
         };
         let failed = |reason: String| self.place.not_configured(format!("it could not be asked over its unix socket: {reason}"));
@@ -126,7 +119,7 @@ impl Installed for InstalledRedis {
         Signal::SIGTERM
     }
 
-    async fn start_once(&self) -> Result<Child, StartError> {
+    async fn start_once(&self) -> Result<machine::Process, StartError> {
         start_once(&self.shared, &self.program, &self.place, Some(&self.admin)).await
     }
 

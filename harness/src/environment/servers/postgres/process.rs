@@ -1,29 +1,19 @@
 //! The process behind a PostgreSQL: its data directory, what the harness sets around the deployment's configuration, and its start.
 
+use std::path::Path;
+
 use nix::sys::signal::Signal;
 
 use super::super::configure::{ConfigFile, quoted};
 use super::super::instance::{Place, STOP_LIMIT, StartError};
+use super::super::machine::Process;
 use super::super::reload::{self, NotTaken};
-use super::super::{Failure, Paths, Prepared, Shared};
+use super::super::{Paths, Shared};
 use crate::environment::EnvironmentError;
 use crate::model::server::ServerKey;
-use crate::os::child::Child;
-use crate::os::tree;
 
 /// The main configuration file: it includes the deployment's.
 const MAIN_FILE: &str = "harness.conf";
-
-/// Copies the prepared data directory to the server's place.
-pub(in super::super) async fn copy_data(shared: &Shared, prepared: &Prepared, place: &Place) -> Result<(), Failure> {
-    let (from, to, owner) = (prepared.template.clone(), place.paths.data.clone(), shared.options.user.clone());
-    let copied = tokio::task::spawn_blocking(move || tree::copy(&from, &to, owner.as_ref())).await;
-    match copied {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Failure::new(format!("{error}; is the file system full?"), &place.paths.data)),
-        Err(error) => Err(Failure::new(error.to_string(), &place.paths.data)),
-    }
-}
 
 /// The main configuration file: speed first, which the deployment's file may override, and what the harness relies on last.
 pub(in super::super) fn main_file(key: ServerKey, paths: &Paths) -> ConfigFile {
@@ -82,16 +72,16 @@ pub(in super::super) fn main_file(key: ServerKey, paths: &Paths) -> ConfigFile {
 }
 
 /// Starts it with its files as they are, and waits until it takes connections: of a replica "read-only connections".
-pub(in super::super) async fn start_once(shared: &Shared, prepared: &Prepared, place: &Place) -> Result<Child, StartError> {
+pub(in super::super) async fn start_once(shared: &Shared, bin: &Path, place: &Place) -> Result<Process, StartError> {
     let since = place.now();
     let mark = since.mark;
-    let mut spec = place.child(prepared.bin.join("postgres"), shared).arg("-D").arg(&place.paths.data).arg("-c");
+    let mut spec = place.child(bin.join("postgres")).arg("-D").arg(&place.paths.data).arg("-c");
     spec = spec.arg(format!("config_file={}", place.paths.data.join(MAIN_FILE).display()));
     // Immediate shutdown: it frees its shared memory, which SIGKILL would not, and takes 7 ms where a fast one takes 20. Whoever uses the
     // data directory again stops it another way.
     spec.stop_signal = Signal::SIGQUIT;
     let command = spec.command_line();
-    let mut child = spec.spawn().await.map_err(|error| Failure::new(error.to_string(), &place.output))?;
+    let mut child = place.spawn(spec).await?;
     let ready = place.book.find_since(mark, |lines| lines.iter().any(|line| line.contains("ready to accept")).then_some(()));
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(shared.options.start_limit, ready) => outcome.map(|()| None),
@@ -130,14 +120,14 @@ pub(in super::super) async fn start_once(shared: &Shared, prepared: &Prepared, p
 pub(in super::super) async fn reload(
     shared: &Shared,
     place: &Place,
-    child: &mut Child,
+    child: &mut Process,
     generation: u64,
 ) -> Result<Option<String>, EnvironmentError> {
     let mark = place.book.mark();
     child.signal(Signal::SIGHUP);
     let limit = shared.options.reload_limit;
     let outcome = tokio::select! {
-        outcome = tokio::time::timeout(limit, reload::taken(&place.book, mark, generation, place.address())) => outcome,
+        outcome = tokio::time::timeout(limit, reload::taken(place, mark, generation)) => outcome,
         status = child.wait() => {
             return Err(match status {
                 Ok(status) => place.lost(status).await,

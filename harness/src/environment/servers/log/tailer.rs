@@ -126,7 +126,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::environment::local::log::RedisLog;
+    use crate::environment::servers::log::RedisLog;
 
     const LIMIT: Duration = Duration::from_secs(10);
 

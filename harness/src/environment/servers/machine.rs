@@ -1,0 +1,200 @@
+//! Where servers run: this machine, or one of its own for each.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Failure;
+use super::configure::ConfigFile;
+use crate::model::claim::Subject;
+use crate::model::endpoint::Address;
+use crate::model::report::Component;
+use crate::model::server::{ServerKey, Service};
+use crate::os::child::{Child, ChildSpec};
+use crate::os::dial::Dialer;
+use crate::os::toolchain::Tool;
+use crate::os::user::RunAs;
+
+/// What a machine is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::environment) enum Role {
+    /// A server of this key.
+    Server(ServerKey),
+    /// A gateway.
+    Gateway,
+}
+
+/// Gives machines: what an environment differs in.
+#[async_trait]
+pub(in crate::environment) trait Machines: Send + Sync {
+    /// The environment's name.
+    fn name(&self) -> &'static str;
+
+    /// See [`Environment::real_subjects`](crate::environment::Environment::real_subjects).
+    fn real_subjects(&self) -> &'static [Subject];
+
+    /// See [`Environment::components`](crate::environment::Environment::components).
+    fn components(&self) -> Vec<Component>;
+
+    /// What is said of something that can't be had; `None` if it can.
+    fn missing(&self, role: Role) -> Option<String>;
+
+    /// A machine for a role. `name` is the path of its own files on this machine, below the run's directory.
+    async fn machine(&self, role: Role, name: &str) -> Result<Arc<dyn Machine>, Failure>;
+
+    /// Ends all that is left.
+    async fn close(&self);
+}
+
+/// Where the things of one server are, as it sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::environment) struct Directories {
+    /// What holds the others and belongs to nobody else.
+    pub(in crate::environment) root: PathBuf,
+    /// See [`Paths`](super::Paths).
+    pub(in crate::environment) certificates: PathBuf,
+    /// See [`Paths`](super::Paths).
+    pub(in crate::environment) data: PathBuf,
+    /// See [`Paths`](super::Paths).
+    pub(in crate::environment) sockets: PathBuf,
+    /// See [`Paths`](super::Paths).
+    pub(in crate::environment) logs: PathBuf,
+}
+
+impl Directories {
+    /// All of them below `root`. Short names: a unix socket's path has a narrow limit.
+    pub(in crate::environment) fn below(root: PathBuf) -> Self {
+        Self { certificates: root.join("certificates"), data: root.join("data"), sockets: root.join("s"), logs: root.join("log"), root }
+    }
+}
+
+/// A machine: files and processes of servers.
+#[async_trait]
+pub(in crate::environment) trait Machine: Send + Sync {
+    /// Where the things of the server `name` are.
+    fn directories(&self, name: &str) -> Directories;
+
+    /// Where this machine has a copy of a server's file: configuration, certificates and logs.
+    fn here(&self, path: &Path) -> PathBuf;
+
+    /// The user that servers run as; `None`: whoever we are.
+    fn user(&self) -> Option<&RunAs>;
+
+    /// The Redis on it.
+    fn redis(&self) -> Option<&Tool>;
+
+    /// The HAProxy on it.
+    fn haproxy(&self) -> Option<&Tool>;
+
+    /// The addresses that servers listen on.
+    fn listen(&self) -> Vec<IpAddr>;
+
+    /// The address at which clients find a server that listens on this port.
+    fn address(&self, port: u16) -> SocketAddr;
+
+    /// The same over IPv6.
+    fn address_v6(&self, port: u16) -> Option<SocketAddr>;
+
+    /// The address that a gateway has for the servers behind it.
+    fn gateway_address(&self) -> IpAddr;
+
+    /// The address at which a gateway finds a server that listens on this port.
+    fn address_for_gateway(&self, port: u16) -> SocketAddr {
+        self.address(port)
+    }
+
+    /// A port to try for a server of this service, or for a gateway's listener in front of it.
+    fn free_port(&self, service: Service) -> io::Result<u16>;
+
+    /// The way to its ports.
+    fn dialer(&self) -> Arc<dyn Dialer>;
+
+    /// Makes a directory, empty. `owned`: it belongs to the servers' user.
+    async fn make_directory(&self, path: &Path, mode: u32, owned: bool) -> io::Result<()>;
+
+    /// Writes files, each by a rename; they belong to the servers' user.
+    async fn write(&self, files: &[ConfigFile]) -> Result<(), String>;
+
+    /// Removes files. One that is not there is no error.
+    async fn remove(&self, files: &[PathBuf]) -> Result<(), String>;
+
+    /// Makes an empty log file; all that it gets appears in [`Machine::here`] as long as the returned value lives.
+    async fn make_log(&self, log: &Path) -> io::Result<Box<dyn Send + Sync>>;
+
+    /// Makes a data directory of a PostgreSQL major version at `data`, with the roles and the database that all have; the directory of its
+    /// programs.
+    async fn make_data(&self, major: u16, data: &Path) -> Result<PathBuf, Failure>;
+
+    /// Starts a process; its `log` is a file of this machine.
+    async fn spawn(&self, spec: ChildSpec) -> Result<Process, String>;
+
+    /// Connects to a unix socket.
+    async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>>;
+
+    /// A unix socket of a PostgreSQL as clients on this machine can name it; `None`: there is none.
+    fn clients_socket(&self, directory: &Path, port: u16) -> Option<Address>;
+
+    /// Ends it: its server is not needed any more.
+    async fn close(&self);
+}
+
+/// A stream of bytes to a server.
+pub(in crate::environment) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// A process of a machine. Dropping it stops it.
+#[derive(Debug)]
+pub(in crate::environment) enum Process {
+    /// On this machine.
+    Local(Child),
+}
+
+impl Process {
+    /// Its exit status, if it has ended.
+    pub(in crate::environment) fn try_wait(&mut self) -> Option<ExitStatus> {
+        match self {
+            Self::Local(child) => child.try_wait(),
+        }
+    }
+
+    /// Waits for its end.
+    pub(in crate::environment) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        match self {
+            Self::Local(child) => child.wait().await,
+        }
+    }
+
+    /// Sends a signal.
+    pub(in crate::environment) fn signal(&self, signal: Signal) {
+        match self {
+            Self::Local(child) => child.signal(signal),
+        }
+    }
+
+    /// Stops it by its stop signal, and by SIGKILL after `limit`.
+    pub(in crate::environment) async fn stop(&mut self, limit: Duration) {
+        match self {
+            Self::Local(child) => {
+                child.stop(limit).await;
+            }
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(key) => key.fmt(f),
+            Self::Gateway => f.write_str("a gateway"),
+        }
+    }
+}
