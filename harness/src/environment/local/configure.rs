@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::deployment::gateway::TlsRoute;
@@ -102,28 +100,12 @@ impl Written {
             }
             // Forgotten first: after a failure nobody knows what the file holds.
             self.0.remove(&path);
-            write(&file, owner).map_err(|error| format!("could not write {}: {error}", path.display()))?;
+            tree::replace(&path, &file.contents, file.mode, owner)
+                .map_err(|error| format!("could not write {}: {error}", path.display()))?;
             self.0.insert(path, file);
         }
         Ok(())
     }
-}
-
-/// Writes one file anew, by a rename: whoever reads it meanwhile reads all of the old or all of the new one. A file of an odd mode
-/// (unreadable, read-only) is replaced, not written to.
-fn write(file: &ConfigFile, owner: Option<&RunAs>) -> io::Result<()> {
-    let mut new = file.path.clone().into_os_string();
-    new.push(".new");
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // Never readable by others for a moment: it may be a key.
-    let mut opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    opened.write_all(&file.contents)?;
-    opened.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
-    tree::give(Path::new(&new), owner)?;
-    std::fs::rename(&new, &file.path)
 }
 
 /// Text for a quoted value of postgresql.conf.

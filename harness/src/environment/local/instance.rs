@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::log::{Book, Parser, TailError, Tailer, quote};
+use super::log::{Book, Parser, Tailer, quote};
 use super::{Failure, Paths, Shared};
 use crate::environment::{EnvironmentError, LogCondition, Server};
 use crate::model::connect::Password;
@@ -187,7 +187,7 @@ impl Place {
         std::fs::File::create_new(&log).map_err(failed(&log))?;
         tree::give(&log, user).map_err(failed(&log))?;
         let book = Arc::new(Book::default());
-        let tailer = Tailer::follow(&log, parser, Arc::clone(&book)).map_err(|error: TailError| Failure::new(error.to_string(), &log))?;
+        let tailer = Tailer::follow(&log, parser, Arc::clone(&book)).map_err(|error| Failure::new(error.to_string(), &log))?;
         let paths = Paths {
             certificates,
             data: root.join("data"),
