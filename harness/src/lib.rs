@@ -1,9 +1,10 @@
 //! An end-to-end conformance harness for mutual TLS between an application and its PostgreSQL and Redis.
 //!
 //! Imports go down only:
-//! `model` <- {`load`, `os`} <- {`pki`, `deployment`, `wire`} <- {`environment`, `driver`} <- `check` <- `run` <- {`report`, `session`} <- `cli`.
+//! `model` <- {`load`, `os`} <- {`pki`, `deployment`, `wire`} <- `agent` <- {`environment`, `driver`} <- `check` <- `run` <- {`report`, `session`} <- `cli`.
 //! `environment` and `driver` never see each other: they share [`model::endpoint::Endpoint`].
 
+pub mod agent;
 pub mod check;
 pub mod cli;
 pub mod deployment;

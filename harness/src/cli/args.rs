@@ -47,6 +47,9 @@ pub(super) enum Command {
     /// Load a libpq and serve the driver protocol
     #[command(name = crate::driver::libpq::COMMAND, hide = true)]
     LibpqClient(crate::driver::libpq::ChildArgs),
+    /// Serve the harness from inside a container
+    #[command(name = crate::agent::COMMAND, hide = true)]
+    Agent(crate::agent::AgentArgs),
 }
 
 /// File formats with a schema.

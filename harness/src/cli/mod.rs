@@ -73,6 +73,7 @@ pub fn main() -> ExitCode {
             crate::os::rundir::watch(&directory);
             Ok(Exit::Conformant)
         }
+        Command::Agent(args) => crate::agent::main(&args).map(|()| Exit::Conformant).map_err(CliError::environment),
         Command::LibpqClient(args) => return crate::driver::libpq::child_main(&args),
     };
     match result {

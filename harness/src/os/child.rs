@@ -119,7 +119,11 @@ impl ChildSpec {
         let log_error = |source| ChildError::Log { path: self.log.clone(), source };
         let mut log = File::options().create(true).append(true).open(&self.log).map_err(log_error)?;
         // HAProxy makes its output non-blocking in a way that drops O_APPEND: then the position counts.
-        log.seek(SeekFrom::End(0)).map_err(log_error)?;
+        match log.seek(SeekFrom::End(0)) {
+            // A pipe has no position.
+            Err(error) if error.raw_os_error() != Some(nix::libc::ESPIPE) => return Err(log_error(error)),
+            _ => {}
+        }
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).env_clear().env("LANG", "C").env("LC_ALL", "C");
         if let Some(path) = std::env::var_os("PATH") {
@@ -261,7 +265,7 @@ impl Child {
     }
 
     /// SIGKILL to the child's process group. The group's id is the child's pid, which can't be reused before the child is waited for.
-    fn kill_group(&self) {
+    pub fn kill_group(&self) {
         if let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) {
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }

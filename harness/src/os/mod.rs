@@ -1,7 +1,9 @@
 //! Processes, run directories and polling: everything that must be stopped or removed again goes through here.
 
+pub mod carry;
 pub mod child;
 pub mod dial;
+pub mod growth;
 pub mod poll;
 pub mod redact;
 pub mod rundir;

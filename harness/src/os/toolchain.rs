@@ -14,10 +14,12 @@ mod python;
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 pub use places::Places;
 
 /// A PostgreSQL server build.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostgresBuild {
     /// Major version, such as 17.
     pub major: u16,
@@ -25,25 +27,28 @@ pub struct PostgresBuild {
     pub version: String,
     /// The directory of `postgres` and `initdb`. Server and libraries find each other from there.
     pub bin: PathBuf,
-    /// `distribution` or `toolchain`; the distribution's wins where both have the major version.
+    /// `distribution` or `toolchain`; the distribution's wins where both have the major version; `image` where
+    /// another machine told of it.
+    #[serde(skip, default = "elsewhere")]
     pub origin: &'static str,
     /// The OpenSSL it uses, such as `OpenSSL 1.1.1w`, where that can be told.
     pub openssl: Option<String>,
 }
 
 /// A libpq that can be loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LibpqBuild {
     /// The driver's name: `libpq-15` ... `libpq-18`, or `libpq-psycopg2-2.9.12` for the one inside that wheel.
     pub driver: String,
     /// The shared library.
     pub library: PathBuf,
-    /// `distribution`, `toolchain` or `psycopg2-binary wheel`.
+    /// `distribution`, `toolchain` or `psycopg2-binary wheel`; `image` where another machine told of it.
+    #[serde(skip, default = "elsewhere")]
     pub origin: &'static str,
 }
 
 /// A Python interpreter with one of our requirement sets installed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PythonBuild {
     /// The driver's name: `psycopg2-2.9.10`, `psycopg2-2.9.12`, `redis-py`, or one of [`NAUTOBOT_DRIVERS`].
     pub driver: String,
@@ -52,7 +57,7 @@ pub struct PythonBuild {
 }
 
 /// A program and what it says of its version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tool {
     /// Its path.
     pub path: PathBuf,
@@ -61,7 +66,7 @@ pub struct Tool {
 }
 
 /// Something of the toolchain that is not here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
     /// Its name: `postgres-18`, `libpq-18`, `psycopg2-2.9.10`, `redis`, `haproxy`, `openssl`, `pgbench`.
     pub name: String,
@@ -70,7 +75,7 @@ pub struct Missing {
 }
 
 /// Everything that was looked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toolchain {
     /// Server builds by major version: at most one each, the distribution's before ours.
     pub postgres: Vec<PostgresBuild>,
@@ -88,6 +93,11 @@ pub struct Toolchain {
     pub pgbench: Option<Tool>,
     /// What is missing.
     pub missing: Vec<Missing>,
+}
+
+/// The origin of what another machine told of.
+fn elsewhere() -> &'static str {
+    "image"
 }
 
 /// PostgreSQL major versions that the harness knows, oldest first.

@@ -58,25 +58,6 @@ pub fn give(path: &Path, owner: Option<&RunAs>) -> io::Result<()> {
     nix::unistd::chown(path, Some(uid), Some(gid)).map_err(io::Error::from)
 }
 
-/// Writes one file anew, by a rename: whoever reads it meanwhile reads all of the old or all of the new one. A file of an odd mode
-/// (unreadable, read-only) is replaced, not written to. Nobody else can read it for a moment: it may be a key.
-///
-/// # Errors
-/// Those of open(2), write(2), chmod(2), chown(2) and rename(2).
-pub fn write(path: &Path, contents: &[u8], mode: u32, owner: Option<&RunAs>) -> io::Result<()> {
-    let mut new = path.to_path_buf().into_os_string();
-    new.push(".new");
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    opened.write_all(contents)?;
-    opened.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    give(Path::new(&new), owner)?;
-    std::fs::rename(&new, path)
-}
-
 /// Makes a directory with this mode, owned by `owner`.
 ///
 /// # Errors
@@ -85,6 +66,26 @@ pub fn make_directory(path: &Path, mode: u32, owner: Option<&RunAs>) -> io::Resu
     std::fs::create_dir(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     give(path, owner)
+}
+
+/// Writes one file anew, by a rename: whoever reads it meanwhile reads all of the old or all of the new one. A file of an odd mode
+/// (unreadable, read-only) is replaced, not written to.
+///
+/// # Errors
+/// Those of the system calls; the old file is then as it was.
+pub fn replace(path: &Path, contents: &[u8], mode: u32, owner: Option<&RunAs>) -> io::Result<()> {
+    let mut new = path.to_path_buf().into_os_string();
+    new.push(".new");
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Never readable by others for a moment: it may be a key.
+    let mut opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    opened.write_all(contents)?;
+    opened.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    give(Path::new(&new), owner)?;
+    std::fs::rename(&new, path)
 }
 
 /// Removes a tree that a dying process may still write to: repeats until nothing is left, at most for `limit`.

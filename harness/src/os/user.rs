@@ -1,9 +1,10 @@
 //! The user that servers run as: PostgreSQL refuses to run as root.
 
 use nix::unistd::{Gid, Uid, User, geteuid};
+use serde::{Deserialize, Serialize};
 
 /// A user to run children as.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunAs {
     /// Its name, for messages.
     pub name: String,

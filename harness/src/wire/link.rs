@@ -1,47 +1,20 @@
-//! Carries one connection: bytes, ends of stream and resets go through as they came.
-//!
-//! The two directions end independently. What a sender sent before its end of stream or reset always arrives, even if it can't
-//! be sent anything any more: the alert of a server that has closed already must reach the client.
+//! One connection through a relay: carried as [`os::carry`](crate::os::carry) does, with a watch and faults beside it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::libc::POLLRDHUP;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::tcp::WriteHalf;
 
 use super::fault::{self, Fault, Tampering};
 use super::watch::Watch;
 use crate::model::wire::Side;
+use crate::os::carry::{Direction, Passage, carry, reset};
 use crate::os::dial::{Dialer, Dialled};
-
-/// Bytes read at once: a TLS record of the largest size, about.
-const BUFFER: usize = 16 * 1024;
-
-/// How one direction ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// The sender's end of stream was passed on.
-    Finished,
-    /// The sender reset the connection: all that it had sent was passed on.
-    SenderReset,
-    /// The receiver reset the connection.
-    ReceiverReset,
-    /// [`Fault::CutAfter`].
-    Cut,
-}
-
-/// Which sides are to be reset rather than closed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Resets {
-    client: bool,
-    server: bool,
-}
 
 /// Connects to the server and carries the connection until both directions have ended.
 ///
@@ -72,7 +45,13 @@ pub(super) async fn run(
             return Err(error);
         }
     };
-    let resets = carry(&mut client, &mut upstream, faults, watch).await;
+    let resets = {
+        let (client_read, client_write) = client.split();
+        let (server_read, server_write) = upstream.split();
+        let up = Direction { from: client_read, to: server_write, passage: Watched::new(Side::Client, faults, watch) };
+        let down = Direction { from: server_read, to: client_write, passage: Watched::new(Side::Server, faults, watch) };
+        carry(up, down).await
+    };
     if resets.client {
         reset(&client);
     }
@@ -82,64 +61,39 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Carries both directions until nothing more can pass.
-async fn carry(client: &mut TcpStream, server: &mut TcpStream, faults: &[Fault], watch: &Mutex<Watch>) -> Resets {
-    let (client_read, client_write) = client.split();
-    let (server_read, server_write) = server.split();
-    let mut up = pin!(copy(client_read, server_write, Side::Client, Tampering::new(faults, Side::Client), watch));
-    let mut down = pin!(copy(server_read, client_write, Side::Server, Tampering::new(faults, Side::Server), watch));
-    let (mut up_end, mut down_end) = (None, None);
-    loop {
-        tokio::select! {
-            biased;
-            end = &mut up, if up_end.is_none() => up_end = Some(end),
-            end = &mut down, if down_end.is_none() => down_end = Some(end),
-        }
-        if let Some(resets) = outcome(up_end, down_end) {
-            return resets;
-        }
+/// One direction with the watch that reads along and the faults that are done to it.
+struct Watched<'a> {
+    sender: Side,
+    tampering: Tampering,
+    watch: &'a Mutex<Watch>,
+}
+
+impl<'a> Watched<'a> {
+    fn new(sender: Side, faults: &[Fault], watch: &'a Mutex<Watch>) -> Self {
+        Self { sender, tampering: Tampering::new(faults, sender), watch }
     }
 }
 
-/// Whether the connection is over when its directions have ended like this, and which sides must be told by a reset.
-///
-/// A side that was reset is gone in both directions, but its last words may still be on their way: a direction that ended
-/// because its receiver is gone waits for the other one, which reads them and ends soon.
-fn outcome(up: Option<End>, down: Option<End>) -> Option<Resets> {
-    match (up, down) {
-        (Some(End::Cut), _) | (_, Some(End::Cut)) => Some(Resets { client: true, server: true }),
-        (Some(End::SenderReset), _) => Some(Resets { client: false, server: true }),
-        (_, Some(End::SenderReset)) => Some(Resets { client: true, server: false }),
-        (Some(up), Some(down)) => Some(Resets { client: up == End::ReceiverReset, server: down == End::ReceiverReset }),
-        _ => None,
+impl Passage<WriteHalf<'_>> for Watched<'_> {
+    fn pass<'a>(&mut self, bytes: &'a mut [u8]) -> &'a [u8] {
+        lock(self.watch).sent(self.sender, bytes);
+        self.tampering.apply(bytes)
     }
-}
 
-/// Carries one direction until it ends.
-async fn copy(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, sender: Side, mut tampering: Tampering, watch: &Mutex<Watch>) -> End {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        if tampering.is_cut() {
-            return End::Cut;
-        }
-        let length = match from.read(&mut buffer).await {
-            Ok(0) => {
-                note_end(sender, &to, watch);
-                // Fails only if the receiver is gone, which the other direction finds as well.
-                return if to.shutdown().await.is_ok() { End::Finished } else { End::ReceiverReset };
-            }
-            Ok(length) => length,
-            Err(_) => {
-                lock(watch).closed(sender);
-                return End::SenderReset;
-            }
-        };
-        let Some(bytes) = buffer.get_mut(..length) else { return End::SenderReset };
-        lock(watch).sent(sender, bytes);
-        if to.write_all(tampering.apply(bytes)).await.is_err() {
-            lock(watch).closed(other(sender));
-            return End::ReceiverReset;
-        }
+    fn is_cut(&self) -> bool {
+        self.tampering.is_cut()
+    }
+
+    fn sender_finished(&mut self, to: &WriteHalf<'_>) {
+        note_end(self.sender, to, self.watch);
+    }
+
+    fn sender_reset(&mut self) {
+        lock(self.watch).closed(self.sender);
+    }
+
+    fn receiver_gone(&mut self) {
+        lock(self.watch).closed(other(self.sender));
     }
 }
 
@@ -157,12 +111,6 @@ fn note_end(sender: Side, to: &WriteHalf<'_>, watch: &Mutex<Watch>) {
 fn has_hung_up(stream: &TcpStream) -> bool {
     let mut polled = [PollFd::new(stream.as_fd(), PollFlags::from_bits_retain(POLLRDHUP))];
     matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1))
-}
-
-/// Makes the coming close a reset.
-fn reset(stream: &TcpStream) {
-    // Fails only for a socket that is gone already.
-    let _ = stream.set_zero_linger();
 }
 
 fn other(side: Side) -> Side {

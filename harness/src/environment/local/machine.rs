@@ -209,7 +209,7 @@ impl Machine for LocalMachine {
 
     async fn write(&self, files: &[ConfigFile]) -> Result<(), String> {
         for ConfigFile { path, contents, mode } in files {
-            tree::write(path, contents, *mode, self.user()).map_err(|error| format!("could not write {}: {error}", path.display()))?;
+            tree::replace(path, contents, *mode, self.user()).map_err(|error| format!("could not write {}: {error}", path.display()))?;
         }
         Ok(())
     }

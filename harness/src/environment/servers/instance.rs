@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::log::{Book, Parser, TailError, Tailer, quote};
+use super::log::{Book, Parser, Tailer, quote};
 use super::machine::{Directories, Machine, Process};
 use super::{Failure, Paths, Shared};
 use crate::environment::{EnvironmentError, LogCondition, Server};
@@ -186,7 +186,7 @@ impl Place {
         let kept = machine.make_log(&log_there).await;
         let kept = kept.map_err(|error| Failure::new(format!("could not make {}: {error}", log_there.display()), &log))?;
         let book = Arc::new(Book::default());
-        let tailer = Tailer::follow(&log, parser, Arc::clone(&book)).map_err(|error: TailError| Failure::new(error.to_string(), &log))?;
+        let tailer = Tailer::follow(&log, parser, Arc::clone(&book)).map_err(|error| Failure::new(error.to_string(), &log))?;
         let paths = Paths {
             certificates,
             data,

@@ -10,7 +10,7 @@ pub(super) use book::Book;
 pub(super) use haproxylog::HaproxyLog;
 pub(super) use jsonlog::JsonLog;
 pub(super) use redislog::RedisLog;
-pub(super) use tailer::{TailError, Tailer};
+pub(super) use tailer::Tailer;
 
 use std::net::SocketAddr;
 

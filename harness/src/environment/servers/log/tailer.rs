@@ -1,17 +1,15 @@
 //! Follows a log file by inotify: no polling, a read for every batch of writes.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::Arc;
 
-use inotify::{Inotify, WatchMask};
 use nix::fcntl::{FallocateFlags, fallocate};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
 use super::{Book, Parser};
+use crate::os::growth::{Growth, GrowthError};
 
 /// How much of a log stays on the file system for evidence. What is older is given back (its place in the file reads as zeros), since run
 /// directories are in memory and a long run writes megabytes a second.
@@ -19,15 +17,6 @@ const KEPT_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Given back in steps of this size, a multiple of every page size.
 const STEP: u64 = 4 * 1024 * 1024;
-
-/// A log could not be followed.
-#[derive(Debug, thiserror::Error)]
-#[error("could not {action} {path}: {source}", path = path.display())]
-pub(in super::super) struct TailError {
-    action: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
 
 /// A task that reads a log into a [`Book`] as it grows. Dropping it ends the task.
 #[derive(Debug)]
@@ -37,20 +26,16 @@ pub(in super::super) struct Tailer {
 
 impl Tailer {
     /// Follows `path`, which must exist, from its beginning. Needs a tokio runtime, and lives no longer than that.
-    pub(in super::super) fn follow(path: &Path, parser: impl Parser + 'static, book: Arc<Book>) -> Result<Self, TailError> {
-        let error = |action| move |source| TailError { action, path: path.to_path_buf(), source };
-        // inotify instances are few (fs.inotify.max_user_instances): one a server, and the message says what ran out.
-        let inotify = Inotify::init().map_err(error("get an inotify instance (fs.inotify.max_user_instances) to follow"))?;
-        inotify.watches().add(path, WatchMask::MODIFY).map_err(error("watch"))?;
-        let events = register(inotify).map_err(error("wait for"))?;
+    pub(in super::super) fn follow(path: &Path, parser: impl Parser + 'static, book: Arc<Book>) -> Result<Self, GrowthError> {
+        let mut growth = Growth::of(path)?;
         // For writing, only to give old parts back: a log that can't be written to is followed all the same.
-        let file = OpenOptions::new().read(true).write(true).open(path).or_else(|_| File::open(path)).map_err(error("open"))?;
+        let file = OpenOptions::new().read(true).write(true).open(path).or_else(|_| File::open(path));
+        let file = file.map_err(|source| GrowthError { action: "open", path: path.to_path_buf(), source })?;
         let mut reader = Reader { file, parser, book, rest: Vec::new(), read: 0, given_back: 0 };
         let task = tokio::spawn(async move {
-            let mut events = events;
             // What was written before the watch stood.
             reader.read_on();
-            while wait(&mut events).await.is_ok() {
+            while growth.wait().await.is_ok() {
                 reader.read_on();
             }
         });
@@ -61,24 +46,6 @@ impl Tailer {
 impl Drop for Tailer {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-#[expect(unsafe_code, reason = "tokio has no safe way to wait for a file descriptor that it can't see the ownership of")]
-fn register(inotify: Inotify) -> io::Result<AsyncFd<Inotify>> {
-    // SAFETY: `Inotify` owns its descriptor, which stays open and the same until it is dropped; it is never taken out or closed.
-    unsafe { AsyncFd::register_with_interest(inotify, Interest::READABLE) }.map_err(io::Error::from)
-}
-
-/// Waits for events and takes all that are there.
-async fn wait(events: &mut AsyncFd<Inotify>) -> io::Result<()> {
-    let mut buffer = [0; 1024];
-    loop {
-        let mut ready = events.readable_mut().await?;
-        match ready.try_io(|inotify| inotify.get_mut().read_events(&mut buffer).map(Iterator::count)) {
-            Ok(result) => return result.map(drop),
-            Err(_would_block) => {}
-        }
     }
 }
 
