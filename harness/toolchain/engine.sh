@@ -43,6 +43,9 @@ show_tail() { "${root[@]}" tail -n 8 -- "$1" | cut -c 1-300 | sed 's/^/engine:  
 
 answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
+# Whether there is an engine that this user may not use.
+is_closed() { docker version 2>&1 | grep -qi 'permission denied'; }
+
 # Whether $1 is running, and is a dockerd that this script started with the folder in $state.
 is_ours() {
   [ -n "$1" ] && tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline" | grep -qxF -- "--pidfile=$state/dockerd.pid"
@@ -118,6 +121,9 @@ mount_control_groups() {
 start() {
   local log=$state/dockerd.log pid='' deadline options=("--pidfile=$state/dockerd.pid")
   if have docker && answers; then return; fi
+  if have docker && is_closed; then
+    give_up "a container engine runs, and this user may not use it: add the user to the group of its socket (docker), or run this as root."
+  fi
   if [ -n "${DOCKER_HOST:-}" ]; then
     give_up "the engine that DOCKER_HOST names ($DOCKER_HOST) doesn't answer. Start it, or unset DOCKER_HOST to have one started here."
   fi

@@ -148,6 +148,9 @@ find_engine() {
     docker=(sudo -n docker)
     return
   fi
+  if grep -qi 'permission denied' <<<"$answer"; then
+    give_up 3 "a container engine runs, and this user may not use it: add the user to the group of its socket (docker), or run this as root."
+  fi
   give_up 3 "no container engine answers (docker version: ${answer##*$'\n'}). Start one, or let harness/toolchain/engine.sh start it."
 }
 
