@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench lint clean
+.PHONY: help setup build run test bench lint images clean
 
 CARGO ?= cargo
 ARGS ?=
@@ -43,6 +43,9 @@ bench: ## Set up, build and measure: cases a second, server start, connections b
 lint: ## Formatting, clippy, shell and Python scripts, licences, advisories, banned and yanked crates
 	@$(SETUP) compiler
 	@harness/toolchain/lint.sh
+
+images: ## Build container images from Debian's packages, for places without a registry; needs a container engine
+	@kind/images/build.sh
 
 clean: ## Remove what was built, reports and caches; the toolchain stays (remove .toolchain to bring it anew)
 	@$(CARGO) clean --quiet

@@ -1,5 +1,6 @@
 //! Arguments.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::model::image::{ImageReference, ImageUse};
 use crate::model::server::DeploymentKind;
 use crate::report::target::ReportTarget;
 use crate::session::drivers::OwnDriver;
@@ -32,7 +34,7 @@ pub(super) enum Command {
     /// List the documents' claims with their verdicts in the last run
     Claims(ClaimsArgs),
     /// Tell what is installed, and what each missing piece costs
-    Doctor(PlacesArgs),
+    Doctor(DoctorArgs),
     /// Print the JSON schema of a file format
     Schema {
         /// Which format
@@ -65,6 +67,8 @@ pub(super) enum SchemaKind {
     Credentials,
     /// deviations.yaml
     Deviations,
+    /// images.yaml
+    Images,
 }
 
 /// Environments.
@@ -89,6 +93,30 @@ pub(super) struct PlacesArgs {
     /// Where `make setup` has put servers and clients [default: `.toolchain` here or above]
     #[arg(long, value_name = "DIR", env = "MTLS_CONFORMANCE_TOOLCHAIN")]
     pub(super) toolchain: Option<PathBuf>,
+}
+
+/// Which container images.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct ImageArgs {
+    /// The image for one use, which is postgres-MAJOR, redis, haproxy or clients; may be given several times [default: the environment
+    /// variable MTLS_CONFORMANCE_IMAGE_POSTGRES_17 and the like, else `--images`, else the harness's own list]
+    #[arg(long, value_name = "USE=REFERENCE")]
+    pub(super) image: Vec<NamedImage>,
+    /// A file of images, of the form of kind/images/images.yaml; what it doesn't name stays as it is there
+    #[arg(long, value_name = "FILE")]
+    pub(super) images: Option<PathBuf>,
+    /// Only the images of this set, where it has one: official, cnpg, offline, or a set of `--images` [default: official, then offline]
+    #[arg(long, value_name = "SET")]
+    pub(super) image_set: Option<String>,
+}
+
+/// `doctor`.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    pub(super) places: PlacesArgs,
+    #[command(flatten)]
+    pub(super) images: ImageArgs,
 }
 
 /// Which scenarios.
@@ -131,6 +159,8 @@ pub(super) struct RunArgs {
     pub(super) set: SetArgs,
     #[command(flatten)]
     pub(super) places: PlacesArgs,
+    #[command(flatten)]
+    pub(super) images: ImageArgs,
     /// Where servers come from
     #[arg(long, value_enum, default_value = "local")]
     pub(super) environment: EnvironmentName,
@@ -198,6 +228,30 @@ pub(super) struct ClaimsArgs {
     pub(super) report: Option<PathBuf>,
 }
 
+/// `USE=REFERENCE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NamedImage {
+    pub(super) image_use: ImageUse,
+    pub(super) reference: ImageReference,
+}
+
+impl FromStr for NamedImage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (image_use, reference) = text.split_once('=').ok_or("expected USE=REFERENCE, such as postgres-17=postgres:17")?;
+        let image_use = image_use.parse().map_err(|error| format!("{error}"))?;
+        let reference = reference.parse().map_err(|error| format!("{error}"))?;
+        Ok(Self { image_use, reference })
+    }
+}
+
+impl fmt::Display for NamedImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.image_use, self.reference)
+    }
+}
+
 /// `I/N`, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Partition {
@@ -237,6 +291,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_named_image_is_a_use_and_a_reference() {
+        let named: NamedImage = "postgres-17=registry.example:5000/postgres:17".parse().expect("is valid");
+        assert_eq!(named.image_use, ImageUse::Postgres(17));
+        assert_eq!(named.to_string(), "postgres-17=registry.example:5000/postgres:17");
+        for (bad, reason) in [
+            ("postgres:17", "expected USE=REFERENCE, such as postgres-17=postgres:17"),
+            ("postgres=postgres:17", "`postgres` is nothing that an image is for"),
+            ("redis=", "`` is no image's name: it is empty"),
+        ] {
+            let error = bad.parse::<NamedImage>().expect_err(bad);
+            assert!(error.starts_with(reason), "{error}");
+        }
     }
 
     #[test]

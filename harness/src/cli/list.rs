@@ -6,8 +6,9 @@ use std::io::Write as _;
 use schemars::schema_for;
 
 use super::CliError;
-use super::args::{ClaimsArgs, ListArgs, PlacesArgs, SchemaKind, SelectArgs};
+use super::args::{ClaimsArgs, DoctorArgs, ListArgs, SchemaKind, SelectArgs};
 use super::home::{cache_directory, scenario_set, toolchain_directory};
+use super::images::images;
 use super::run::LAST_RUN;
 use crate::driver::catalogue;
 use crate::exit::Exit;
@@ -94,12 +95,14 @@ pub(super) fn claims(args: &ClaimsArgs) -> Result<Exit, CliError> {
     Ok(Exit::Conformant)
 }
 
-pub(super) fn doctor(args: &PlacesArgs) -> Result<Exit, CliError> {
-    let directory = toolchain_directory(args);
+pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
+    let images = images(&args.images)?;
+    let directory = toolchain_directory(&args.places);
     let toolchain = Toolchain::find(&directory);
     let infos = driver_infos(&toolchain)?;
     let mut out = std::io::stdout().lock();
     report::doctor::write(&mut out, &toolchain, &infos, &directory, width())?;
+    report::doctor::write_images(&mut out, &images, width())?;
     if toolchain.postgres.is_empty() {
         return Err(CliError::environment("there is no PostgreSQL server at all: `make setup` brings four versions"));
     }
@@ -136,6 +139,7 @@ pub(super) fn schema(which: SchemaKind) -> Result<Exit, CliError> {
         SchemaKind::Report => serde_json::to_string_pretty(&report::json::schema()),
         SchemaKind::Claims => serde_json::to_string_pretty(&schema_for!(crate::load::set::ClaimsFile)),
         SchemaKind::Credentials => serde_json::to_string_pretty(&schema_for!(crate::model::credential::Credentials)),
+        SchemaKind::Images => serde_json::to_string_pretty(&schema_for!(crate::load::images::ImagesFile)),
         SchemaKind::Deviations => serde_json::to_string_pretty(&schema_for!(crate::load::set::DeviationsFile)),
     };
     writeln!(std::io::stdout().lock(), "{}", schema.map_err(std::io::Error::from)?)?;

@@ -2,6 +2,7 @@
 
 mod args;
 mod home;
+mod images;
 mod list;
 mod run;
 

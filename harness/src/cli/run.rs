@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::args::{EnvironmentName, Hold, RunArgs};
 use super::home::{cache_directory, home, scenario_set, toolchain_directory};
-use super::{CliError, list};
+use super::{CliError, images, list};
 use crate::deployment::Manifests;
 use crate::driver::exec::check_nautobot_config;
 use crate::environment::Environment as _;
@@ -52,6 +52,8 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
     };
     let manifests = Arc::new(Manifests::load(&manifests).map_err(|error| CliError::usage(error.to_string()))?);
     session::check(&set, &manifests)?;
+    // Settings that can't be followed are refused before anything starts, as everywhere.
+    images::images(&args.images)?;
     if let Some(config) = &args.nautobot_config {
         check_config(config, &toolchain)?;
     }
@@ -233,6 +235,7 @@ fn repro_options(args: &RunArgs) -> String {
     for driver in &args.exec_driver {
         options.push(format!("--exec-driver {driver}"));
     }
+    options.extend(images::options(&args.images));
     options.join(" ")
 }
 

@@ -2,6 +2,7 @@
 
 mod deviations;
 pub mod expand;
+pub mod images;
 mod names;
 mod resolve;
 mod rows;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::tables::Rows;
+use crate::load::images::Images;
 use crate::model::driver::DriverInfo;
 use crate::os::toolchain::{Tool, Toolchain};
 
@@ -61,4 +62,16 @@ pub fn write(out: &mut dyn Write, toolchain: &Toolchain, drivers: &[DriverInfo],
     }
     writeln!(out, "missing:")?;
     toolchain.missing.iter().try_for_each(|missing| writeln!(out, "  {}: {}", missing.name, missing.cost))
+}
+
+/// Writes which images serve for what in containers, in the order of trying, and who named them.
+///
+/// # Errors
+/// Where `out` can't be written.
+pub fn write_images(out: &mut dyn Write, images: &Images, width: u16) -> io::Result<()> {
+    let rows = images.iter().flat_map(|(image_use, candidates)| {
+        candidates.iter().map(move |candidate| vec![image_use.to_string(), candidate.reference.to_string(), candidate.source.to_string()])
+    });
+    let table = Rows { head: vec!["image for", "image", "named by"], rows: rows.collect(), numbers_from: 3, omitted: 0 };
+    writeln!(out, "{}", table.render(width))
 }
