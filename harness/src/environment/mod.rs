@@ -1,5 +1,7 @@
 //! Environments make a deployment real: they give endpoints, apply changes, and yield the servers' logs.
 
+#[cfg(feature = "container")]
+pub mod container;
 mod installation;
 pub mod local;
 mod servers;

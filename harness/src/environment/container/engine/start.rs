@@ -1,0 +1,160 @@
+//! Starting a container.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use bollard::models::{EndpointIpamConfig, EndpointSettings, HostConfig, NetworkConnectRequest, PortBinding};
+use testcontainers::core::IntoContainerPort as _;
+use testcontainers::runners::AsyncRunner as _;
+use testcontainers::{CopyTargetOptions, GenericImage, ImageExt as _};
+
+use super::container::{Container, Place};
+use super::labels::IMAGE;
+use super::scope::{Scope, Shared};
+use super::{ContainerSpec, EngineError, FileSpec, NetworkName, limits, volume};
+
+/// Where every container finds the run's token, mode 0600.
+pub const TOKEN_FILE: &str = "/etc/mtls-conformance/token";
+
+impl Scope {
+    /// Starts a container: it runs when this returns, and is on all its networks. Whether its process does anything is not waited for.
+    ///
+    /// # Errors
+    /// [`EngineError`]; nothing of it is left then.
+    pub async fn start(&self, spec: ContainerSpec) -> Result<Container, EngineError> {
+        let shared = &self.shared;
+        let closed = shared.closed.read().await;
+        if *closed {
+            return Err(EngineError::Misuse(format!("the container {} is started after the end of its run", spec.name)));
+        }
+        spec.check()?;
+        shared.filled.get_or_try_init(|| volume::fill(shared, &spec.image)).await?;
+        // From here on the container is removed when this is given up.
+        let mut container = reserve(shared, &spec)?;
+        match run(shared, &mut container, &spec).await {
+            Ok(()) => Ok(container),
+            Err(error) => {
+                let error = with_log(&container, &spec, error).await;
+                // The first error is told. What is left is removed at the run's end.
+                let _ = container.remove().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Takes name and addresses.
+fn reserve(shared: &Arc<Shared>, spec: &ContainerSpec) -> Result<Container, EngineError> {
+    let mut book = shared.book();
+    if book.names.contains(&spec.name) {
+        return Err(EngineError::Misuse(format!("there is already a container {} in this run", spec.name)));
+    }
+    let mut places: Vec<Place> = Vec::new();
+    for attachment in &spec.networks {
+        let network = attachment.network;
+        let problem = match () {
+            () if network == NetworkName::Control => Some("every container is on it already".to_owned()),
+            () if places.iter().any(|place| place.network == network) => Some("it is named twice".to_owned()),
+            () => None,
+        };
+        let taken = match problem {
+            Some(problem) => Err(problem),
+            None => book.addresses.entry(network).or_default().take(attachment.host).ok_or_else(|| match attachment.host {
+                Some(host) => format!("the address {host} is not free"),
+                None => "no address is free".to_owned(),
+            }),
+        };
+        match taken {
+            Ok(host) => places.push(Place { network, host, address: shared.network(network)?.range.address(host) }),
+            Err(problem) => {
+                for place in places {
+                    book.addresses.entry(place.network).or_default().give_back(place.host);
+                }
+                return Err(EngineError::Misuse(format!("the container {} in the network {network}: {problem}", spec.name)));
+            }
+        }
+    }
+    book.names.insert(spec.name.clone());
+    drop(book);
+    Ok(Container::new(Arc::clone(shared), spec.name.clone(), places, spec.aliases.clone()))
+}
+
+async fn run(shared: &Shared, container: &mut Container, spec: &ContainerSpec) -> Result<(), EngineError> {
+    let name = container.engine_name().to_owned();
+    let failed =
+        |reason: String| EngineError::Start { name: spec.name.clone(), image: spec.image.reference.clone(), reason, log: String::new() };
+    let request = request(shared, &name, spec)?;
+    let started = tokio::time::timeout(limits::START, request.start())
+        .await
+        .map_err(|_| EngineError::Slow { what: format!("start the container {name}"), limit: limits::START })?
+        .map_err(|error| failed(error.to_string()))?;
+    container.set_id(started.id().to_owned());
+    // Its destructor would block a thread of the runtime until the engine has answered, and panics where there is no runtime. Ours removes
+    // the container as well.
+    std::mem::forget(started);
+    container.connect_all().await
+}
+
+/// Adds the end of the container's output to what failed.
+async fn with_log(container: &Container, spec: &ContainerSpec, error: EngineError) -> EngineError {
+    let reason = match error {
+        EngineError::Start { reason, .. } => reason,
+        error => error.to_string(),
+    };
+    EngineError::Start { name: spec.name.clone(), image: spec.image.reference.clone(), reason, log: container.logs().await }
+}
+
+fn request(shared: &Shared, name: &str, spec: &ContainerSpec) -> Result<testcontainers::ContainerRequest<GenericImage>, EngineError> {
+    let (algorithm, digest) = spec.image.id.split_once(':').unwrap_or(("sha256", &spec.image.id));
+    let Some((program, arguments)) = spec.command.split_first() else {
+        return Err(EngineError::Misuse(format!("the container {} has no command", spec.name)));
+    };
+    let mut image = GenericImage::new(algorithm, digest).with_entrypoint(program);
+    for port in &spec.publish {
+        image = image.with_exposed_port(port.tcp());
+    }
+    let labels = shared.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut request = image
+        .with_cmd(arguments.iter().cloned())
+        .with_container_name(name)
+        .with_labels(labels.chain([(IMAGE, spec.image.reference.as_str())]))
+        .with_network(&shared.network(NetworkName::Control)?.name)
+        .with_user("0")
+        .with_startup_timeout(limits::START);
+    let token = FileSpec { path: TOKEN_FILE.to_owned(), bytes: shared.token.clone().into_bytes(), mode: 0o600 };
+    for file in spec.files.iter().chain([&token]) {
+        request = request.with_copy_to(CopyTargetOptions::new(&file.path).with_mode(file.mode), file.bytes.clone());
+    }
+    let publish = spec.publish.clone();
+    let tmpfs: HashMap<String, String> = spec.in_memory().into_iter().map(|path| (path, "rw,nosuid,nodev".to_owned())).collect();
+    let mount = volume::mount(&shared.volume, true);
+    Ok(request.with_host_config_modifier(move |host| configure(host, &publish, &tmpfs, &mount)))
+}
+
+fn configure(host: &mut HostConfig, publish: &[u16], tmpfs: &HashMap<String, String>, mount: &bollard::models::Mount) {
+    host.init = Some(true);
+    // Without it the engine takes even ::1 away.
+    host.sysctls = Some(HashMap::from([("net.ipv6.conf.all.disable_ipv6".to_owned(), "0".to_owned())]));
+    // testcontainers publishes every port that the image exposes, on all interfaces.
+    host.publish_all_ports = Some(false);
+    let loopback = || Some(vec![PortBinding { host_ip: Some(Ipv4Addr::LOCALHOST.to_string()), host_port: None }]);
+    host.port_bindings = Some(publish.iter().map(|port| (format!("{port}/tcp"), loopback())).collect());
+    host.tmpfs = (!tmpfs.is_empty()).then(|| tmpfs.clone());
+    host.mounts.get_or_insert_default().push(mount.clone());
+    // Names that no container has are asked for outside, where nobody answers: without these, for ten seconds.
+    host.dns = Some(vec![Ipv4Addr::LOCALHOST.to_string()]);
+    host.dns_options = Some(vec!["timeout:1".to_owned(), "attempts:1".to_owned()]);
+}
+
+/// How a container is on a network: at this address, under these names.
+pub(super) fn endpoint(container: &str, address: Ipv4Addr, aliases: &[String]) -> NetworkConnectRequest {
+    NetworkConnectRequest {
+        container: container.to_owned(),
+        endpoint_config: Some(EndpointSettings {
+            ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(address.to_string()), ..EndpointIpamConfig::default() }),
+            aliases: Some(aliases.to_vec()),
+            ..EndpointSettings::default()
+        }),
+    }
+}

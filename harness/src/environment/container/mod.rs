@@ -1,0 +1,3 @@
+//! Servers and clients in containers.
+
+pub mod engine;
