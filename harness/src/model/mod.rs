@@ -9,6 +9,7 @@ pub mod deviation;
 pub mod driver;
 pub mod duration;
 pub mod endpoint;
+pub mod network;
 pub mod observation;
 pub mod outcome;
 pub mod refusal;

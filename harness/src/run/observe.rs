@@ -14,6 +14,7 @@ use crate::environment::{Gateway, Server};
 use crate::model::case::{ConnectPlan, Expectation, PasswordChoice};
 use crate::model::connect::{ConnectRequest, Password, PostgresRequest, RedisRequest};
 use crate::model::endpoint::{Address, Endpoint};
+use crate::model::network::NoNetwork;
 use crate::model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
 use crate::model::outcome::SkipReason;
 use crate::model::server::Service;
@@ -101,7 +102,8 @@ impl Workshop {
             request.endpoint_mut().address = socket;
             None
         } else {
-            let relay = open_relay(plan, gateway::upstream(plan, way.as_ref().map(|(_, route)| route), scene)?, scene.service).await?;
+            let source = plan.source.map(|source| self.networks.address(source)).transpose()?;
+            let relay = open_relay(source, gateway::upstream(source, way.as_ref().map(|(_, route)| route), scene)?, scene.service).await?;
             request.endpoint_mut().address = Address::Tcp(relay.address());
             Some(relay)
         };
@@ -172,6 +174,12 @@ impl From<DriverError> for Trouble {
             DriverError::Unable { .. } => Self::Skip(SkipReason::DriverUnable(error.to_string())),
             other => Self::Error(other.to_string()),
         }
+    }
+}
+
+impl From<NoNetwork> for Trouble {
+    fn from(error: NoNetwork) -> Self {
+        Self::Skip(error.into())
     }
 }
 
@@ -258,8 +266,8 @@ fn wanted_lines(
     wanted
 }
 
-async fn open_relay(plan: &ConnectPlan, upstream: SocketAddr, service: Service) -> Result<Relay, Trouble> {
+async fn open_relay(source: Option<IpAddr>, upstream: SocketAddr, service: Service) -> Result<Relay, Trouble> {
     let listen = if upstream.is_ipv6() { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
-    let options = RelayOptions { upstream, source: plan.source, listen, service, faults: Vec::new() };
+    let options = RelayOptions { upstream, source, listen, service, faults: Vec::new() };
     Relay::open(options).await.map_err(|error| Trouble::Error(error.to_string()))
 }

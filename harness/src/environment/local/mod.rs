@@ -9,6 +9,7 @@ mod installation;
 mod instance;
 mod log;
 mod manifest;
+mod networks;
 mod port;
 mod postgres;
 mod redis;
@@ -37,6 +38,7 @@ use self::instance::Instance;
 use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
 use crate::model::claim::Subject;
 use crate::model::connect::Password;
+use crate::model::network::Networks;
 use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
 use crate::model::server::{ServerKey, Service};
@@ -300,6 +302,10 @@ impl Environment for LocalEnvironment {
             missing: Some(missing.cost.clone()),
         }));
         components
+    }
+
+    fn networks(&self) -> Networks {
+        networks::of_loopback()
     }
 
     fn unable(&self, key: ServerKey) -> Option<SkipReason> {
