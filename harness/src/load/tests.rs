@@ -64,12 +64,8 @@ fn cases() -> Vec<Case> {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(directory.path().join("a")).expect("a folder");
     let credentials = "identities: {app: {certificate: app}}\ntrusts: {mtls-ca: {secret: ca}}\n";
-    let files = [
-        ("a/case.yaml", SCENARIO),
-        ("a/timeline.yaml", TIMELINE),
-        ("deviations.yaml", DEVIATIONS),
-        ("credentials.yaml", credentials),
-    ];
+    let files =
+        [("a/case.yaml", SCENARIO), ("a/timeline.yaml", TIMELINE), ("deviations.yaml", DEVIATIONS), ("credentials.yaml", credentials)];
     for (file, text) in files {
         std::fs::write(directory.path().join(file), text).expect("writes");
     }
@@ -124,6 +120,20 @@ fn each_network_that_is_not_there_is_missed() {
             assert!(named, "{} names {name}", case.id);
             let error = case.at(&networks).expect_err("it is not there").to_string();
             assert_eq!(error, format!("the environment has no network `{name}`"));
+        }
+    }
+}
+
+#[test]
+fn our_own_scenarios_name_networks_where_loopback_is_not_meant() {
+    let scenarios = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let set = ScenarioSet::load(std::slice::from_ref(&scenarios)).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let files = set.scenarios.iter().map(|loaded| loaded.file.clone()).chain([scenarios.join("deviations.yaml")]);
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("readable");
+        for (number, line) in text.lines().enumerate() {
+            let others = line.replace("127.0.0.1", "");
+            assert!(!others.contains("127."), "{}:{}: in a container that is nobody's address: {line}", file.display(), number + 1);
         }
     }
 }

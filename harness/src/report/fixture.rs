@@ -10,10 +10,10 @@ use crate::check::timeline::Outages;
 use crate::model::claim::{Subject, Verdict};
 use crate::model::connect::TlsVersion;
 use crate::model::driver::{DriverInfo, Family};
+use crate::model::network::{Network, NetworkName, Networks};
 use crate::model::observation::{ClientObservation, ClientOutcome, LogLine, Observation, Phases, Refused, ServerView, Session};
 use crate::model::outcome::{Mismatch, Outcome, OutcomeKind, SkipReason, Witness};
 use crate::model::refusal::{AuthRefusal, Refusal, Stage};
-use crate::model::network::{Network, NetworkName, Networks};
 use crate::model::report::{
     CaseRecord, ClaimRecord, Component, DivergenceRecord, EnvironmentRecord, SCHEMA_VERSION, StepRecord, Summary, Totals,
 };
