@@ -34,7 +34,7 @@ deployment: documented
 postgres: [17]
 timeline:
   clients:
-    new: {kind: new, connect: {driver: nautobot-django, source: pods, env: {FROM: "${range:gateway}"}}}
+    new: {kind: new, connect: {driver: nautobot-django, source: elsewhere, env: {FROM: "${range:gateway}"}}}
   phases:
     - title: before
       expect:
@@ -81,6 +81,7 @@ fn networks() -> Networks {
     let all = [
         (NetworkName::Pods, "10.0.0.0/8", "10.1.0.7"),
         (NetworkName::Sites, "172.20.0.0/16", "172.20.0.7"),
+        (NetworkName::Elsewhere, "192.168.30.0/24", "192.168.30.7"),
         (NetworkName::Gateway, "10.9.0.0/16", "10.9.0.2"),
     ];
     Networks(all.into_iter().map(network).collect())
@@ -112,14 +113,14 @@ fn cases_whose_configuration_comes_out_the_same_share_it() {
 #[test]
 fn each_network_that_is_not_there_is_missed() {
     for case in cases() {
-        for name in [NetworkName::Pods, NetworkName::Sites, NetworkName::Gateway] {
+        for name in NetworkName::ALL {
             let mut networks = networks();
             networks.0.remove(&name);
-            // What a text names, and what a connection comes from.
-            let named = format!("{case:?}").contains(&format!(":{name}}}")) || format!("{case:?}").contains(&format!("{name:?}"));
-            assert!(named, "{} names {name}", case.id);
-            let error = case.at(&networks).expect_err("it is not there").to_string();
-            assert_eq!(error, format!("the environment has no network `{name}`"));
+            let written = format!("{case:?}");
+            // In a text, or as the source of a connection.
+            let named = written.contains(&format!(":{name}}}")) || written.contains(&format!("Network({name:?})"));
+            let missed = case.at(&networks).err().map(|error| error.to_string());
+            assert_eq!(missed, named.then(|| format!("the environment has no network `{name}`")), "{}", case.id);
         }
     }
 }
