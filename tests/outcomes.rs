@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use mtls_conformance::driver::Driver;
-use mtls_conformance::environment::EnvironmentError;
+use mtls_conformance::environment::{Environment as _, EnvironmentError};
 use mtls_conformance::load::{Catalogue, ScenarioSet, expand};
 use mtls_conformance::model::case::Case;
 use mtls_conformance::model::claim::Verdict;
+use mtls_conformance::model::network::{Network, NetworkName};
 use mtls_conformance::model::outcome::{Outcome, OutcomeKind, SkipReason, Witness};
 use mtls_conformance::model::report::{CaseRecord, EnvironmentRecord, Summary};
 use mtls_conformance::report::standing::Standing;
@@ -90,6 +91,7 @@ impl World {
         let workshop = Arc::new(Workshop {
             drivers: if self.drivers { HashMap::from([(DRIVER.to_owned(), driver)]) } else { HashMap::new() },
             material: Arc::new(NoMaterial),
+            networks: self.environment.networks(),
             openssl: None,
             limits: self.limits,
             evidence: None,
@@ -103,6 +105,7 @@ impl World {
             real_subjects: vec![mtls_conformance::model::claim::Subject::Postgres],
             components: Vec::new(),
             drivers: Vec::new(),
+            networks: self.environment.networks(),
         };
         let planned = self.cases.len();
         let mut fold = Fold::new(&self.set.claims, &self.cases, record, Vec::new(), Instant::now()).expect("a fold");
@@ -311,6 +314,28 @@ async fn what_driver_machine_or_environment_can_not_do_is_skipped_with_its_reaso
     assert!(matches!(reason("user=unable,source=127.0.0.9,transport=tcp"), SkipReason::DriverUnable(_)));
     assert!(matches!(reason("source=::1"), SkipReason::MachineLacks(_)));
     assert!(matches!(reason("user=app,source=127.0.0.9,transport=unix"), SkipReason::EnvironmentUnable(_)));
+}
+
+#[tokio::test]
+async fn a_network_is_the_environments_own_and_what_names_one_that_it_lacks_is_skipped() {
+    let scenario = format!(
+        "postgres: [17]\nmatrix:\n  driver: [{DRIVER}]\n  source: [pods, sites]\n  log:\n    own: \"host=${{address:pods}}\"\n    \
+         other: \"host=${{address:gateway}}\"\nexclude:\n  - {{source: sites, log: other}}\nsteps:\n  \
+         - connect: {{user: app, source: \"${{source}}\", identity: none, trust: none}}\n    \
+         expect:\n      - session: {{tls: false}}\n        server_log: \"${{log}}\"\n"
+    );
+    let mut world = World::new(&scenario, "");
+    let network = |range: &str, client: &str| Network { range: range.to_owned(), client: client.parse().expect("an address") };
+    world.environment.networks.0.insert(NetworkName::Pods, network("127.44.0.0/16", "127.44.0.9"));
+    world.environment.networks.0.insert(NetworkName::Gateway, network("127.55.0.0/16", "127.55.0.1"));
+    world.limits.log = Duration::from_millis(50);
+    let ran = world.run().await;
+    assert_eq!(ran.outcome("source=pods,log=own"), &Outcome::Pass);
+    let Outcome::Fail(mismatches) = ran.outcome("source=pods,log=other") else { panic!("the server never saw the gateway") };
+    assert!(mismatches.iter().all(|mismatch| mismatch.witness == Witness::ServerLog), "{mismatches:?}");
+    assert!(mismatches[0].expected.contains("host=127.55.0.1"), "{mismatches:?}");
+    let lacking = SkipReason::EnvironmentUnable("the environment has no network `sites`".to_owned());
+    assert_eq!(ran.outcome("source=sites"), &Outcome::Skipped(lacking));
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use mtls_conformance::model::claim::Subject;
 use mtls_conformance::model::connect::{ClientFiles, ConnectRequest, Password};
 use mtls_conformance::model::driver::{DriverInfo, Family};
 use mtls_conformance::model::endpoint::Address;
+use mtls_conformance::model::network::Networks;
 use mtls_conformance::model::observation::{ClientObservation, ClientOutcome, LogLine, Phases, Refused, ServerView, Session};
 use mtls_conformance::model::outcome::SkipReason;
 use mtls_conformance::model::refusal::{AuthRefusal, Refusal};
@@ -179,11 +180,11 @@ fn answer(mut stream: std::net::TcpStream, log: &Mutex<HashMap<SocketAddr, Vec<L
     }
     let text = String::from_utf8_lossy(&body[4..]).into_owned();
     let user = text.split('\0').nth(1).unwrap_or_default();
-    let (message, reply): (&str, &[u8]) = match Act::of(user) {
-        Act::Refuse => ("no pg_hba.conf entry for host", b"E\0\0\0\x13SFATAL\0C28000\0\0"),
-        _ => ("connection authorized: user=somebody", b"R\0\0\0\x08\0\0\0\0"),
+    let (message, reply): (String, &[u8]) = match Act::of(user) {
+        Act::Refuse => (format!("no pg_hba.conf entry for host \"{}\"", peer.ip()), b"E\0\0\0\x13SFATAL\0C28000\0\0"),
+        _ => (format!("connection authorized: user=somebody host={}", peer.ip()), b"R\0\0\0\x08\0\0\0\0"),
     };
-    let line = LogLine { severity: "LOG".to_owned(), sqlstate: None, message: message.to_owned(), detail: None, peer: Some(peer) };
+    let line = LogLine { severity: "LOG".to_owned(), sqlstate: None, message, detail: None, peer: Some(peer) };
     log.lock().expect("no panic").insert(peer, vec![line]);
     if stream.write_all(reply).is_ok() {
         // Until the client leaves.
@@ -252,6 +253,8 @@ pub(crate) struct FakeEnvironment {
     pub(crate) broken: BTreeMap<u16, EnvironmentError>,
     /// Versions that take no configuration.
     pub(crate) stubborn: BTreeMap<u16, EnvironmentError>,
+    /// Its networks.
+    pub(crate) networks: Networks,
 }
 
 #[async_trait]
@@ -266,6 +269,10 @@ impl Environment for FakeEnvironment {
 
     fn components(&self) -> Vec<Component> {
         Vec::new()
+    }
+
+    fn networks(&self) -> Networks {
+        self.networks.clone()
     }
 
     fn unable(&self, key: ServerKey) -> Option<SkipReason> {

@@ -16,6 +16,7 @@ use mtls_conformance::environment::{Environment as _, Server};
 use mtls_conformance::load::Selection;
 use mtls_conformance::model::case::{Action, Case, ConnectPlan};
 use mtls_conformance::model::endpoint::Address;
+use mtls_conformance::model::network::Source;
 use mtls_conformance::model::observation::ClientOutcome;
 use mtls_conformance::model::server::{ServerConfig, ServerKey, Service};
 use mtls_conformance::session::{self, Session};
@@ -53,7 +54,7 @@ type Groups = BTreeMap<ServerKey, BTreeMap<Arc<ServerConfig>, Vec<Arc<Case>>>>;
 /// The cases that both a run and the bare loop can make: every step connects straight to the server, by the options of a connection alone, and
 /// from an address that needs no relay. Gives their scenarios' ids.
 pub(crate) fn comparable(cases: &[Case]) -> Vec<String> {
-    let without_relay = |plan: &ConnectPlan| plan.source.is_none_or(|source| source.is_ipv6()) && !plan.gateway && plan.env.is_empty();
+    let without_relay = |plan: &ConnectPlan| (plan.source.is_none() || over_ipv6(plan)) && !plan.gateway && plan.env.is_empty();
     let comparable = |case: &Case| {
         case.timeline.is_none()
             && case.steps.iter().all(|step| match &step.action {
@@ -64,6 +65,11 @@ pub(crate) fn comparable(cases: &[Case]) -> Vec<String> {
     let others: HashSet<&str> = cases.iter().filter(|case| !comparable(case)).map(|case| case.scenario.as_str()).collect();
     let scenarios: BTreeSet<&str> = cases.iter().map(|case| case.scenario.as_str()).filter(|scenario| !others.contains(scenario)).collect();
     scenarios.into_iter().map(str::to_owned).collect()
+}
+
+/// An address that the client has without a relay, too.
+fn over_ipv6(plan: &ConnectPlan) -> bool {
+    matches!(plan.source, Some(Source::Address(address)) if address.is_ipv6())
 }
 
 /// The process's whole life. `output` gets a [`Done`] as JSON.
@@ -88,7 +94,9 @@ async fn run(site: &Site, size: Size) -> Result<Done, Error> {
         connections: AtomicU64::new(0),
     });
     let mut groups = Groups::new();
+    let networks = all.session.environment().networks();
     for case in cases {
+        let case = Arc::new(case.at(&networks)?);
         groups.entry(case.key).or_default().entry(Arc::clone(&case.config)).or_default().push(case);
     }
     let mut tasks = JoinSet::new();
@@ -167,7 +175,7 @@ impl Loop {
         let mut request = workshop.request(plan, service, server)?;
         let address = if plan.unix {
             server.unix_socket()
-        } else if plan.source.is_some_and(|source| source.is_ipv6()) {
+        } else if over_ipv6(plan) {
             server.address_v6().map(Address::Tcp)
         } else {
             Some(Address::Tcp(server.address()))

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use crate::model::claim::Subject;
 use crate::model::connect::Password;
 use crate::model::endpoint::Address;
+use crate::model::network::Networks;
 use crate::model::observation::LogLine;
 use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
@@ -152,6 +153,9 @@ pub trait Environment: Send + Sync {
 
     /// What it found, for doctor and report.
     fn components(&self) -> Vec<Component>;
+
+    /// The networks that clients can be in, and the gateway's. The same for the whole run.
+    fn networks(&self) -> Networks;
 
     /// Why it can't give such a server; `None` if it can.
     fn unable(&self, key: ServerKey) -> Option<SkipReason>;

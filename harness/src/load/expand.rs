@@ -6,13 +6,14 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::deviations;
-use super::resolve::{Cell, Defaults, Resolver};
+use super::resolve::{Cell, Defaults, Resolver, references};
 use super::rows::{Row, keys, rows};
 use super::set::{LoadedScenario, ScenarioSet};
 use super::tree;
 use super::yaml::{LoadError, Place};
 use crate::model::case::{Action, Case, Expectation, Expected, PlannedStep};
 use crate::model::driver::{DriverInfo, Family};
+use crate::model::network::check_reference;
 use crate::model::scenario::{Axis, Scenario, Step};
 use crate::model::server::{DeploymentKind, ServerKey, Service};
 use crate::model::when::{When, alternative_matches, holds};
@@ -140,6 +141,13 @@ impl Expansion<'_> {
             }
             if let Some((bad, _)) = values.iter().find(|(value, _)| value.is_empty() || value.contains([',', ' ', '\n', '"', '\''])) {
                 return Err(at_axis(format!("`{bad}` can't stand in a case's id: give it a short name (`{name}: {{short: ...}}`)")));
+            }
+            // Here, since the texts that use the axis say where they stand themselves.
+            for (value, text) in &values {
+                let wrong = references(text).find_map(|reference| check_reference(reference)?.err());
+                if let Some(message) = wrong {
+                    return Err(self.at(&["matrix", name, value], message));
+                }
             }
             let mut seen = BTreeSet::new();
             if let Some((twice, _)) = values.iter().find(|(value, _)| !seen.insert(value)) {
@@ -315,7 +323,7 @@ impl Expansion<'_> {
                 {
                     self.check_references(text, resolver)?;
                 }
-                let args = openssl.args.iter().map(|arg| resolver.text(arg)).collect::<Result<_, _>>()?;
+                let args = openssl.args.iter().map(|arg| resolver.replaced(arg)).collect::<Result<_, _>>()?;
                 Ok(PlannedStep { action: Action::Openssl(args), expectation, control: None })
             }
             (Some(_), None) => Err(at_row("`output` goes with `openssl`, not with `connect`".to_owned())),

@@ -8,6 +8,8 @@ mod resolve;
 mod rows;
 pub mod select;
 pub mod set;
+#[cfg(test)]
+mod tests;
 mod timeline;
 pub mod tree;
 pub mod yaml;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::expand::Expansion;
-use super::resolve::Resolver;
+use super::resolve::{Resolver, references};
 use super::set::nearest;
 use super::yaml::LoadError;
 use crate::model::case::{ConnectPlan, Expectation, Expected, SessionExpectation};
 use crate::model::credential::SecretFile;
+use crate::model::network::{REFERENCES, check_reference};
 use crate::model::scenario::Connect;
 use crate::model::server::{ServerConfig, Service};
 use crate::model::text::Text;
@@ -68,11 +69,15 @@ impl Expansion<'_> {
         if identities.contains_key(name) { Ok(()) } else { Err(unknown("identity", name, identities.keys())) }
     }
 
-    /// `${identity:NAME/FILE}` and `${trust:NAME}` in a text of an `openssl` step or of `env`. What `${server:FILE}` may name, the environment knows.
+    /// References in a text of an `openssl` step or of `env`: to files (what `${server:FILE}` may name, the environment knows), and to
+    /// networks.
     pub(super) fn check_references(&self, text: &Text, resolver: &Resolver<'_>) -> Result<(), LoadError> {
-        let resolved = resolver.text(text)?;
-        // The parts after the first begin behind a `${`; that each has its `}` is checked already.
-        for reference in resolved.split("${").skip(1).filter_map(|part| part.split('}').next()) {
+        let resolved = resolver.replaced(text)?;
+        for reference in references(&resolved) {
+            if let Some(checked) = check_reference(reference) {
+                checked.map_err(|message| resolver.error(text, message))?;
+                continue;
+            }
             let credentials = &self.set.credentials;
             let error = match reference.split_once(':') {
                 Some(("trust", name)) if !credentials.is_trust(name) => unknown("trust", name, credentials.trusts.keys()),
@@ -89,7 +94,7 @@ impl Expansion<'_> {
                     }
                 }
                 Some(("trust" | "server", _)) => continue,
-                _ => format!("`${{{reference}}}` names nothing: write identity:NAME/FILE, trust:NAME or server:FILE"),
+                _ => format!("`${{{reference}}}` names nothing: write identity:NAME/FILE, trust:NAME, server:FILE, {REFERENCES}"),
             };
             return Err(resolver.error(text, error));
         }
@@ -108,7 +113,7 @@ impl Expansion<'_> {
             Some(lines) => {
                 let mut resolved = Vec::new();
                 for text in lines {
-                    resolved.extend(resolver.text(text)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+                    resolved.extend(resolver.networked(text)?.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
                 }
                 Some(resolved)
             }

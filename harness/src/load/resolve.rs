@@ -1,7 +1,6 @@
 //! Texts of a scenario to typed values: `${axis}` replaced, names parsed, every error at the text's place.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::Path;
 
 use indexmap::IndexMap;
@@ -9,6 +8,7 @@ use indexmap::IndexMap;
 use super::yaml::{LoadError, Place};
 use crate::model::case::{ConnectPlan, DEFAULT_IDENTITY, DEFAULT_TRUST, Expectation, Expected, PasswordChoice, SessionExpectation};
 use crate::model::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
+use crate::model::network::{REFERENCES, Source, check_reference};
 use crate::model::refusal::Refusal;
 use crate::model::scenario::{Connect, Expect, SessionExpect};
 use crate::model::server::Service;
@@ -43,8 +43,28 @@ impl Resolver<'_> {
         LoadError::new(Place::at(self.file, text.place()), message)
     }
 
-    /// The text with `${axis}` replaced. `${a:b}` is left for the run (credential places).
+    /// The text with `${axis}` replaced, where nothing else can be referred to.
     pub(crate) fn text(&self, text: &Text) -> Result<String, LoadError> {
+        let resolved = self.replaced(text)?;
+        if let Some(reference) = references(&resolved).next() {
+            return Err(self.error(text, format!("`${{{reference}}}` can't stand here: only `${{axis}}` can")));
+        }
+        Ok(resolved)
+    }
+
+    /// The text with `${axis}` replaced, where networks can be referred to: the run fills those in.
+    pub(crate) fn networked(&self, text: &Text) -> Result<String, LoadError> {
+        let resolved = self.replaced(text)?;
+        for reference in references(&resolved) {
+            let checked = check_reference(reference)
+                .unwrap_or_else(|| Err(format!("`${{{reference}}}` can't stand here: write an axis, {REFERENCES}")));
+            checked.map_err(|message| self.error(text, message))?;
+        }
+        Ok(resolved)
+    }
+
+    /// The text with `${axis}` replaced. `${a:b}` is left as it is, for the caller to check.
+    pub(crate) fn replaced(&self, text: &Text) -> Result<String, LoadError> {
         let raw = text.raw();
         let mut out = String::with_capacity(raw.len());
         let mut rest = raw.as_str();
@@ -73,8 +93,14 @@ impl Resolver<'_> {
         text.map(|text| self.text(text)).transpose()
     }
 
-    pub(crate) fn texts(&self, texts: Option<&Texts>) -> Result<Vec<String>, LoadError> {
-        texts.map_or(Ok(Vec::new()), |texts| texts.0.iter().map(|text| self.text(text)).collect())
+    /// As [`Resolver::networked`].
+    pub(crate) fn optional_networked(&self, text: Option<&Text>) -> Result<Option<String>, LoadError> {
+        text.map(|text| self.networked(text)).transpose()
+    }
+
+    /// As [`Resolver::networked`].
+    pub(crate) fn all_networked(&self, texts: Option<&Texts>) -> Result<Vec<String>, LoadError> {
+        texts.map_or(Ok(Vec::new()), |texts| texts.0.iter().map(|text| self.networked(text)).collect())
     }
 
     /// A text that names one of a fixed set of values.
@@ -156,7 +182,7 @@ impl Resolver<'_> {
             replication: self.named(field!(replication), &[("true", true), ("false", false)], false)?,
             gateway: self.named(field!(via), &[("server", false), ("gateway", true)], false)?,
             env: match over.and_then(|over| over.env.as_ref()).or(connect.env.as_ref()) {
-                Some(env) => env.iter().map(|(name, text)| Ok((name.clone(), self.text(text)?))).collect::<Result<_, LoadError>>()?,
+                Some(env) => env.iter().map(|(name, text)| Ok((name.clone(), self.replaced(text)?))).collect::<Result<_, LoadError>>()?,
                 None => BTreeMap::new(),
             },
         })
@@ -172,10 +198,8 @@ impl Resolver<'_> {
         }
     }
 
-    fn source(&self, text: &Text) -> Result<IpAddr, LoadError> {
-        let value = self.text(text)?;
-        let address: IpAddr = value.parse().map_err(|_| self.error(text, format!("`{value}` is no IP address")))?;
-        if address.is_loopback() { Ok(address) } else { Err(self.error(text, format!("{address} is not in 127.0.0.0/8 and not ::1"))) }
+    fn source(&self, text: &Text) -> Result<Source, LoadError> {
+        self.text(text)?.parse().map_err(|message: String| self.error(text, message))
     }
 
     fn alpn(&self, text: Option<&Text>) -> Result<Option<Vec<String>>, LoadError> {
@@ -202,7 +226,7 @@ impl Resolver<'_> {
                 Expected::Refused(classes.to_vec())
             }
             (None, None, Some(_)) | (None, None, None) if row.output.is_some() || row.status.is_some() => {
-                Expected::Output { lines: self.texts(row.output.as_ref())?, status: row.status.unwrap_or(0) }
+                Expected::Output { lines: self.outputs(row.output.as_ref())?, status: row.status.unwrap_or(0) }
             }
             _ => return Err(at_row("an expectation has exactly one of `session`, `refused` and `output`")),
         };
@@ -218,11 +242,16 @@ impl Resolver<'_> {
         Ok(Expectation {
             expected,
             stage: row.stage,
-            text: self.optional(row.text.as_ref())?,
-            server_log: self.texts(row.server_log.as_ref())?,
+            text: self.optional_networked(row.text.as_ref())?,
+            server_log: self.all_networked(row.server_log.as_ref())?,
             wire: row.wire.clone(),
             settings: self.settings(row)?,
         })
+    }
+
+    /// The lines of a command's output, whose references the step checks.
+    fn outputs(&self, texts: Option<&Texts>) -> Result<Vec<String>, LoadError> {
+        texts.map_or(Ok(Vec::new()), |texts| texts.0.iter().map(|text| self.replaced(text)).collect())
     }
 
     fn settings(&self, row: &Expect) -> Result<BTreeMap<String, Option<String>>, LoadError> {
@@ -246,4 +275,10 @@ impl Resolver<'_> {
             server_certificate: self.optional(session.server_certificate.as_ref())?,
         })
     }
+}
+
+/// What stands between each `${` of a text and its `}`.
+pub(crate) fn references(text: &str) -> impl Iterator<Item = &str> {
+    // The parts after the first begin behind a `${`.
+    text.split("${").skip(1).filter_map(|part| part.split_once('}')).map(|(reference, _)| reference)
 }

@@ -31,7 +31,11 @@ impl Expansion<'_> {
     ) -> Result<TimelinePlan, LoadError> {
         self.check_timeline(timeline)?;
         let changes = |changes: &[Change<Text>]| {
-            changes.iter().map(|change| change.try_map(&mut |text: &Text| resolver.text(text))).collect::<Result<Vec<_>, _>>()
+            let change = |change: &Change<Text>| match change {
+                Change::PgHba(_) => change.try_map(&mut |line: &Text| resolver.networked(line)),
+                _ => change.try_map(&mut |name: &Text| resolver.text(name)),
+            };
+            changes.iter().map(change).collect::<Result<Vec<_>, _>>()
         };
         let mut clients = Vec::new();
         for (name, client) in &timeline.clients {
@@ -176,11 +180,11 @@ impl Expansion<'_> {
         }
         Ok(PhaseExpectation {
             clients,
-            text: resolver.optional(expect.text.as_ref())?,
-            server_log: resolver.texts(expect.server_log.as_ref())?,
-            server_says: resolver.texts(expect.server_says.as_ref())?,
+            text: resolver.optional_networked(expect.text.as_ref())?,
+            server_log: resolver.all_networked(expect.server_log.as_ref())?,
+            server_says: resolver.all_networked(expect.server_says.as_ref())?,
             on: expect.on.unwrap_or_else(|| self.scenario().service.into()),
-            objection: expect.objection.as_ref().map(|texts| resolver.texts(Some(texts))).transpose()?,
+            objection: expect.objection.as_ref().map(|texts| resolver.all_networked(Some(texts))).transpose()?,
             server_certificate: resolver.optional(expect.server_certificate.as_ref())?,
         })
     }

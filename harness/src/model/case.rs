@@ -1,7 +1,6 @@
 //! A case: one cell of a scenario's matrix, every text resolved to its type.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -9,6 +8,7 @@ use serde::Serialize;
 
 use super::change::Target;
 use super::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
+use super::network::{Networks, NoNetwork, Source};
 use super::outcome::SkipReason;
 use super::refusal::{Refusal, Stage};
 use super::server::{ServerConfig, ServerKey};
@@ -56,8 +56,8 @@ pub struct ConnectPlan {
     pub database: Option<String>,
     /// The password.
     pub password: PasswordChoice,
-    /// The address that the server sees.
-    pub source: Option<IpAddr>,
+    /// Where the server sees it come from.
+    pub source: Option<Source>,
     /// Over the unix socket.
     pub unix: bool,
     /// Lowest TLS version.
@@ -70,7 +70,7 @@ pub struct ConnectPlan {
     pub replication: bool,
     /// Through the gateway.
     pub gateway: bool,
-    /// Environment variables of `nautobot_config.py` (credential places not yet replaced by paths).
+    /// Environment variables of `nautobot_config.py` (credential places not yet replaced by paths; networks are, after [`Case::at`]).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }
@@ -158,6 +158,42 @@ pub struct PlannedStep {
     pub control: Option<ConnectPlan>,
 }
 
+impl ConnectPlan {
+    pub(super) fn at(&self, networks: &Networks) -> Result<Self, NoNetwork> {
+        self.source.map(|source| networks.address(source)).transpose()?;
+        let env = self.env.iter().map(|(name, text)| Ok((name.clone(), networks.fill(text)?)));
+        Ok(Self { env: env.collect::<Result<_, _>>()?, ..self.clone() })
+    }
+}
+
+impl Expectation {
+    fn at(&self, networks: &Networks) -> Result<Self, NoNetwork> {
+        let expected = match &self.expected {
+            Expected::Output { lines, status } => Expected::Output { lines: networks.fill_all(lines)?, status: *status },
+            other => other.clone(),
+        };
+        Ok(Self {
+            expected,
+            text: networks.fill_optional(self.text.as_ref())?,
+            server_log: networks.fill_all(&self.server_log)?,
+            ..self.clone()
+        })
+    }
+}
+
+impl PlannedStep {
+    fn at(&self, networks: &Networks) -> Result<Self, NoNetwork> {
+        Ok(Self {
+            action: match &self.action {
+                Action::Connect(plan) => Action::Connect(plan.at(networks)?),
+                Action::Openssl(args) => Action::Openssl(networks.fill_all(args)?),
+            },
+            expectation: self.expectation.at(networks)?,
+            control: self.control.as_ref().map(|control| control.at(networks)).transpose()?,
+        })
+    }
+}
+
 /// A known deviation that applies to a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AppliedDeviation {
@@ -197,6 +233,26 @@ pub struct Case {
 }
 
 impl Case {
+    /// The case as it is in an environment with these networks: what its texts say of ranges and addresses is filled in.
+    /// [`Source::Network`] stays, and can be looked up.
+    ///
+    /// # Errors
+    /// [`NoNetwork`], the first that it names and that is not there.
+    pub fn at(&self, networks: &Networks) -> Result<Self, NoNetwork> {
+        let pg_hba = self.config.pg_hba.as_ref().map(|lines| networks.fill_all(lines)).transpose()?;
+        let deviation = self.deviation.as_ref().map(|deviation| {
+            let observed = deviation.observed.at(networks)?;
+            Ok(Arc::new(AppliedDeviation { observed, ..deviation.as_ref().clone() }))
+        });
+        Ok(Self {
+            config: Arc::new(ServerConfig { pg_hba, ..self.config.as_ref().clone() }),
+            steps: self.steps.iter().map(|step| step.at(networks)).collect::<Result<_, _>>()?,
+            timeline: self.timeline.as_ref().map(|timeline| timeline.at(networks).map(Arc::new)).transpose()?,
+            deviation: deviation.transpose()?,
+            ..self.clone()
+        })
+    }
+
     /// Its connections: those of steps, of their controls, and of a timeline's clients.
     fn connections(&self) -> impl Iterator<Item = &ConnectPlan> {
         let steps = self.steps.iter().flat_map(|step| {

@@ -92,7 +92,7 @@ pub enum Change<T> {
     Start(Target),
     /// The server ends the sessions that it has: those of clients; for `replica` the WAL sender.
     Disconnect(Target),
-    /// The user's lines of pg_hba.conf are replaced: the file, not what the server has read.
+    /// The user's lines of pg_hba.conf are replaced: the file, not what the server has read. They can name networks (`${range:pods}`).
     PgHba(Vec<T>),
     /// A revocation list becomes `ssl_crl_file` in postgresql.conf and in the files: the server takes it at its next reload.
     Crl(CrlOf<T>),

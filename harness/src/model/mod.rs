@@ -10,6 +10,7 @@ pub mod driver;
 pub mod duration;
 pub mod endpoint;
 pub mod image;
+pub mod network;
 pub mod observation;
 pub mod outcome;
 pub mod refusal;

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::network::NoNetwork;
+
 /// Who saw something else than expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -66,6 +68,12 @@ impl std::fmt::Display for SkipReason {
             Self::FailFast => f.write_str("another case failed and --fail-fast was given"),
             Self::Interrupted => f.write_str("the run was interrupted"),
         }
+    }
+}
+
+impl From<NoNetwork> for SkipReason {
+    fn from(missing: NoNetwork) -> Self {
+        Self::EnvironmentUnable(missing.to_string())
     }
 }
 

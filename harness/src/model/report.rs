@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Subject, Verdict};
 use super::driver::DriverInfo;
+use super::network::Networks;
 use super::observation::{Observation, Phases};
 use super::outcome::{Outcome, OutcomeKind};
 use super::timeline::ClientKind;
@@ -54,13 +55,16 @@ pub struct EnvironmentRecord {
     pub components: Vec<Component>,
     /// Drivers found.
     pub drivers: Vec<DriverInfo>,
+    /// The networks that scenarios name, with the range and the client's address that were used.
+    #[serde(default, skip_serializing_if = "Networks::is_empty")]
+    pub networks: Networks,
 }
 
 /// One step of a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StepRecord {
-    /// What was expected, as in the scenario file, `${axis}` replaced.
+    /// What was expected, as in the scenario file, axes and networks replaced.
     pub expected: serde_json::Value,
     /// What each witness saw; absent where the step did not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]

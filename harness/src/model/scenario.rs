@@ -106,7 +106,9 @@ fn postgres() -> Service {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerPatch {
-    /// The user's pg_hba lines, in place of the Cluster's. A text with several lines is several lines.
+    /// The user's pg_hba lines, in place of the Cluster's. A text with several lines is several lines. `${range:NETWORK}` and
+    /// `${address:NETWORK}` stand for the range of a network, in CIDR notation, and for the address that a client in it has; networks are
+    /// `pods`, `sites`, `elsewhere` and `gateway`, whose address is the gateway's own.
     #[serde(default)]
     pub pg_hba: Option<Vec<Text>>,
     /// Settings of postgresql.conf or redis.conf by name.
@@ -183,7 +185,7 @@ pub struct Connect {
     /// `right`, `wrong` or `none` (PostgreSQL's default; Redis' is `right`).
     #[serde(default)]
     pub password: Option<Text>,
-    /// The address that the server sees: one of 127.0.0.0/8, or `::1`.
+    /// Where the server sees the client: in a network (`pods`, `sites`, `elsewhere`), or at an address of 127.0.0.0/8 or `::1`.
     #[serde(default)]
     pub source: Option<Text>,
     /// `tcp` (default) or `unix` (no relay then).
@@ -202,7 +204,7 @@ pub struct Connect {
     #[serde(default)]
     pub via: Option<Text>,
     /// Environment variables of `nautobot_config.py`, for the drivers that load it (`nautobot-*`). `${identity:NAME/FILE}` and `${trust:NAME}`
-    /// stand for the paths of credential files.
+    /// stand for the paths of credential files, `${range:NETWORK}` and `${address:NETWORK}` for what the environment has.
     #[serde(default)]
     pub env: Option<BTreeMap<String, Text>>,
     /// `true`: a session of streaming replication, which only `replication` lines of `pg_hba.conf` match; libpq only.
@@ -235,10 +237,11 @@ pub struct Expect {
     /// How far the client must have come, asserted for drivers that can tell.
     #[serde(default)]
     pub stage: Option<Stage>,
-    /// The documented text, contained in the message of clients that speak OpenSSL's texts (libpq, psycopg2, redis-py).
+    /// The documented text, contained in the message of clients that speak OpenSSL's texts (libpq, psycopg2, redis-py). It can name
+    /// networks, as `pg_hba` can.
     #[serde(default)]
     pub text: Option<Text>,
-    /// Texts that the server's log lines of this connection must hold.
+    /// Texts that the server's log lines of this connection must hold. They can name networks, as `pg_hba` can.
     #[serde(default)]
     pub server_log: Option<Texts>,
     /// The wire's events in order.

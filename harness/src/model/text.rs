@@ -173,24 +173,36 @@ pub struct Texts(
 
 impl<'de> Deserialize<'de> for Texts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // One text alone has its place, too.
+        let Spanned { value, referenced, defined } = Spanned::<RawTexts>::deserialize(deserializer)?;
+        Ok(Self(match value {
+            RawTexts::One(value) => vec![Text(Spanned { value: Scalar::Text(value), referenced, defined })],
+            RawTexts::Many(texts) => texts,
+        }))
+    }
+}
+
+enum RawTexts {
+    One(String),
+    Many(Vec<Text>),
+}
+
+impl<'de> Deserialize<'de> for RawTexts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TextsVisitor;
         impl<'de> Visitor<'de> for TextsVisitor {
-            type Value = Texts;
+            type Value = RawTexts;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text, or a list of texts")
             }
 
-            fn visit_str<E>(self, value: &str) -> Result<Texts, E> {
-                Ok(Texts(vec![Text::synthetic(value)]))
+            fn visit_str<E>(self, value: &str) -> Result<RawTexts, E> {
+                Ok(RawTexts::One(value.to_owned()))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Texts, A::Error> {
-                let mut texts = Vec::new();
-                while let Some(text) = seq.next_element()? {
-                    texts.push(text);
-                }
-                Ok(Texts(texts))
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<RawTexts, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(RawTexts::Many)
             }
         }
         deserializer.deserialize_any(TextsVisitor)

@@ -10,6 +10,7 @@ use crate::check::timeline::Outages;
 use crate::model::claim::{Subject, Verdict};
 use crate::model::connect::TlsVersion;
 use crate::model::driver::{DriverInfo, Family};
+use crate::model::network::{Network, NetworkName, Networks};
 use crate::model::observation::{ClientObservation, ClientOutcome, LogLine, Observation, Phases, Refused, ServerView, Session};
 use crate::model::outcome::{Mismatch, Outcome, OutcomeKind, SkipReason, Witness};
 use crate::model::refusal::{AuthRefusal, Refusal, Stage};
@@ -227,6 +228,10 @@ pub(crate) fn environment() -> EnvironmentRecord {
             component("postgres-18", None, Some("its cases are skipped: `make setup` brings it")),
         ],
         drivers: vec![driver("libpq-17", Family::Libpq, "libpq 17.6"), driver("rustls", Family::Rustls, "rustls 0.23.46")],
+        networks: Networks(BTreeMap::from([(
+            NetworkName::Pods,
+            Network { range: "10.0.0.0/8".to_owned(), client: "10.1.0.7".parse().expect("an address") },
+        )])),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::driver::Driver;
 use crate::environment::{Gateway, Server};
 use crate::model::case::{Action, Case, ConnectPlan, Expectation, Expected, PlannedStep};
 use crate::model::connect::{ConnectRequest, SslMode, SslNegotiation};
+use crate::model::network::Networks;
 use crate::model::observation::{ClientOutcome, Phases};
 use crate::model::outcome::{Mismatch, Outcome, SkipReason, Witness};
 use crate::model::report::{CaseRecord, ClientRecord, StepRecord};
@@ -61,6 +62,8 @@ pub struct Workshop {
     pub drivers: HashMap<String, Arc<dyn Driver>>,
     /// Credentials.
     pub material: Arc<dyn Material>,
+    /// Those of the environment.
+    pub networks: Networks,
     /// The `openssl` command.
     pub openssl: Option<PathBuf>,
     /// Time limits.

@@ -1,6 +1,6 @@
 //! Connections through the gateway: where they go, and which the server saw.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::observe::{Scene, Trouble};
@@ -18,13 +18,13 @@ pub(super) fn way<'a>(plan: &ConnectPlan, scene: &Scene<'a>) -> Result<Option<(&
     found.map(Some).ok_or_else(|| Trouble::Error("no gateway stands in front of the server".to_owned()))
 }
 
-/// Where a relay's connections go: to the gateway or to the server, over IPv6 where the plan's source is such an address.
-pub(super) fn upstream(plan: &ConnectPlan, way: Option<&GatewayRoute>, scene: &Scene<'_>) -> Result<SocketAddr, Trouble> {
+/// Where a relay's connections go: to the gateway or to the server, over IPv6 where their source is such an address.
+pub(super) fn upstream(source: Option<IpAddr>, way: Option<&GatewayRoute>, scene: &Scene<'_>) -> Result<SocketAddr, Trouble> {
     let (v4, v6) = match way {
         Some(route) => (route.address, route.address_v6),
         None => (scene.server.address(), scene.server.address_v6()),
     };
-    if plan.source.is_some_and(|source| source.is_ipv6()) {
+    if source.is_some_and(|source| source.is_ipv6()) {
         return v6.ok_or_else(|| Trouble::Skip(SkipReason::MachineLacks("no IPv6 loopback address (::1)".to_owned())));
     }
     Ok(v4)

@@ -15,6 +15,7 @@ use crate::environment::{Gateway, Server};
 use crate::model::case::{ConnectPlan, Expectation, PasswordChoice};
 use crate::model::connect::{ConnectRequest, Password, PostgresRequest, RedisRequest};
 use crate::model::endpoint::{Address, Endpoint};
+use crate::model::network::NoNetwork;
 use crate::model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
 use crate::model::outcome::SkipReason;
 use crate::model::server::Service;
@@ -103,9 +104,10 @@ impl Workshop {
             request.endpoint_mut().address = socket;
             None
         } else {
-            let upstream = gateway::upstream(plan, way.as_ref().map(|(_, route)| route), scene)?;
             let dialer = way.as_ref().map_or_else(|| scene.server.dialer(), |(gateway, _)| gateway.dialer());
-            let relay = open_relay(plan, dialer, upstream, scene.service).await?;
+            let source = plan.source.map(|source| self.networks.address(source)).transpose()?;
+            let upstream = gateway::upstream(source, way.as_ref().map(|(_, route)| route), scene)?;
+            let relay = open_relay(dialer, source, upstream, scene.service).await?;
             request.endpoint_mut().address = Address::Tcp(relay.address());
             Some(relay)
         };
@@ -176,6 +178,12 @@ impl From<DriverError> for Trouble {
             DriverError::Unable { .. } => Self::Skip(SkipReason::DriverUnable(error.to_string())),
             other => Self::Error(other.to_string()),
         }
+    }
+}
+
+impl From<NoNetwork> for Trouble {
+    fn from(error: NoNetwork) -> Self {
+        Self::Skip(error.into())
     }
 }
 
@@ -262,8 +270,8 @@ fn wanted_lines(
     wanted
 }
 
-async fn open_relay(plan: &ConnectPlan, dialer: Arc<dyn Dialer>, upstream: SocketAddr, service: Service) -> Result<Relay, Trouble> {
+async fn open_relay(dialer: Arc<dyn Dialer>, source: Option<IpAddr>, upstream: SocketAddr, service: Service) -> Result<Relay, Trouble> {
     let listen = if upstream.is_ipv6() { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
-    let options = RelayOptions { dialer, upstream, source: plan.source, listen, service, faults: Vec::new() };
+    let options = RelayOptions { dialer, upstream, source, listen, service, faults: Vec::new() };
     Relay::open(options).await.map_err(|error| Trouble::Error(error.to_string()))
 }

@@ -62,6 +62,14 @@ pub async fn run(
     let mut timelines = Vec::new();
     let mut servers: BTreeMap<ServerKey, BTreeMap<Arc<ServerConfig>, Vec<Arc<Case>>>> = BTreeMap::new();
     for case in cases {
+        // From here on cases name the environment's ranges and addresses: those with the same configuration run together.
+        let case = match case.at(&shared.workshop.networks) {
+            Ok(case) => Arc::new(case),
+            Err(missing) => {
+                shared.finish(shared.workshop.record_without_run(&case, Outcome::Skipped(missing.into())));
+                continue;
+            }
+        };
         if let Some(reason) = &case.skip {
             shared.finish(shared.workshop.record_without_run(&case, Outcome::Skipped(reason.clone())));
         } else if case.timeline.is_some() {

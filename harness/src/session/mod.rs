@@ -124,6 +124,7 @@ impl Session {
         let workshop = Arc::new(Workshop {
             drivers: running,
             material: Arc::new(Issued { pki }),
+            networks: environment.networks(),
             openssl: options.toolchain.openssl.as_ref().map(|tool| tool.path.clone()),
             limits: options.limits,
             evidence: options.evidence,
@@ -163,6 +164,7 @@ impl Session {
             real_subjects: self.environment.real_subjects().to_vec(),
             components: self.environment.components(),
             drivers,
+            networks: self.environment.networks(),
         }
     }
 

@@ -11,10 +11,11 @@ use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
 use super::port::PortSource;
-use super::{build, initdb};
+use super::{build, initdb, networks};
 use crate::environment::servers::{ConfigFile, Directories, Failure, Machine, Machines, Process, Role, Stream};
 use crate::model::claim::Subject;
 use crate::model::endpoint::Address;
+use crate::model::network::Networks;
 use crate::model::report::Component;
 use crate::model::server::{ServerKey, Service};
 use crate::os::child::ChildSpec;
@@ -22,9 +23,6 @@ use crate::os::dial::{Dialer, Direct};
 use crate::os::toolchain::{Tool, Toolchain};
 use crate::os::tree;
 use crate::os::user::RunAs;
-
-/// The gateway's own address, which the servers see: none that a client has, so that it can't be mistaken for one.
-pub(super) const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 77, 0, 1));
 
 /// The one machine that all servers share.
 pub(super) struct LocalMachines(Arc<LocalMachine>);
@@ -77,6 +75,10 @@ impl Machines for LocalMachines {
         const WITH_GATEWAY: [Subject; 7] =
             [Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients, Subject::Config, Subject::Gateway];
         if self.0.toolchain.haproxy.is_some() { &WITH_GATEWAY } else { &ALWAYS }
+    }
+
+    fn networks(&self) -> Networks {
+        networks::of_loopback()
     }
 
     fn components(&self) -> Vec<Component> {
@@ -192,7 +194,7 @@ impl Machine for LocalMachine {
     }
 
     fn gateway_address(&self) -> IpAddr {
-        GATEWAY
+        networks::GATEWAY
     }
 
     fn free_port(&self, _: Service) -> io::Result<u16> {

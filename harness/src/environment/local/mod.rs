@@ -3,6 +3,7 @@
 mod build;
 mod initdb;
 mod machine;
+mod networks;
 mod port;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use super::Failure;
 use super::configure::ConfigFile;
 use crate::model::claim::Subject;
 use crate::model::endpoint::Address;
+use crate::model::network::Networks;
 use crate::model::report::Component;
 use crate::model::server::{ServerKey, Service};
 use crate::os::child::{Child, ChildSpec};
@@ -40,6 +41,9 @@ pub(in crate::environment) trait Machines: Send + Sync {
 
     /// See [`Environment::real_subjects`](crate::environment::Environment::real_subjects).
     fn real_subjects(&self) -> &'static [Subject];
+
+    /// See [`Environment::networks`](crate::environment::Environment::networks).
+    fn networks(&self) -> Networks;
 
     /// See [`Environment::components`](crate::environment::Environment::components).
     fn components(&self) -> Vec<Component>;
@@ -70,9 +74,9 @@ pub(in crate::environment) struct Directories {
 }
 
 impl Directories {
-    /// All of them below `root`. Short names: a unix socket's path has a narrow limit.
+    /// All of them below `root`. CloudNativePG's names; short ones, since a unix socket's path has a narrow limit.
     pub(in crate::environment) fn below(root: PathBuf) -> Self {
-        Self { certificates: root.join("certificates"), data: root.join("data"), sockets: root.join("s"), logs: root.join("log"), root }
+        Self { certificates: root.join("certificates"), data: root.join("data"), sockets: root.join("run"), logs: root.join("log"), root }
     }
 }
 

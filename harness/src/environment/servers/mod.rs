@@ -38,6 +38,7 @@ use self::instance::Instance;
 use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
 use crate::model::claim::Subject;
 use crate::model::connect::Password;
+use crate::model::network::Networks;
 use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
 use crate::model::server::{ServerKey, Service};
@@ -208,6 +209,10 @@ impl Environment for Servers {
 
     fn real_subjects(&self) -> &'static [Subject] {
         self.shared.machines.real_subjects()
+    }
+
+    fn networks(&self) -> Networks {
+        self.shared.machines.networks()
     }
 
     fn components(&self) -> Vec<Component> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{ClientKind, OutageBound};
 use crate::model::case::ConnectPlan;
 use crate::model::change::{Change, Target};
+use crate::model::network::{Networks, NoNetwork};
 use crate::model::refusal::Refusal;
 
 /// A case's timeline.
@@ -86,4 +87,36 @@ pub enum ClientExpectation {
     Recovers,
     /// The held session is gone.
     Lost,
+}
+
+impl TimelinePlan {
+    /// See [`Case::at`](crate::model::case::Case::at).
+    pub(in crate::model) fn at(&self, networks: &Networks) -> Result<Self, NoNetwork> {
+        let client = |client: &ClientPlan| Ok(ClientPlan { connect: client.connect.at(networks)?, ..client.clone() });
+        Ok(Self {
+            setup: changes(&self.setup, networks)?,
+            clients: self.clients.iter().map(client).collect::<Result<_, _>>()?,
+            phases: self.phases.iter().map(|phase| phase.at(networks)).collect::<Result<_, _>>()?,
+            ..self.clone()
+        })
+    }
+}
+
+impl PhasePlan {
+    fn at(&self, networks: &Networks) -> Result<Self, NoNetwork> {
+        let expected = &self.expectation;
+        let expectation = PhaseExpectation {
+            text: networks.fill_optional(expected.text.as_ref())?,
+            server_log: networks.fill_all(&expected.server_log)?,
+            server_says: networks.fill_all(&expected.server_says)?,
+            objection: expected.objection.as_ref().map(|texts| networks.fill_all(texts)).transpose()?,
+            ..expected.clone()
+        };
+        Ok(Self { title: self.title.clone(), changes: changes(&self.changes, networks)?, expectation })
+    }
+}
+
+/// Only lines of pg_hba.conf name networks; loading refuses them elsewhere.
+fn changes(changes: &[Change<String>], networks: &Networks) -> Result<Vec<Change<String>>, NoNetwork> {
+    changes.iter().map(|change| change.try_map(&mut |text: &String| networks.fill(text))).collect()
 }

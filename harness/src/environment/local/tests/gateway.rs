@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use super::postgres::assert_nothing_left;
 use super::*;
-use crate::environment::local::machine::GATEWAY;
 use crate::environment::servers::{Backend, HaproxyGateway};
+use crate::model::network::NetworkName;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -38,7 +38,7 @@ async fn the_routes_host_name_leads_to_the_server_and_the_log_ties_the_client_to
         assert_eq!(answer.expect("a session"), "+OK\r\n+PONG\r\n");
         let seen = gateway.upstreams(&[client], LIMIT).await;
         let [Some(seen)] = seen[..] else { panic!("{seen:?}") };
-        assert_eq!(seen.ip(), GATEWAY);
+        assert_eq!(Ok(seen.ip()), fixture.environment.networks().network(NetworkName::Gateway).map(|network| network.client));
         let lines = server.log_lines(&[seen], &|lines| lines.iter().any(|line| line.contains("Accepted")), LIMIT).await;
         assert!(lines.iter().any(|line| line.peer == Some(seen)), "{lines:?}");
     }

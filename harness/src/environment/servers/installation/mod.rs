@@ -81,7 +81,7 @@ impl Directory {
         for server in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let path = server.path();
             let servers = path.join("log").is_dir();
-            for gone in if servers { vec![path.join("data"), path.join("certificates"), path.join("s")] } else { vec![path] } {
+            for gone in if servers { vec![path.join("data"), path.join("certificates"), path.join("run")] } else { vec![path] } {
                 let _ = tree::remove(&gone, REMOVAL);
             }
         }
