@@ -295,7 +295,9 @@ impl Environment for FakeEnvironment {
         Err(EnvironmentError::Other(format!("there is no gateway in front of a fake {key}")))
     }
 
-    async fn close(&self) {}
+    async fn close(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// No files at all.

@@ -20,7 +20,7 @@ use mtls_conformance::os::tree;
 use mtls_conformance::os::user::RunAs;
 use mtls_conformance::pki::Pki;
 use mtls_conformance::run::execute::Limits;
-use mtls_conformance::session::{self, SessionOptions};
+use mtls_conformance::session::{self, SessionOptions, Site};
 
 use crate::Error;
 
@@ -83,6 +83,7 @@ impl Site {
     /// What a run's session is made from.
     pub(crate) fn session_options(&self) -> SessionOptions {
         SessionOptions {
+            site: Site::Local,
             harness: self.harness.clone(),
             toolchain: self.toolchain.clone(),
             manifests: Arc::clone(&self.manifests),

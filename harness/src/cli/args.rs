@@ -76,6 +76,9 @@ pub(super) enum SchemaKind {
 pub(super) enum EnvironmentName {
     /// Processes on loopback
     Local,
+    /// Containers, on networks of their own
+    #[cfg(feature = "container")]
+    Container,
 }
 
 /// When servers stay up after the run.

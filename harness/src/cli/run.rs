@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::args::{EnvironmentName, Hold, RunArgs};
 use super::home::{cache_directory, home, scenario_set, toolchain_directory};
+#[cfg(feature = "container")]
+use super::images::images;
 use super::{CliError, images, list};
 use crate::deployment::Manifests;
 use crate::driver::exec::check_nautobot_config;
@@ -29,7 +31,7 @@ use crate::run::event::{Event, Reporter};
 use crate::run::execute::Limits;
 use crate::run::fold::Fold;
 use crate::run::schedule::Pace;
-use crate::session::{self, Session, SessionOptions};
+use crate::session::{self, Session, SessionOptions, Site};
 
 /// The last run's summary, in the cache directory: what `claims` shows.
 pub(super) const LAST_RUN: &str = "last-run.json";
@@ -90,8 +92,8 @@ async fn carry_out(
     started: Instant,
 ) -> Result<Exit, CliError> {
     let interrupted = interruption();
-    let EnvironmentName::Local = args.environment;
     let options = SessionOptions {
+        site: site(args)?,
         harness: harness_binary()?,
         toolchain,
         manifests,
@@ -123,9 +125,19 @@ async fn carry_out(
     let pace = Pace { jobs, fail_fast: args.fail_fast };
     let keys: BTreeSet<ServerKey> = cases.iter().filter(|case| case.skip.is_none()).map(|case| case.key).collect();
     tokio::select! {
-        () = session.run(cases, pace, events, interrupted.clone()) => {}
+        () = session.run(cases, pace, events.clone(), interrupted.clone()) => {}
         true = async { asked.await.is_ok() } => panic!("asked for by --panic-after"),
     }
+    // What is left behind belongs into the report, if nobody wants to keep the servers.
+    let held = if args.hold.is_some() {
+        Some(session)
+    } else {
+        for left in session.close().await {
+            let _ = events.send(Event::Problem(left));
+        }
+        None
+    };
+    drop(events);
     let reported = tokio::task::spawn_blocking(move || reporting.join()).await;
     let outcome = match reported {
         Ok(Ok(outcome)) => outcome,
@@ -133,13 +145,15 @@ async fn carry_out(
     };
     let interrupted_now = *interrupted.borrow();
     let exit = outcome.as_ref().map(|(summary, errors)| exit_of(summary, errors, interrupted_now));
-    if let Ok(exit) = exit
-        && hold(args, exit)
-    {
-        hold_servers(&session, &keys, interrupted.clone()).await;
+    let mut left = Vec::new();
+    if let Some(session) = held {
+        if exit.as_ref().is_ok_and(|exit| hold(args, *exit)) {
+            hold_servers(&session, &keys, interrupted.clone()).await;
+        }
+        left = session.close().await;
     }
-    session.close().await;
-    let (summary, errors) = outcome?;
+    let (summary, mut errors) = outcome?;
+    errors.extend(left);
     save_last_run(&summary);
     if !errors.is_empty() {
         return Err(CliError::environment(errors.join("\n")));
@@ -186,6 +200,15 @@ fn exit_of(summary: &Summary, errors: &[String], interrupted: bool) -> Exit {
     }
 }
 
+/// Where servers run.
+fn site(args: &RunArgs) -> Result<Site, CliError> {
+    match args.environment {
+        EnvironmentName::Local => Ok(Site::Local),
+        #[cfg(feature = "container")]
+        EnvironmentName::Container => Ok(Site::Container(images(&args.images)?)),
+    }
+}
+
 /// The date in UTC.
 fn today() -> Result<jiff::civil::Date, CliError> {
     let text = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
@@ -220,6 +243,10 @@ fn harness_binary() -> Result<PathBuf, CliError> {
 /// The options that a repeated case needs to be the same case.
 fn repro_options(args: &RunArgs) -> String {
     let mut options = Vec::new();
+    #[cfg(feature = "container")]
+    if let EnvironmentName::Container = args.environment {
+        options.push("--environment container".to_owned());
+    }
     if let Some(manifests) = &args.manifests {
         options.push(format!("--manifests {}", manifests.display()));
     }

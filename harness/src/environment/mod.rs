@@ -183,6 +183,6 @@ pub trait Environment: Send + Sync {
     /// [`EnvironmentError`] if it did not come up, or if this environment has none.
     async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError>;
 
-    /// Stops everything.
-    async fn close(&self);
+    /// Stops everything; what could not be removed, each with what was tried.
+    async fn close(&self) -> Vec<String>;
 }

@@ -19,6 +19,9 @@ use super::tree;
 /// The hidden subcommand that the watcher runs as.
 pub const WATCH_COMMAND: &str = "watch-run-directory";
 
+/// How the directories of runs are named.
+const PREFIX: &str = "mtls-conformance-";
+
 /// The run directory could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
@@ -65,7 +68,7 @@ impl RunDir {
     /// [`RunDirError`].
     pub fn create_in(base: &Path, watcher: Option<&Path>) -> Result<Self, RunDirError> {
         let create = |source| RunDirError::Create { base: base.to_path_buf(), source };
-        let directory = tempfile::Builder::new().prefix("mtls-conformance-").tempdir_in(base).map_err(create)?;
+        let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base).map_err(create)?;
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).map_err(create)?;
         let watcher = watcher.map(|program| start_watcher(program, directory.path())).transpose()?;
         Ok(Self { directory: Some(directory), watcher })
@@ -80,6 +83,12 @@ impl RunDir {
     /// Removes it and ends the watcher.
     pub fn close(mut self) {
         self.end(false);
+    }
+
+    /// What tells it from other runs' directories: letters and digits.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        Some(self.path().file_name()?.to_str()?.strip_prefix(PREFIX)?.to_owned())
     }
 
     /// Leaves it where it is, for a person to look into, and ends the watcher.

@@ -2,6 +2,8 @@
 //! both run cases through here, and differ in what they do with the events.
 
 mod changes;
+#[cfg(feature = "container")]
+mod containers;
 pub mod drivers;
 mod material;
 
@@ -14,7 +16,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::deployment::Manifests;
 use crate::environment::local::{self, LocalOptions};
-use crate::environment::{Blueprint, Environment, ManifestConfigurator, Servers};
+use crate::environment::{Blueprint, Environment, ManifestConfigurator, Servers, ServersOptions};
+#[cfg(feature = "container")]
+use crate::load::images::Images;
 use crate::load::{Catalogue, LoadError, ScenarioSet, expand};
 use crate::model::case::Case;
 use crate::model::credential::Credentials;
@@ -64,9 +68,21 @@ pub fn plan(set: &ScenarioSet, toolchain: &Toolchain, own: &[OwnDriver]) -> Resu
     Ok(cases)
 }
 
+/// Where servers run.
+#[derive(Debug, Clone)]
+pub enum Site {
+    /// As processes on this machine.
+    Local,
+    /// In containers, from these images.
+    #[cfg(feature = "container")]
+    Container(Images),
+}
+
 /// What a [`Session`] is made from.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
+    /// Where servers run.
+    pub site: Site,
     /// The harness's own binary: it watches the run directory and loads client libraries.
     pub harness: PathBuf,
     /// Servers and clients.
@@ -91,7 +107,7 @@ pub struct SessionOptions {
     pub repro_options: String,
 }
 
-/// Everything that runs cases: the run directory, the local environment, the drivers. Servers start at their first use.
+/// Everything that runs cases: the run directory, the environment, the drivers. Servers start at their first use.
 ///
 /// Dropping it stops everything too, if more slowly than [`Session::close`]; what a killed process leaves, the watcher removes.
 pub struct Session {
@@ -108,15 +124,25 @@ impl Session {
     /// # Errors
     /// [`SessionError`].
     pub async fn start(options: SessionOptions, cases: &[Arc<Case>]) -> Result<Self, SessionError> {
-        let directory = RunDir::create(Some(&options.harness)).map_err(|error| SessionError(error.to_string()))?;
+        #[cfg_attr(not(feature = "container"), expect(unused_mut, reason = "only containers are entrusted to it"))]
+        let mut directory = RunDir::create(Some(&options.harness)).map_err(|error| SessionError(error.to_string()))?;
         let client = options.credentials.identities.get(GLOBAL_CLIENT).map(|identity| identity.certificate.clone());
         let blueprint = Blueprint { manifests: Arc::clone(&options.manifests), client };
         let pki = Arc::new(Pki::new(options.manifests, options.credentials, directory.path().join("pki"), RunAs::unprivileged()));
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
-        let mut servers = LocalOptions::new(options.toolchain.clone(), directory.path(), options.cache, configurator);
+        let mut servers = ServersOptions::new(directory.path(), configurator);
         servers.blueprint = Some(blueprint);
         servers.start_limit = options.start_limit.unwrap_or(servers.start_limit);
-        let environment = Arc::new(local::environment(servers).map_err(|error| SessionError(error.to_string()))?);
+        let environment = match options.site {
+            Site::Local => {
+                local::environment(LocalOptions::of(options.toolchain.clone(), options.cache, servers)).map_err(|error| error.to_string())
+            }
+            #[cfg(feature = "container")]
+            Site::Container(images) => {
+                containers::environment(images, &options.harness, options.cache, servers, &mut directory, cases).await
+            }
+        };
+        let environment = Arc::new(environment.map_err(SessionError)?);
         let needed: BTreeSet<String> =
             cases.iter().filter(|case| case.skip.is_none()).flat_map(|case| case.drivers()).map(str::to_owned).collect();
         let own = Own { drivers: &options.own_drivers, nautobot_config: options.nautobot_config.as_deref() };
@@ -174,13 +200,14 @@ impl Session {
         run_cases(cases, environment, Arc::clone(&self.workshop), pace, events, interrupted).await;
     }
 
-    /// Stops clients and servers and removes the run directory.
-    pub async fn close(self) {
+    /// Stops clients and servers and removes the run directory; what could not be removed, each with what was tried.
+    pub async fn close(self) -> Vec<String> {
         for driver in self.workshop.drivers.values() {
             driver.close().await;
         }
-        self.environment.close().await;
+        let left = self.environment.close().await;
         self.directory.close();
+        left
     }
 }
 

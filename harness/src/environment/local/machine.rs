@@ -138,7 +138,9 @@ impl Machines for LocalMachines {
         Ok(Arc::clone(&self.0) as Arc<dyn Machine>)
     }
 
-    async fn close(&self) {}
+    async fn close(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl LocalMachine {

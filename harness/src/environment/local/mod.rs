@@ -52,12 +52,17 @@ impl LocalOptions {
         cache_directory: impl Into<PathBuf>,
         configurator: Arc<dyn Configurator>,
     ) -> Self {
-        let ServersOptions { run_directory, configurator, blueprint, start_limit, reload_limit } =
-            ServersOptions::new(run_directory, configurator);
+        Self::of(toolchain, cache_directory.into(), ServersOptions::new(run_directory, configurator))
+    }
+
+    /// The same with what all environments take.
+    #[must_use]
+    pub fn of(toolchain: Toolchain, cache_directory: PathBuf, servers: ServersOptions) -> Self {
+        let ServersOptions { run_directory, configurator, blueprint, start_limit, reload_limit } = servers;
         Self {
             toolchain,
             run_directory,
-            cache_directory: cache_directory.into(),
+            cache_directory,
             configurator,
             blueprint,
             user: RunAs::unprivileged(),

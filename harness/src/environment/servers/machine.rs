@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Failure;
 use super::configure::ConfigFile;
+use crate::agent::RemoteChild;
 use crate::model::claim::Subject;
 use crate::model::endpoint::Address;
 use crate::model::network::Networks;
@@ -54,8 +55,8 @@ pub(in crate::environment) trait Machines: Send + Sync {
     /// A machine for a role. `name` is the path of its own files on this machine, below the run's directory.
     async fn machine(&self, role: Role, name: &str) -> Result<Arc<dyn Machine>, Failure>;
 
-    /// Ends all that is left.
-    async fn close(&self);
+    /// Ends all that is left; what could not be removed, each with what was tried.
+    async fn close(&self) -> Vec<String>;
 }
 
 /// Where the things of one server are, as it sees them.
@@ -160,6 +161,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 pub(in crate::environment) enum Process {
     /// On this machine.
     Local(Child),
+    /// In a container.
+    Remote(RemoteChild),
 }
 
 impl Process {
@@ -167,6 +170,7 @@ impl Process {
     pub(in crate::environment) fn try_wait(&mut self) -> Option<ExitStatus> {
         match self {
             Self::Local(child) => child.try_wait(),
+            Self::Remote(child) => child.try_wait(),
         }
     }
 
@@ -174,6 +178,7 @@ impl Process {
     pub(in crate::environment) async fn wait(&mut self) -> io::Result<ExitStatus> {
         match self {
             Self::Local(child) => child.wait().await,
+            Self::Remote(child) => child.wait().await,
         }
     }
 
@@ -181,6 +186,7 @@ impl Process {
     pub(in crate::environment) fn signal(&self, signal: Signal) {
         match self {
             Self::Local(child) => child.signal(signal),
+            Self::Remote(child) => child.signal(signal),
         }
     }
 
@@ -188,6 +194,9 @@ impl Process {
     pub(in crate::environment) async fn stop(&mut self, limit: Duration) {
         match self {
             Self::Local(child) => {
+                child.stop(limit).await;
+            }
+            Self::Remote(child) => {
                 child.stop(limit).await;
             }
         }

@@ -254,7 +254,7 @@ impl Environment for Servers {
         Ok(self.gateways.of(&self.shared, key, address).await?)
     }
 
-    async fn close(&self) {
+    async fn close(&self) -> Vec<String> {
         self.gateways.stop().await;
         let (slots, installations) = {
             let mut slots = self.slots();
@@ -277,7 +277,7 @@ impl Environment for Servers {
             });
         }
         while stops.join_next().await.is_some() {}
-        self.shared.machines.close().await;
+        self.shared.machines.close().await
     }
 }
 
@@ -290,10 +290,13 @@ impl Drop for Servers {
     }
 }
 
-/// 24 random bytes in hex.
 fn random_password() -> std::io::Result<Password> {
+    random_hex().map(Password::new)
+}
+
+/// 24 random bytes in hex.
+pub(super) fn random_hex() -> std::io::Result<String> {
     let mut bytes = [0; 24];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Password::new(text))
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -133,6 +134,13 @@ impl Scope {
     #[must_use]
     pub fn range(&self, network: NetworkName) -> String {
         self.shared.networks.get(&network).map(|network| network.range.to_string()).unwrap_or_default()
+    }
+
+    /// The address of a network with this last part.
+    #[must_use]
+    pub fn address(&self, network: NetworkName, host: u8) -> IpAddr {
+        let range = self.shared.networks.get(&network).map(|network| network.range);
+        range.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |range| IpAddr::V4(range.address(host)))
     }
 
     /// Removes everything that carries the run's label, and gives what is left then. No container can be started afterwards; one that is just

@@ -1,0 +1,236 @@
+//! A container as a machine for a server.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::data::Archives;
+use super::dialer::ContainerDialer;
+use super::engine::NetworkName;
+use super::vessel::Vessel;
+use crate::agent::{AgentError, DirectorySpec, FileSpec, Owner, Survey, UnixWay};
+use crate::environment::servers::{ConfigFile, Directories, Failure, Machine, Process, Stream};
+use crate::model::endpoint::Address;
+use crate::model::server::Service;
+use crate::os::child::ChildSpec;
+use crate::os::dial::Dialer;
+use crate::os::toolchain::Tool;
+use crate::os::tree;
+use crate::os::user::RunAs;
+
+/// The ports of PostgreSQL and Redis in a container of their own.
+pub(super) const POSTGRES_PORT: u16 = 5432;
+/// See [`POSTGRES_PORT`].
+pub(super) const REDIS_PORT: u16 = 6379;
+
+/// The first port of a gateway's listeners: the gateways of a run share a container, so that servers see one address.
+const FIRST_LISTENER: u16 = 10_000;
+
+/// What a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// One PostgreSQL: files are where CloudNativePG has them.
+    Postgres,
+    /// One Redis.
+    Redis,
+    /// All gateways.
+    Gateways,
+}
+
+/// A container for a server.
+pub(super) struct ContainerMachine {
+    purpose: Purpose,
+    vessel: Arc<Vessel>,
+    dialer: Arc<ContainerDialer>,
+    survey: Arc<Survey>,
+    archives: Arc<Archives>,
+    /// The image's id.
+    image: String,
+    /// Where copies of its files are kept: the run's directory for gateways, else the server's in it.
+    here: PathBuf,
+    next_listener: AtomicU16,
+    /// The unix socket here that leads to the server's.
+    way: Mutex<Option<UnixWay>>,
+}
+
+/// What a [`ContainerMachine`] is made from.
+pub(super) struct Parts {
+    pub(super) purpose: Purpose,
+    pub(super) vessel: Arc<Vessel>,
+    pub(super) clients: Arc<Vessel>,
+    pub(super) survey: Arc<Survey>,
+    pub(super) archives: Arc<Archives>,
+    pub(super) image: String,
+    pub(super) here: PathBuf,
+}
+
+impl ContainerMachine {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { purpose, vessel, clients, survey, archives, image, here } = parts;
+        Self {
+            purpose,
+            dialer: Arc::new(ContainerDialer::new(clients, &vessel)),
+            vessel,
+            survey,
+            archives,
+            image,
+            here,
+            next_listener: AtomicU16::new(FIRST_LISTENER),
+            way: Mutex::default(),
+        }
+    }
+
+    /// What holds everything of ours in the container. `/controller` is CloudNativePG's.
+    fn root(&self) -> &'static Path {
+        Path::new(match self.purpose {
+            Purpose::Postgres => "/controller",
+            Purpose::Redis => "/redis",
+            Purpose::Gateways => "/gateways",
+        })
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        self.user().map(Owner::from)
+    }
+
+    fn address_in(&self, network: NetworkName) -> IpAddr {
+        // Every server's container is on every network.
+        self.vessel.address_in(network).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+}
+
+#[async_trait]
+impl Machine for ContainerMachine {
+    fn directories(&self, name: &str) -> Directories {
+        match self.purpose {
+            Purpose::Gateways => Directories::below(self.root().join(name)),
+            Purpose::Postgres | Purpose::Redis => Directories::below(self.root().to_path_buf()),
+        }
+    }
+
+    fn here(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(self.root()).map_or_else(|_| path.to_path_buf(), |below| self.here.join(below))
+    }
+
+    fn user(&self) -> Option<&RunAs> {
+        self.survey.run_as()
+    }
+
+    fn redis(&self) -> Option<&Tool> {
+        self.survey.toolchain.redis.as_ref()
+    }
+
+    fn haproxy(&self) -> Option<&Tool> {
+        self.survey.toolchain.haproxy.as_ref()
+    }
+
+    fn listen(&self) -> Vec<IpAddr> {
+        vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+    }
+
+    fn address(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address_in(NetworkName::Elsewhere), port)
+    }
+
+    fn address_v6(&self, port: u16) -> Option<SocketAddr> {
+        Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port))
+    }
+
+    fn gateway_address(&self) -> IpAddr {
+        self.address_in(NetworkName::Gateway)
+    }
+
+    fn address_for_gateway(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address_in(NetworkName::Gateway), port)
+    }
+
+    fn free_port(&self, service: Service) -> io::Result<u16> {
+        Ok(match (self.purpose, service) {
+            (Purpose::Gateways, _) => self.next_listener.fetch_add(1, Ordering::Relaxed),
+            (_, Service::Postgres) => POSTGRES_PORT,
+            (_, Service::Redis) => REDIS_PORT,
+        })
+    }
+
+    fn dialer(&self) -> Arc<dyn Dialer> {
+        Arc::clone(&self.dialer) as Arc<dyn Dialer>
+    }
+
+    async fn make_directory(&self, path: &Path, mode: u32, owned: bool) -> io::Result<()> {
+        std::fs::create_dir_all(self.here(path))?;
+        let owner = self.owner().filter(|_| owned);
+        let directory = DirectorySpec { path: path.to_path_buf(), mode, owner };
+        self.vessel.agent().make_directories(&[directory]).await.map_err(AgentError::into_io)
+    }
+
+    async fn write(&self, files: &[ConfigFile]) -> Result<(), String> {
+        let owner = self.owner();
+        let there = |file: &ConfigFile| FileSpec { path: file.path.clone(), contents: file.contents.clone(), mode: file.mode, owner };
+        let specs: Vec<FileSpec> = files.iter().map(there).collect();
+        self.vessel.agent().write(&specs).await.map_err(|error| error.to_string())?;
+        for ConfigFile { path, contents, mode } in files {
+            let copy = self.here(path);
+            let kept = copy.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| tree::replace(&copy, contents, *mode, None));
+            kept.map_err(|error| format!("could not keep a copy of {} as {}: {error}", path.display(), copy.display()))?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, files: &[PathBuf]) -> Result<(), String> {
+        self.vessel.agent().remove(files).await.map_err(|error| error.to_string())?;
+        for path in files {
+            // A copy that stays is only ever looked at by a person.
+            let _ = std::fs::remove_file(self.here(path));
+        }
+        Ok(())
+    }
+
+    async fn make_log(&self, log: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        let here = self.here(log);
+        std::fs::File::create_new(&here)?;
+        let file = FileSpec { path: log.to_path_buf(), contents: Vec::new(), mode: 0o600, owner: self.owner() };
+        let agent = self.vessel.agent();
+        agent.write(&[file]).await.map_err(AgentError::into_io)?;
+        Ok(Box::new(agent.follow(log, &here).await.map_err(AgentError::into_io)?))
+    }
+
+    async fn make_data(&self, major: u16, data: &Path) -> Result<PathBuf, Failure> {
+        let has = || self.survey.toolchain.postgres.iter().map(|build| build.version.as_str()).collect::<Vec<_>>().join(", ");
+        let missing = || Failure::new(format!("the image has no PostgreSQL {major}: it has {:?} ({})", has(), self.survey.release), data);
+        let build = self.survey.toolchain.postgres(major).ok_or_else(missing)?;
+        // Copies of the configuration go there.
+        std::fs::create_dir_all(self.here(data)).map_err(|error| Failure::new(error.to_string(), data))?;
+        self.archives.make(self.vessel.agent(), &self.image, build, self.user(), data).await?;
+        Ok(build.bin.clone())
+    }
+
+    async fn spawn(&self, spec: ChildSpec) -> Result<Process, String> {
+        let output = spec.log.clone();
+        self.vessel.agent().spawn(&spec, &output).await.map(Process::Remote).map_err(|error| error.to_string())
+    }
+
+    async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.vessel.agent().dial_unix(socket).await?))
+    }
+
+    fn clients_socket(&self, directory: &Path, port: u16) -> Option<Address> {
+        let name = format!(".s.PGSQL.{port}");
+        let here = self.here(directory);
+        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+        if way.is_none() {
+            *way = Some(UnixWay::open(self.vessel.agent().clone(), &here.join(&name), &directory.join(&name)).ok()?);
+        }
+        Some(Address::Unix { directory: here, port })
+    }
+
+    async fn close(&self) {
+        // That of the gateways is shared, and ends with the run.
+        if self.purpose != Purpose::Gateways {
+            self.vessel.close().await;
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Containers for servers: which images are there, and a container for each server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+
+use super::data::Archives;
+use super::engine::{Attachment, Engine, ImageFound, NetworkName, Scope};
+use super::machine::{ContainerMachine, POSTGRES_PORT, Parts, Purpose, REDIS_PORT};
+use super::vessel::Vessel;
+use crate::agent::Survey;
+use crate::environment::servers::{Failure, Machine, Machines, Role};
+use crate::load::images::Images;
+use crate::model::claim::Subject;
+use crate::model::image::ImageUse;
+use crate::model::network::{self, Network, Networks};
+use crate::model::report::Component;
+use crate::model::server::{ServerKey, Service};
+
+/// The last part of the clients' address, in every network.
+const CLIENT: u8 = 7;
+
+/// The last part of the gateways' address, in every network.
+const GATEWAY: u8 = 2;
+
+/// The range of the pods' network as pg_hba.conf has it: that of the documents.
+const PODS_RANGE: &str = "10.0.0.0/8";
+
+/// The image for each use, or why there is none.
+pub(super) type Found = BTreeMap<ImageUse, Result<ImageFound, String>>;
+
+/// Looks for the images that a run needs.
+pub(super) async fn find(engine: &Engine, images: &Images, uses: &BTreeSet<ImageUse>) -> Found {
+    let mut found = Found::new();
+    for image_use in uses {
+        let image = match images.candidates(*image_use) {
+            Ok(candidates) => {
+                let references: Vec<String> = candidates.iter().map(|candidate| candidate.reference.to_string()).collect();
+                engine.resolve(&references).await.map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        found.insert(*image_use, image);
+    }
+    found
+}
+
+/// Gives a container to every server.
+pub(super) struct ContainerMachines {
+    scope: Scope,
+    token: String,
+    found: Found,
+    clients: Arc<Vessel>,
+    gateways: OnceCell<Result<Arc<ContainerMachine>, Failure>>,
+    /// What is in an image, by its id.
+    surveys: Mutex<BTreeMap<String, Arc<Survey>>>,
+    archives: Arc<Archives>,
+    run_directory: PathBuf,
+}
+
+impl ContainerMachines {
+    /// Starts the container that clients' connections come from. `found` needs one image at least.
+    pub(super) async fn start(
+        scope: Scope,
+        token: String,
+        found: Found,
+        run_directory: PathBuf,
+        cache_directory: PathBuf,
+    ) -> Result<Self, String> {
+        let image = found.get(&ImageUse::Clients).into_iter().chain(found.values()).find_map(|image| image.as_ref().ok());
+        let none = || {
+            let reasons = found.iter().filter_map(|(image_use, image)| Some(format!("{image_use}: {}", image.as_ref().err()?)));
+            format!("there is no image to run containers from: {}", reasons.collect::<Vec<_>>().join("; "))
+        };
+        let image = image.ok_or_else(none)?.clone();
+        let clients = [NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere];
+        let networks = clients.map(|network| Attachment { network, host: Some(CLIENT) });
+        let clients = Arc::new(Vessel::start(&scope, &token, "clients", image, &networks, &[]).await?);
+        Ok(Self {
+            scope,
+            token,
+            found,
+            clients,
+            gateways: OnceCell::new(),
+            surveys: Mutex::default(),
+            archives: Arc::new(Archives::new(cache_directory)),
+            run_directory,
+        })
+    }
+
+    async fn container(&self, role: Role, name: &str) -> Result<ContainerMachine, Failure> {
+        let failed = |reason: String| Failure::new(reason, &self.run_directory.join(name));
+        let image = match self.found.get(&image_use(role)) {
+            Some(Ok(image)) => image.clone(),
+            Some(Err(reason)) => return Err(failed(reason.clone())),
+            None => return Err(failed(format!("this run did not look for an image for {role}"))),
+        };
+        let (purpose, publish, host) = match role {
+            Role::Server(ServerKey { service: Service::Postgres, .. }) => (Purpose::Postgres, vec![POSTGRES_PORT], None),
+            Role::Server(ServerKey { service: Service::Redis, .. }) => (Purpose::Redis, vec![REDIS_PORT], None),
+            Role::Gateway => (Purpose::Gateways, Vec::new(), Some(GATEWAY)),
+        };
+        let networks = [NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere, NetworkName::Gateway];
+        let networks = networks.map(|network| Attachment { network, host });
+        let short = if purpose == Purpose::Gateways { "gateways".to_owned() } else { name.replace('/', "-") };
+        let vessel = Vessel::start(&self.scope, &self.token, &short, image.clone(), &networks, &publish).await.map_err(failed)?;
+        let known = self.surveys.lock().unwrap_or_else(PoisonError::into_inner).get(&image.id).cloned();
+        let survey = match known {
+            Some(survey) => survey,
+            None => {
+                let survey = vessel.agent().survey().await.map_err(|error| failed(error.to_string()))?;
+                let mut surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner);
+                Arc::clone(surveys.entry(image.id.clone()).or_insert_with(|| Arc::new(survey)))
+            }
+        };
+        Ok(ContainerMachine::new(Parts {
+            purpose,
+            vessel: Arc::new(vessel),
+            clients: Arc::clone(&self.clients),
+            survey,
+            archives: Arc::clone(&self.archives),
+            image: image.id,
+            here: if purpose == Purpose::Gateways { self.run_directory.clone() } else { self.run_directory.join(name) },
+        }))
+    }
+
+    /// What is known of the image for a use.
+    fn component(&self, image_use: ImageUse, image: &Result<ImageFound, String>) -> Component {
+        let surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner);
+        let survey = image.as_ref().ok().and_then(|image| surveys.get(&image.id));
+        let toolchain = survey.map(|survey| &survey.toolchain);
+        let build = |major| toolchain.and_then(|toolchain| toolchain.postgres(major));
+        let (version, tls_library) = match image_use {
+            ImageUse::Postgres(major) => {
+                (build(major).map(|build| build.version.clone()), build(major).and_then(|build| build.openssl.clone()))
+            }
+            ImageUse::Redis => (toolchain.and_then(|toolchain| toolchain.redis.as_ref()).map(|tool| tool.version.clone()), None),
+            ImageUse::Haproxy => (toolchain.and_then(|toolchain| toolchain.haproxy.as_ref()).map(|tool| tool.version.clone()), None),
+            ImageUse::Clients => (survey.and_then(|survey| survey.python.as_ref()).map(|python| python.version.clone()), None),
+        };
+        Component {
+            name: image_use.to_string(),
+            version,
+            tls_library,
+            origin: image.as_ref().ok().map(|image| format!("image {} ({})", image.reference, image.digest.as_ref().unwrap_or(&image.id))),
+            missing: image.as_ref().err().cloned(),
+        }
+    }
+}
+
+/// The image that a role needs.
+pub(super) fn image_use(role: Role) -> ImageUse {
+    match role {
+        Role::Gateway => ImageUse::Haproxy,
+        Role::Server(ServerKey { service: Service::Redis, .. }) => ImageUse::Redis,
+        Role::Server(ServerKey { version, .. }) => ImageUse::Postgres(version.unwrap_or_default()),
+    }
+}
+
+#[async_trait]
+impl Machines for ContainerMachines {
+    fn name(&self) -> &'static str {
+        "container"
+    }
+
+    fn real_subjects(&self) -> &'static [Subject] {
+        const ALWAYS: [Subject; 6] =
+            [Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients, Subject::Config];
+        const WITH_GATEWAY: [Subject; 7] =
+            [Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients, Subject::Config, Subject::Gateway];
+        if self.missing(Role::Gateway).is_none() { &WITH_GATEWAY } else { &ALWAYS }
+    }
+
+    fn networks(&self) -> Networks {
+        let client = |network| self.clients.address_in(network).unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let of = |name, network: NetworkName, range: Option<&str>, client: IpAddr| {
+            (name, Network { range: range.map_or_else(|| self.scope.range(network), str::to_owned), client })
+        };
+        let gateway = self.scope.address(NetworkName::Gateway, GATEWAY);
+        Networks(BTreeMap::from([
+            of(network::NetworkName::Pods, NetworkName::Pods, Some(PODS_RANGE), client(NetworkName::Pods)),
+            of(network::NetworkName::Sites, NetworkName::Sites, None, client(NetworkName::Sites)),
+            of(network::NetworkName::Elsewhere, NetworkName::Elsewhere, None, client(NetworkName::Elsewhere)),
+            of(network::NetworkName::Gateway, NetworkName::Gateway, None, gateway),
+        ]))
+    }
+
+    fn components(&self) -> Vec<Component> {
+        self.found.iter().map(|(image_use, image)| self.component(*image_use, image)).collect()
+    }
+
+    fn missing(&self, role: Role) -> Option<String> {
+        match self.found.get(&image_use(role)) {
+            Some(Ok(_)) => None,
+            Some(Err(reason)) => Some(reason.clone()),
+            None => Some(format!("this run did not look for an image for {role}")),
+        }
+    }
+
+    async fn machine(&self, role: Role, name: &str) -> Result<Arc<dyn Machine>, Failure> {
+        if role == Role::Gateway {
+            let made = self.gateways.get_or_init(|| async { self.container(role, name).await.map(Arc::new) }).await;
+            return made.clone().map(|machine| machine as Arc<dyn Machine>);
+        }
+        Ok(Arc::new(self.container(role, name).await?))
+    }
+
+    async fn close(&self) -> Vec<String> {
+        self.scope.close().await.iter().map(ToString::to_string).collect()
+    }
+}

@@ -1,0 +1,102 @@
+//! A container with its agent.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::engine::{Attachment, Container, ContainerSpec, HARNESS, ImageFound, NetworkName, Scope, TOKEN_FILE};
+use crate::agent::{Agent, COMMAND, Lifeline};
+use crate::os::poll;
+
+/// The port that every agent listens on in its container.
+const AGENT_PORT: u16 = 7431;
+
+/// How long an agent may take to answer: a container starts in half a second.
+const AGENT_LIMIT: Duration = Duration::from_secs(20);
+
+/// How often it is tried.
+const AGENT_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A container and the agent in it, which lives as long as this does.
+pub(super) struct Vessel {
+    container: Container,
+    agent: Agent,
+    addresses: BTreeMap<NetworkName, IpAddr>,
+    /// `None` once it is closed.
+    lifeline: Mutex<Option<Lifeline>>,
+}
+
+impl Vessel {
+    /// Starts a container whose agent answers. `publish`: ports beside the agent's.
+    pub(super) async fn start(
+        scope: &Scope,
+        token: &str,
+        name: &str,
+        image: ImageFound,
+        networks: &[Attachment],
+        publish: &[u16],
+    ) -> Result<Self, String> {
+        let reference = image.reference.clone();
+        let listen = format!("0.0.0.0:{AGENT_PORT}");
+        let mut spec = ContainerSpec::new(name, image, [HARNESS, COMMAND, "--listen", &listen, "--token-file", TOKEN_FILE]);
+        spec.networks = networks.to_vec();
+        spec.publish = std::iter::once(AGENT_PORT).chain(publish.iter().copied()).collect();
+        let container = scope.start(spec).await.map_err(|error| error.to_string())?;
+        let address = container.published(AGENT_PORT).await.map_err(|error| error.to_string())?;
+        let agent = Agent::new(address, token);
+        // The engine takes connections before the agent does, and ends them.
+        let held = poll::until("the agent's answer", AGENT_LIMIT, AGENT_INTERVAL, || async {
+            match agent.hold().await {
+                Ok(lifeline) => Ok(lifeline),
+                Err(error) => match container.is_running().await {
+                    Ok(false) => Err(format!("{error}; it does not run")),
+                    _ => Err(error.to_string()),
+                },
+            }
+        });
+        let lifeline = match held.await {
+            Ok(lifeline) => lifeline,
+            Err(timeout) => {
+                let said = container.logs().await;
+                // What can't be removed now is removed at the run's end.
+                let _ = container.remove().await;
+                return Err(format!(
+                    "the harness's own binary does not answer in the container {name} ({reference}): {timeout}; it says: {said}; \
+                     the image must be of Linux with a glibc that is no older than this machine's"
+                ));
+            }
+        };
+        let networks = networks.iter().map(|attachment| attachment.network);
+        let addresses = networks.filter_map(|network| Some((network, container.address_in(network)?))).collect();
+        Ok(Self { container, agent, addresses, lifeline: Mutex::new(Some(lifeline)) })
+    }
+
+    /// The container.
+    pub(super) fn container(&self) -> &Container {
+        &self.container
+    }
+
+    /// The agent.
+    pub(super) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Its address in each of its networks.
+    pub(super) fn addresses(&self) -> &BTreeMap<NetworkName, IpAddr> {
+        &self.addresses
+    }
+
+    /// Its address in one of its networks.
+    pub(super) fn address_in(&self, network: NetworkName) -> Option<IpAddr> {
+        self.addresses.get(&network).copied()
+    }
+
+    /// Ends it. What can't be removed is removed at the run's end, or told there.
+    pub(super) async fn close(&self) {
+        if self.lifeline.lock().await.take().is_some() {
+            let _ = self.container.remove().await;
+        }
+    }
+}
