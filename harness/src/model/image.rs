@@ -197,7 +197,10 @@ fn check_name(name: &str) -> Result<(), String> {
 fn is_host(host: &str) -> bool {
     let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
     let is_label = |label: &str| {
-        !label.is_empty() && label.chars().all(|it| it.is_ascii_alphanumeric() || it == '-') && !label.starts_with('-') && !label.ends_with('-')
+        !label.is_empty()
+            && label.chars().all(|it| it.is_ascii_alphanumeric() || it == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     name.split('.').all(is_label) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }

@@ -74,7 +74,10 @@ fn a_flag_beats_a_variable_which_beats_the_file_which_beats_the_default() {
     settings.variables.clear();
     assert_eq!(candidates(&settings, SEVENTEEN), ["of-file:1 (mine, mine.yaml:1:28)"]);
     // What the file doesn't name stays.
-    assert_eq!(candidates(&settings, ImageUse::Haproxy), ["haproxy (official)", "mtls-conformance/haproxy (offline)", "mtls-conformance/haproxy (offline)"]);
+    assert_eq!(
+        candidates(&settings, ImageUse::Haproxy),
+        ["haproxy (official)", "mtls-conformance/haproxy (offline)", "mtls-conformance/haproxy (offline)"]
+    );
 }
 
 #[test]
