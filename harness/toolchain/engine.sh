@@ -139,7 +139,7 @@ start() {
   pid=$!
   deadline=$((SECONDS + start_limit))
   until answers; do
-    if ! kill -0 "$pid" 2>/dev/null && ! is_ours "$(cat "$state/dockerd.pid" 2>/dev/null)"; then
+    if [ ! -e "/proc/$pid" ] && ! is_ours "$(cat "$state/dockerd.pid" 2>/dev/null)"; then
       failed "$log" "dockerd ended before it answered; the end of $log says:"
     fi
     if [ "$SECONDS" -ge "$deadline" ]; then
