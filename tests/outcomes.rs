@@ -397,7 +397,8 @@ fn bad_usage_and_bad_files_end_with_2_and_say_what_is_wrong() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::create_dir_all(directory.path().join("set/mine")).expect("makes");
     std::fs::write(directory.path().join("set/mine/case.yaml"), "id: mine/case\ntitle: Mine\nclaim: [a]\n").expect("writes");
-    let table: [(&[&str], &str); 8] = [
+    std::fs::write(directory.path().join("images.yaml"), "sets: {mine: {redis: Mine:1}}\n").expect("writes");
+    let table: [(&[&str], &str); 13] = [
         (&["run", "--no-such-option"], "--no-such-option"),
         (&["run", "--partition", "5/4"], "I from 1 to N"),
         (&["run", "--timeout", "0"], "expected seconds"),
@@ -406,6 +407,11 @@ fn bad_usage_and_bad_files_end_with_2_and_say_what_is_wrong() {
         (&["run", "--scenarios", "set"], "set/mine/case.yaml:3:1: unknown field `claim`"),
         (&["run", "--manifests", "nowhere"], "nowhere"),
         (&["run", "postgres/{"], "is no valid pattern"),
+        (&["run", "--image", "postgres=mine:1"], "`postgres` is nothing that an image is for"),
+        (&["run", "--image", "redis=Mine:1"], "`Mine` has capital letters"),
+        (&["run", "--images", "images.yaml"], "images.yaml:1:22: `Mine:1` is no image's name"),
+        (&["run", "--image-set", "nowhere"], "there is no set of images `nowhere`: there are cnpg, official, offline"),
+        (&["doctor", "--image-set", "nowhere"], "there is no set of images `nowhere`"),
     ];
     for (args, expected) in table {
         let (code, stdout, stderr) = harness_says(directory.path(), args);
@@ -434,7 +440,15 @@ fn a_run_of_nothing_ends_with_4() {
 #[test]
 fn what_needs_no_server_ends_with_0_and_writes_to_standard_output() {
     let directory = tempfile::tempdir().expect("a directory");
-    for args in [&["list"][..], &["list", "--cases", "redis/*"], &["claims"], &["schema", "report"], &["--help"], &["--version"]] {
+    for args in [
+        &["list"][..],
+        &["list", "--cases", "redis/*"],
+        &["claims"],
+        &["schema", "report"],
+        &["schema", "images"],
+        &["--help"],
+        &["--version"],
+    ] {
         let (code, stdout, stderr) = harness_says(directory.path(), args);
         assert_eq!(code, 0, "{args:?}: {stderr}");
         assert!(!stdout.is_empty(), "{args:?}");

@@ -44,7 +44,7 @@ show_tail() { "${root[@]}" tail -n 8 -- "$1" | cut -c 1-300 | sed 's/^/engine:  
 answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
 # Whether there is an engine that this user may not use.
-is_closed() { docker version 2>&1 | grep -qi 'permission denied'; }
+is_closed() { grep -qi 'permission denied' <<<"$(docker version 2>&1)"; }
 
 # Whether $1 is running, and is a dockerd that this script started with the folder in $state.
 is_ours() {
@@ -139,7 +139,7 @@ start() {
   pid=$!
   deadline=$((SECONDS + start_limit))
   until answers; do
-    if ! kill -0 "$pid" 2>/dev/null && ! is_ours "$(cat "$state/dockerd.pid" 2>/dev/null)"; then
+    if [ ! -e "/proc/$pid" ] && ! is_ours "$(cat "$state/dockerd.pid" 2>/dev/null)"; then
       failed "$log" "dockerd ended before it answered; the end of $log says:"
     fi
     if [ "$SECONDS" -ge "$deadline" ]; then

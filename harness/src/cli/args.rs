@@ -28,7 +28,7 @@ const EXIT_CODES: &str = "Exit codes: 0 conformant (known deviations included) Â
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Bring the deployment up and run cases against it
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List scenarios, or their cases
     List(ListArgs),
     /// List the documents' claims with their verdicts in the last run

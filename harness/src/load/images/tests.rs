@@ -14,14 +14,17 @@ fn named(image_use: &str, reference: &str) -> (ImageUse, ImageReference) {
     (image_use.parse().expect("a use"), reference.parse().expect("a reference"))
 }
 
-/// The candidates of one use, as `REFERENCE (SOURCE)`, without the lines of the default file.
+/// The candidates of one use, as `REFERENCE (SOURCE)`; those of the default file as `NAME (SET)` with the end of their name.
 fn candidates(settings: &ImageSettings, image_use: ImageUse) -> Vec<String> {
     let images = Images::resolve(settings).expect("resolves");
     let candidates = images.candidates(image_use).expect("there are some");
     candidates
         .iter()
         .map(|candidate| match &candidate.source {
-            ImageSource::Set { set, place } if place.file == Path::new(DEFAULTS_NAME) => format!("{} ({set})", candidate.reference.name()),
+            ImageSource::Set { set, place } if place.file == Path::new(DEFAULTS_NAME) => {
+                let name = candidate.reference.name().rsplit('/').next().unwrap_or_default();
+                format!("{name} ({set})")
+            }
             _ => candidate.to_string(),
         })
         .collect()
@@ -56,7 +59,7 @@ fn the_images_that_the_script_builds_are_the_set_for_places_without_a_registry()
 
 #[test]
 fn where_nothing_is_said_the_official_image_comes_first_and_ours_last() {
-    assert_eq!(candidates(&ImageSettings::default(), SEVENTEEN), ["postgres (official)", "mtls-conformance/postgres (offline)"]);
+    assert_eq!(candidates(&ImageSettings::default(), SEVENTEEN), ["postgres (official)", "postgres (offline)"]);
 }
 
 #[test]
@@ -74,17 +77,14 @@ fn a_flag_beats_a_variable_which_beats_the_file_which_beats_the_default() {
     settings.variables.clear();
     assert_eq!(candidates(&settings, SEVENTEEN), ["of-file:1 (mine, mine.yaml:1:28)"]);
     // What the file doesn't name stays.
-    assert_eq!(
-        candidates(&settings, ImageUse::Haproxy),
-        ["haproxy (official)", "mtls-conformance/haproxy (offline)", "mtls-conformance/haproxy (offline)"]
-    );
+    assert_eq!(candidates(&settings, ImageUse::Haproxy), ["haproxy (official)", "haproxy (offline)", "haproxy (offline)"]);
 }
 
 #[test]
 fn a_chosen_set_is_tried_alone_where_it_has_an_image_and_not_at_all_elsewhere() {
     let mut settings = ImageSettings { set: Some("cnpg".to_owned()), ..ImageSettings::default() };
-    assert_eq!(candidates(&settings, SEVENTEEN), ["ghcr.io/cloudnative-pg/postgresql (cnpg)"]);
-    assert_eq!(candidates(&settings, ImageUse::Clients), ["mtls-conformance/clients (offline)"; 2]);
+    assert_eq!(candidates(&settings, SEVENTEEN), ["postgresql (cnpg)"]);
+    assert_eq!(candidates(&settings, ImageUse::Clients), ["clients (offline)"; 2]);
     // An image that is named for one use still wins.
     settings.flags.push(named("postgres-17", "of-flag:1"));
     assert_eq!(candidates(&settings, SEVENTEEN), ["of-flag:1 (--image)"]);
@@ -99,7 +99,7 @@ fn a_users_file_adds_sets_and_replaces_images_of_ours() {
     assert_eq!(candidates(&settings, SEVENTEEN), ["far:1 (far, mine.yaml:3:22)"]);
     settings.set = Some("cnpg".to_owned());
     assert_eq!(candidates(&settings, SEVENTEEN), ["my-cnpg:1 (cnpg, mine.yaml:7:18)"]);
-    assert_eq!(candidates(&settings, ImageUse::Postgres(18)), ["ghcr.io/cloudnative-pg/postgresql (cnpg)"]);
+    assert_eq!(candidates(&settings, ImageUse::Postgres(18)), ["postgresql (cnpg)"]);
     // Without `default`, all of the file's sets are tried in its order.
     settings = ImageSettings { file: Some(file(&text.replace("default: [near]\n", "")).expect("is valid")), ..ImageSettings::default() };
     let names: Vec<String> = candidates(&settings, SEVENTEEN).iter().map(|it| it.split(':').next().expect("a name").to_owned()).collect();
