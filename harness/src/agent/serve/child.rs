@@ -147,22 +147,27 @@ async fn attend(
     let mut log = Some(log);
     let (mut output_bytes, mut log_bytes) = (vec![0; BUFFER], vec![0; BUFFER]);
     let mut stopping: Option<Instant> = None;
+    let mut held = true;
     let status = loop {
         tokio::select! {
             biased;
-            order = orders.recv() => match order {
+            order = orders.recv(), if held => match order {
                 Some(Order::Signal(number)) => {
                     if let Ok(signal) = protocol::signal(number) {
                         child.signal(signal);
                     }
                 }
                 Some(Order::Kill) => child.kill_group(),
-                Some(Order::LetGo) | None => begin_stop(child, &mut stopping),
+                Some(Order::LetGo) | None => {
+                    held = false;
+                    begin_stop(child, &mut stopping);
+                }
             },
             () = life.ending(), if stopping.is_none() => begin_stop(child, &mut stopping),
             () = sleep_until(stopping.unwrap_or_else(Instant::now)), if stopping.is_some() => {
                 child.kill_group();
-                stopping = Some(Instant::now() + Duration::from_secs(3600));
+                // It is about to end; until then, once more a little later.
+                stopping = Some(Instant::now() + GRACE);
             }
             length = read(&mut log, &mut log_bytes) => match length {
                 0 => log = None,
