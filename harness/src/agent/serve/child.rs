@@ -39,7 +39,11 @@ pub(super) async fn spawn(mut stream: TcpStream, child: protocol::Child, piped: 
         Err(failure) => return refuse(&mut stream, failure).await,
     };
     let input = output.1;
-    reply(&mut stream, Ok(Spawned { pid: child.pid().unwrap_or_default() })).await?;
+    if let Err(error) = reply(&mut stream, Ok(Spawned { pid: child.pid().unwrap_or_default() })).await {
+        // Dropped, it would hold a thread up as long as it takes to end.
+        child.stop(GRACE).await;
+        return Err(error);
+    }
     let (read, write) = stream.into_split();
     let (orders, received) = mpsc::unbounded_channel();
     let mut reader = tokio::spawn(receive(read, orders, input));
@@ -150,7 +154,6 @@ async fn attend(
     let mut held = true;
     let status = loop {
         tokio::select! {
-            biased;
             order = orders.recv(), if held => match order {
                 Some(Order::Signal(number)) => {
                     if let Ok(signal) = protocol::signal(number) {
