@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use mtls_conformance::agent::{Agent, DirectorySpec, Lifeline, Owner, RemoteChild, UnixWay};
+use mtls_conformance::agent::{Agent, DirectorySpec, FileSpec, Lifeline, Owner, RemoteChild, UnixWay};
 use mtls_conformance::os::child::ChildSpec;
 use mtls_conformance::os::poll;
 use nix::sys::signal::{Signal, kill};
@@ -106,9 +106,10 @@ async fn the_last_lifelines_end_is_the_end_of_the_agent_and_its_children() {
     let agent = process.agent();
     let lifeline: Lifeline = agent.hold().await.expect("holds");
     let child = sleeper(&agent, directory.path()).await;
-    let stubborn = agent.spawn(&shell("trap '' TERM; echo ready; while :; do sleep 0.01; done"), &directory.path().join("two"));
-    let stubborn = stubborn.await.expect("starts");
-    until_text(&directory.path().join("two"), |text| text == "ready\n").await;
+    let output = directory.path().join("two");
+    let deaf = shell("trap '' TERM; echo ready; while :; do sleep 0.01; done");
+    let stubborn = agent.spawn(&deaf, &output).await.expect("starts");
+    until_text(&output, |text| text == "ready\n").await;
     let pids = [child.pid(), stubborn.pid()].map(|pid| pid.expect("a pid"));
     drop(lifeline);
     assert!(process.ends().await.success());
@@ -227,6 +228,14 @@ async fn a_postgres_runs_as_an_agents_child_and_its_log_names_the_dialled_connec
     agent.pack(&data, &tar).await.expect("packs");
     agent.remove(std::slice::from_ref(&data)).await.expect("removes");
     agent.unpack(&tar, &data, owner).await.expect("unpacks");
+
+    let hba = FileSpec {
+        path: data.join("pg_hba.conf"),
+        contents: b"local all all trust\nhost all all 127.0.0.0/8 trust\n".to_vec(),
+        mode: 0o600,
+        owner,
+    };
+    agent.write(&[hba]).await.expect("writes");
 
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
     let mut postgres = program("postgres").arg("-D").arg(&data);
