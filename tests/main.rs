@@ -1,5 +1,6 @@
 //! The harness's own tests that need its binary, real servers or files. One target, so that it is linked once.
 
+mod agents;
 mod bad_files;
 mod broken_environments;
 mod gateways;

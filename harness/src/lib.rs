@@ -1,7 +1,7 @@
 //! An end-to-end conformance harness for mutual TLS between an application and its PostgreSQL and Redis.
 //!
 //! Imports go down only:
-//! `model` <- {`load`, `os`} <- {`pki`, `deployment`, `wire`} <- `agent` <- {`environment`, `driver`} <- `check` <- `run` <- {`report`, `session`} <- `cli`.
+//! `model` <- {`load`, `os`} <- `wire` <- {`pki`, `deployment`, `agent`} <- {`environment`, `driver`} <- `check` <- `run` <- {`report`, `session`} <- `cli`.
 //! `environment` and `driver` never see each other: they share [`model::endpoint::Endpoint`].
 
 pub mod agent;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::error::AgentError;
+use super::framed::Pairs;
 use super::line;
 use super::protocol::{Answer, DirectorySpec, Done, Envelope, FileSpec, Request};
 use super::survey::Survey;
@@ -28,6 +30,7 @@ const BATCH: usize = 4 * 1024 * 1024;
 pub struct Agent {
     address: SocketAddr,
     token: String,
+    pairs: Arc<Pairs>,
 }
 
 impl fmt::Debug for Agent {
@@ -53,7 +56,7 @@ impl Agent {
     /// The agent that listens there and was given this token. Nothing is sent yet.
     #[must_use]
     pub fn new(address: SocketAddr, token: impl Into<String>) -> Self {
-        Self { address, token: token.into() }
+        Self { address, token: token.into(), pairs: Arc::default() }
     }
 
     /// Where it listens, as seen from this machine.
@@ -115,6 +118,10 @@ impl Agent {
     /// [`AgentError`] with the first one that can't be removed.
     pub async fn remove(&self, paths: &[PathBuf]) -> Result<(), AgentError> {
         self.ask(&Request::Remove(paths.to_vec())).await.map(|Done {}| ())
+    }
+
+    pub(super) fn pairs(&self) -> &Pairs {
+        &self.pairs
     }
 
     /// A request that its answer ends.

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::client::Agent;
 use super::error::AgentError;
+use super::framed;
 use super::protocol::{Connected, Done, Request};
 use crate::os::dial::{Dialer, Dialled};
 
@@ -47,11 +48,14 @@ impl Agent {
     /// see [`AgentError::into_io`].
     pub async fn dial(&self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<Dialled> {
         let answered = self.open(&Request::Dial { server, source }, None).await;
-        let (stream, Connected { client }) = answered.map_err(AgentError::into_io)?;
+        let (framed, Connected { client }) = answered.map_err(AgentError::into_io)?;
+        let (stream, plain) = self.pairs().pair()?;
+        // Ends with its two sides.
+        tokio::spawn(framed::carry(plain, framed));
         Ok(Dialled { stream, client })
     }
 
-    /// Connects to a unix socket in the container.
+    /// Connects to a unix socket in the container. The server's end of stream and a reset look alike.
     ///
     /// # Errors
     /// As [`Self::dial`].

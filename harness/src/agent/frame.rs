@@ -24,16 +24,18 @@ pub(super) enum Kind {
     Log = 6,
     /// The child has ended: its status as wait(2) gives it.
     Exit = 7,
-    /// A piece of an archive.
+    /// A piece of an archive or of a connection.
     Data = 8,
-    /// The archive's end.
+    /// Its end.
     DataEnd = 9,
     /// The archive can't be had: a [`Failure`](super::protocol::Failure) in JSON.
     Failed = 10,
+    /// The sender has reset its connection.
+    Reset = 11,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Input,
         Self::InputEnd,
         Self::Signal,
@@ -44,6 +46,7 @@ impl Kind {
         Self::Data,
         Self::DataEnd,
         Self::Failed,
+        Self::Reset,
     ];
 }
 

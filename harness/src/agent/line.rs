@@ -66,12 +66,15 @@ pub(super) async fn read(stream: &mut TcpStream, max: usize) -> io::Result<Vec<u
     }
 }
 
-/// Waits until the peer has hung up. For connections on which it has nothing more to send.
+/// Waits until the peer has hung up. For connections on which it has nothing more to send; what it sends is thrown away.
 pub(super) async fn hung_up(stream: &TcpStream) {
-    let mut byte = [0];
-    if stream.peek(&mut byte).await.is_ok_and(|length| length > 0) {
-        // Against the rules; but what has hung up can't be told any more.
-        std::future::pending::<()>().await;
+    let mut buffer = [0; 64];
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut buffer) {
+            Ok(1..) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => return,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod dial;
 mod error;
 mod follow;
 mod frame;
+mod framed;
 mod line;
 mod protocol;
 mod relay;

@@ -61,14 +61,14 @@ pub(super) enum Request {
     },
     /// Everything that a file holds and gets, as raw bytes.
     Follow(PathBuf),
-    /// Connects to a server: answers with [`Connected`], then carries the connection.
+    /// Connects to a server: answers with [`Connected`], then carries the connection in [frames](super::framed).
     Dial {
         /// The server.
         server: SocketAddr,
         /// The address that it is to see.
         source: Option<IpAddr>,
     },
-    /// Connects to a unix socket, then carries the connection.
+    /// Connects to a unix socket, then carries the connection as raw bytes.
     DialUnix(PathBuf),
     /// A directory as a tar, in frames, and a last answer.
     Pack(PathBuf),

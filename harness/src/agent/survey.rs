@@ -11,7 +11,7 @@ use crate::os::user::RunAs;
 /// What an agent finds around itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survey {
-    /// Servers and programs: what the distribution's places and `PATH` have.
+    /// Servers and programs: what the distribution's places and `PATH` have. Nothing is listed as missing.
     pub toolchain: Toolchain,
     /// Python, if there is one.
     pub python: Option<Python>,

@@ -97,23 +97,6 @@ where
     }
 }
 
-/// Carries between two TCP connections, unseen, and closes or resets both as they were closed or reset.
-pub async fn carry_tcp(mut client: TcpStream, mut server: TcpStream) {
-    let resets = {
-        let (client_read, client_write) = client.split();
-        let (server_read, server_write) = server.split();
-        let up = Direction { from: client_read, to: server_write, passage: Unseen };
-        let down = Direction { from: server_read, to: client_write, passage: Unseen };
-        carry(up, down).await
-    };
-    if resets.client {
-        reset(&client);
-    }
-    if resets.server {
-        reset(&server);
-    }
-}
-
 /// Makes the coming close a reset.
 pub fn reset(stream: &TcpStream) {
     // Fails only for a socket that is gone already.

@@ -39,7 +39,11 @@ pub(super) async fn spawn(mut stream: TcpStream, child: protocol::Child, piped: 
         Err(failure) => return refuse(&mut stream, failure).await,
     };
     let input = output.1;
-    reply(&mut stream, Ok(Spawned { pid: child.pid().unwrap_or_default() })).await?;
+    if let Err(error) = reply(&mut stream, Ok(Spawned { pid: child.pid().unwrap_or_default() })).await {
+        // Dropped, it would hold a thread up as long as it takes to end.
+        child.stop(GRACE).await;
+        return Err(error);
+    }
     let (read, write) = stream.into_split();
     let (orders, received) = mpsc::unbounded_channel();
     let mut reader = tokio::spawn(receive(read, orders, input));
@@ -147,22 +151,26 @@ async fn attend(
     let mut log = Some(log);
     let (mut output_bytes, mut log_bytes) = (vec![0; BUFFER], vec![0; BUFFER]);
     let mut stopping: Option<Instant> = None;
+    let mut held = true;
     let status = loop {
         tokio::select! {
-            biased;
-            order = orders.recv() => match order {
+            order = orders.recv(), if held => match order {
                 Some(Order::Signal(number)) => {
                     if let Ok(signal) = protocol::signal(number) {
                         child.signal(signal);
                     }
                 }
                 Some(Order::Kill) => child.kill_group(),
-                Some(Order::LetGo) | None => begin_stop(child, &mut stopping),
+                Some(Order::LetGo) | None => {
+                    held = false;
+                    begin_stop(child, &mut stopping);
+                }
             },
             () = life.ending(), if stopping.is_none() => begin_stop(child, &mut stopping),
             () = sleep_until(stopping.unwrap_or_else(Instant::now)), if stopping.is_some() => {
                 child.kill_group();
-                stopping = Some(Instant::now() + Duration::from_secs(3600));
+                // It is about to end; until then, once more a little later.
+                stopping = Some(Instant::now() + GRACE);
             }
             length = read(&mut log, &mut log_bytes) => match length {
                 0 => log = None,

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use tokio::net::{TcpStream, UnixStream};
 
-use super::super::line;
 use super::super::protocol::{Connected, Done, Failure};
+use super::super::{framed, line};
 use super::{refuse, reply};
-use crate::os::carry::{Direction, Unseen, carry, carry_tcp, reset};
+use crate::os::carry::{Direction, Unseen, carry, reset};
 use crate::os::dial::{Dialer as _, Direct};
 
 pub(super) async fn tcp(mut stream: TcpStream, server: SocketAddr, source: Option<IpAddr>) -> io::Result<()> {
@@ -20,7 +20,7 @@ pub(super) async fn tcp(mut stream: TcpStream, server: SocketAddr, source: Optio
     match dialled {
         Ok(dialled) => {
             reply(&mut stream, Ok(Connected { client: dialled.client })).await?;
-            carry_tcp(stream, dialled.stream).await;
+            framed::carry(dialled.stream, stream).await;
             Ok(())
         }
         Err(error) => {

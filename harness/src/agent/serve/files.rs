@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::protocol::{DirectorySpec, Done, Failure, FileSpec};
+use super::super::protocol::{DirectorySpec, Done, Failure, FileSpec, Owner};
 use crate::os::tree;
 
 /// How long the removal of a tree is tried in which servers are just ending.
@@ -29,7 +29,7 @@ fn make_one(directory: &DirectorySpec) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.path.is_dir() => {}
         other => other?,
     }
-    let owner = directory.owner.map(|owner| owner.user());
+    let owner = directory.owner.map(Owner::user);
     // The owner first: chown(2) may clear mode bits.
     tree::give(&directory.path, owner.as_ref())?;
     std::fs::set_permissions(&directory.path, std::fs::Permissions::from_mode(directory.mode))
@@ -53,7 +53,7 @@ pub(super) fn make_above(directory: &Path) -> io::Result<()> {
 
 pub(super) fn write(files: &[FileSpec]) -> Result<Done, Failure> {
     for file in files {
-        let owner = file.owner.map(|owner| owner.user());
+        let owner = file.owner.map(Owner::user);
         let written = tree::replace(&file.path, &file.contents, file.mode, owner.as_ref());
         written.map_err(|error| Failure::io(format_args!("write {}", file.path.display()), &error))?;
     }
