@@ -2,6 +2,7 @@
 
 mod deviations;
 pub mod expand;
+mod faults;
 mod names;
 mod resolve;
 mod rows;

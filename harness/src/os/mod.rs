@@ -1,9 +1,11 @@
 //! Processes, run directories and polling: everything that must be stopped or removed again goes through here.
 
 pub mod child;
+pub mod frozen;
 pub mod poll;
 pub mod redact;
 pub mod rundir;
+pub mod shared_memory;
 pub mod toolchain;
 pub mod tree;
 pub mod user;

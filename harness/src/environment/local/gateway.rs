@@ -21,6 +21,7 @@ use crate::model::observation::LogLine;
 use crate::model::outcome::SkipReason;
 use crate::model::server::{ServerKey, Service};
 use crate::os::child::{Child, ChildSpec, tail_since};
+use crate::os::frozen::Frozen;
 use crate::os::toolchain::Tool;
 use crate::os::{poll, tree};
 
@@ -102,7 +103,7 @@ pub(super) struct HaproxyGateway {
     shared: Arc<Shared>,
     program: Tool,
     name: String,
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// Its output, where its log goes.
     log: PathBuf,
     /// The listeners with their ports: the same across restarts.
@@ -110,8 +111,10 @@ pub(super) struct HaproxyGateway {
     listen: Vec<IpAddr>,
     book: Arc<Book>,
     _tailer: Tailer,
+    /// While it is paused. Before the child, which can't end while it is.
+    pub(super) frozen: Mutex<Option<Frozen>>,
     /// `None` while it is stopped.
-    child: Mutex<Option<Child>>,
+    pub(super) child: Mutex<Option<Child>>,
 }
 
 impl HaproxyGateway {
@@ -140,6 +143,7 @@ impl HaproxyGateway {
                 listen: super::loopback(),
                 book,
                 _tailer: tailer,
+                frozen: Mutex::new(None),
                 child: Mutex::new(None),
                 shared: Arc::clone(&shared),
             };
@@ -232,6 +236,11 @@ impl HaproxyGateway {
         }
     }
 
+    /// How long a start, or what takes no longer, may take.
+    pub(super) fn start_limit(&self) -> Duration {
+        self.shared.options.start_limit
+    }
+
     async fn listens(&self) -> Result<(), String> {
         for (_, port) in &self.listeners {
             for address in &self.listen {
@@ -256,6 +265,7 @@ impl HaproxyGateway {
 
     /// Stops it: the connections through it end.
     pub(super) async fn stop(&self) {
+        drop(self.frozen.lock().await.take());
         if let Some(mut child) = self.child.lock().await.take() {
             child.stop(STOP_LIMIT).await;
         }
@@ -263,6 +273,9 @@ impl HaproxyGateway {
 
     /// The same without waiting for others. Blocks for some milliseconds.
     pub(super) fn abandon(&self) {
+        if let Ok(mut frozen) = self.frozen.try_lock() {
+            drop(frozen.take());
+        }
         if let Ok(mut child) = self.child.try_lock() {
             drop(child.take());
         }

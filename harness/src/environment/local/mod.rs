@@ -35,6 +35,7 @@ use self::gateway::Gateways;
 use self::installation::LocalInstallation;
 use self::instance::Instance;
 use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
+use crate::model::change::Change;
 use crate::model::claim::Subject;
 use crate::model::connect::Password;
 use crate::model::outcome::SkipReason;
@@ -340,6 +341,10 @@ impl Environment for LocalEnvironment {
 
     fn unable_gateway(&self, key: ServerKey) -> Option<SkipReason> {
         gateway::unable(&self.shared.options, key)
+    }
+
+    fn unable_change(&self, change: &Change<String>) -> Option<SkipReason> {
+        installation::unable_change(change)
     }
 
     async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError> {

@@ -11,6 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::super::observe::{Call, Testimony, Trouble};
 use super::Stage;
+use super::journal::SILENCE;
 use crate::check::timeline::Attempt;
 use crate::driver::exec::protocol::Failure;
 use crate::driver::{HeldSession, Queried, classify};
@@ -67,7 +68,7 @@ async fn held(stage: &Stage, index: usize, plan: &ConnectPlan, mut stop: Stop) -
             break;
         }
     }
-    session.close(stage).await
+    session.close(stage, index).await
 }
 
 async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Duration, mut stop: Stop) -> Result<(), Trouble> {
@@ -76,7 +77,7 @@ async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Dur
     let mut aside: JoinSet<Result<(), Trouble>> = JoinSet::new();
     let close = |session: Kept| {
         let stage = Arc::clone(stage);
-        async move { session.close(&stage).await }
+        async move { session.close(&stage, index).await }
     };
     let mut ticks = ticks();
     while next(&mut ticks, &mut stop).await {
@@ -152,7 +153,7 @@ fn done(ended: Result<Result<(), Trouble>, tokio::task::JoinError>) -> Result<()
 
 /// One connection, and what its witnesses say. `place` is given back once the client has its answer.
 async fn attempt(stage: &Stage, index: usize, plan: &ConnectPlan, place: OwnedSemaphorePermit) -> Result<(), Trouble> {
-    let finished = Finished::make(stage, plan, false).await?;
+    let finished = Finished::make(stage, index, plan, false).await?;
     drop(place);
     finished.note(stage, index).await
 }
@@ -164,9 +165,9 @@ struct Finished {
 }
 
 impl Finished {
-    async fn make(stage: &Stage, plan: &ConnectPlan, keep: bool) -> Result<Self, Trouble> {
+    async fn make(stage: &Stage, index: usize, plan: &ConnectPlan, keep: bool) -> Result<Self, Trouble> {
         let _files = stage.files.read().await;
-        let call = stage.workshop.call(plan, &stage.scene(), keep).await?;
+        let call = stage.workshop.call(plan, &stage.scene(index), keep).await?;
         // Not before: the changes may be done while files or relay are waited for, and the connection begin afterwards.
         Ok(Self { call, phase: stage.phase.load(Ordering::Relaxed) })
     }
@@ -177,7 +178,7 @@ impl Finished {
         let (from, to) = (stage.journal.at(call.begun), stage.journal.at(call.ended));
         let result = result(&call.testimony.client.outcome, to.saturating_sub(from));
         let wanted = waited_for(stage, phase, &call.testimony.client);
-        let observation = stage.workshop.witnesses(call.testimony, &stage.scene(), wanted.as_ref(), None).await?;
+        let observation = stage.workshop.witnesses(call.testimony, &stage.scene(index), wanted.as_ref(), None).await?;
         stage.journal.add(index, Attempt { from, to, fresh: true, result, observation: Some(observation) });
         Ok(())
     }
@@ -192,7 +193,7 @@ struct Kept {
 
 /// Opens a session and writes the attempt down; `Err` where it was refused, which is not written down yet.
 async fn open(stage: &Stage, index: usize, plan: &ConnectPlan) -> Result<Result<Kept, Finished>, Trouble> {
-    let mut finished = Finished::make(stage, plan, true).await?;
+    let mut finished = Finished::make(stage, index, plan, true).await?;
     let Some(session) = finished.call.session.take() else { return Ok(Err(finished)) };
     let Call { testimony, begun, ended, .. } = finished.call;
     let (from, to) = (stage.journal.at(begun), stage.journal.at(ended));
@@ -205,7 +206,16 @@ impl Kept {
     /// One query, written down; false once the session is over.
     async fn query(&mut self, stage: &Stage, index: usize) -> Result<bool, Trouble> {
         let from = stage.journal.now();
-        let queried = self.session.query(stage.workshop.limits.connect).await?;
+        let queried = {
+            let mut query = self.session.query(stage.limit(index));
+            match tokio::time::timeout(SILENCE, query.as_mut()).await {
+                Ok(queried) => queried?,
+                Err(_) => {
+                    stage.journal.wait(index);
+                    query.await?
+                }
+            }
+        };
         let to = stage.journal.now();
         let result = match queried {
             Queried::Answered => Ok(to.saturating_sub(from)),
@@ -217,9 +227,9 @@ impl Kept {
     }
 
     /// Ends the session, and lets wire and log say whether it was what the client took it for.
-    async fn close(self, stage: &Stage) -> Result<(), Trouble> {
+    async fn close(self, stage: &Stage, index: usize) -> Result<(), Trouble> {
         self.session.close().await;
-        let observation = stage.workshop.witnesses(self.testimony, &stage.scene(), None, None).await?;
+        let observation = stage.workshop.witnesses(self.testimony, &stage.scene(index), None, None).await?;
         match crate::check::agree::disagreements(0, stage.service, &observation).first() {
             None => Ok(()),
             Some(mismatch) => Err(Trouble::Error(format!(

@@ -9,6 +9,7 @@ use super::super::configure::{ConfigFile, Paths, Written};
 use super::super::instance::{Placed, STOP_LIMIT, StartError};
 use crate::environment::{Applied, EnvironmentError, Server};
 use crate::os::child::Child;
+use crate::os::frozen::Frozen;
 use crate::os::user::RunAs;
 
 /// All files of a server that come from the deployment.
@@ -25,6 +26,8 @@ pub(super) type FilesAt<'a> = &'a (dyn Fn(&Paths) -> Result<Files, String> + Sen
 /// What of a server changes.
 #[derive(Default)]
 pub(super) struct Process {
+    /// While it is paused. Before the child, which can't end while it is.
+    pub(super) frozen: Option<Frozen>,
     /// `None` while it is stopped.
     pub(super) child: Option<Child>,
     pub(super) configuration: Written,
@@ -82,10 +85,13 @@ pub(super) trait Installed: Server + Placed {
         self.process().lock().await.child.is_some()
     }
 
-    /// Its running process; an error if it was stopped or has ended by itself.
+    /// Its running process; an error if it was stopped or paused, or has ended by itself.
     async fn running<'a>(&self, process: &'a mut Process) -> Result<&'a mut Child, EnvironmentError> {
         let down = || EnvironmentError::Other(format!("{} is stopped: start it first", self.place().key));
         let child = process.child.as_mut().ok_or_else(down)?;
+        if process.frozen.is_some() {
+            return Err(EnvironmentError::Other(format!("{} is paused: resume it first", self.place().key)));
+        }
         match child.try_wait() {
             Some(status) => Err(self.place().lost(status).await),
             None => Ok(child),
@@ -136,7 +142,9 @@ pub(super) trait Installed: Server + Placed {
 
     /// Stops it for good, in the fastest way that leaves nothing.
     async fn end(&self) {
-        if let Some(mut child) = self.process().lock().await.child.take() {
+        let mut process = self.process().lock().await;
+        process.frozen = None;
+        if let Some(mut child) = process.child.take() {
             child.stop(STOP_LIMIT).await;
         }
     }
@@ -144,6 +152,7 @@ pub(super) trait Installed: Server + Placed {
     /// The same without waiting for others: when the installation is dropped. Blocks for some milliseconds.
     fn abandon(&self) {
         if let Ok(mut process) = self.process().try_lock() {
+            process.frozen = None;
             drop(process.child.take());
         }
     }
