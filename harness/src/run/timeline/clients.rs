@@ -30,6 +30,10 @@ const TICK: Duration = Duration::from_millis(25);
 /// New connections in flight at a time, of one client: where the server answers late, the rate still holds.
 const CONNECTIONS_IN_FLIGHT: usize = 4;
 
+/// The same of a client with a limit of its own, which is there for a server that doesn't answer: a driver takes only a few requests at a
+/// time, and its other clients need some of them.
+const IMPATIENT_IN_FLIGHT: usize = 2;
+
 /// Changes waited for at a time: as many as begin within [`REPLICATION_LIMIT`], and some more for what the log says afterwards.
 const CHANGES_IN_FLIGHT: usize = 20;
 
@@ -44,7 +48,10 @@ pub(super) async fn run(stage: Arc<Stage>, index: usize, stop: Stop) {
     let ended = match client.kind {
         ClientKind::Held => held(&stage, index, &client.connect, stop).await,
         ClientKind::Pool => pool(&stage, index, &client.connect, client.max_age, stop).await,
-        ClientKind::New => new(&stage, index, &client.connect, stop).await,
+        ClientKind::New => {
+            let places = if client.limit.is_some() { IMPATIENT_IN_FLIGHT } else { CONNECTIONS_IN_FLIGHT };
+            new(&stage, index, &client.connect, places, stop).await
+        }
         ClientKind::Replication => replication(&stage, index, stop).await,
     };
     if let Err(trouble) = ended {
@@ -116,8 +123,8 @@ async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Dur
     Ok(())
 }
 
-async fn new(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, stop: Stop) -> Result<(), Trouble> {
-    overlapping(stop, CONNECTIONS_IN_FLIGHT, |place| {
+async fn new(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, places: usize, stop: Stop) -> Result<(), Trouble> {
+    overlapping(stop, places, |place| {
         let (stage, plan) = (Arc::clone(stage), plan.clone());
         async move { attempt(&stage, index, &plan, place).await }
     })
