@@ -75,7 +75,9 @@ mod tests {
     const HEAD: &str = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n";
 
     fn table(cpid: u32, attached: u32) -> String {
-        format!("{HEAD}  16909572         33   600                    56 {cpid} 29530      {attached}   100   101   100   101 1795528000 1795528001 1795528000                  4096                     0\n")
+        format!(
+            "{HEAD}  16909572         33   600                    56 {cpid} 29530      {attached}   100   101   100   101 1795528000 1795528001 1795528000                  4096                     0\n"
+        )
     }
 
     #[test]

@@ -110,11 +110,8 @@ impl Workshop {
         };
         let mark = scene.server.log_mark();
         let begun = Instant::now();
-        let opened = if keep {
-            driver.open(&request, scene.limit).await
-        } else {
-            driver.connect(&request, scene.limit).await.map(Opened::Refused)
-        };
+        let opened =
+            if keep { driver.open(&request, scene.limit).await } else { driver.connect(&request, scene.limit).await.map(Opened::Refused) };
         let ended = Instant::now();
         let (client, session) = match opened {
             Ok(Opened::Session(client, session)) => (client, Some(session)),
@@ -137,7 +134,9 @@ impl Workshop {
         let Testimony { plan, client, relay, mark } = testimony;
         let mut wire = match relay {
             // A server that let a client's own limit pass is expected to be silent: it is not waited for once more.
-            Some(relay) if scene.limit < self.limits.connect && is_timeout(&client.outcome) => Some(relay.finish(self.limits.unwanted).await),
+            Some(relay) if scene.limit < self.limits.connect && is_timeout(&client.outcome) => {
+                Some(relay.finish(self.limits.unwanted).await)
+            }
             Some(relay) => Some(relay.finish(self.limits.wire).await),
             None => None,
         };

@@ -59,7 +59,12 @@ impl Journal {
     pub(super) fn new(clients: usize) -> Self {
         Self {
             start: Instant::now(),
-            clients: Mutex::new(Clients { attempts: vec![Vec::new(); clients], lost: vec![None; clients], waits: vec![false; clients], trouble: None }),
+            clients: Mutex::new(Clients {
+                attempts: vec![Vec::new(); clients],
+                lost: vec![None; clients],
+                waits: vec![false; clients],
+                trouble: None,
+            }),
             news: Notify::new(),
         }
     }

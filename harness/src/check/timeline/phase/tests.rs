@@ -225,8 +225,14 @@ fn text_log_and_certificate_are_asserted() {
 #[test]
 fn a_change_that_its_target_refuses_fails_unless_that_is_expected() {
     let attempts = vec![served(true); 5];
-    let seen =
-        ClientSeen { name: "it", kind: ClientKind::New, family: Family::Libpq, attempts: attempts.iter().collect(), lost: false, waits: false };
+    let seen = ClientSeen {
+        name: "it",
+        kind: ClientKind::New,
+        family: Family::Libpq,
+        attempts: attempts.iter().collect(),
+        lost: false,
+        waits: false,
+    };
     let judged = |objection: Option<Vec<String>>, said: Option<&str>| {
         let expected = PhaseExpectation { objection, ..expectation(ClientExpectation::Ok) };
         let context = PhaseContext { phase: 0, service: Service::Postgres, certificate_sha256: &|_| None, says: &[], objection: said };

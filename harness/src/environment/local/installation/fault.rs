@@ -23,9 +23,7 @@ pub(in super::super) fn unable_change(change: &Change<String>) -> Option<SkipRea
         _ => return None,
     };
     let what = if *target == Target::Gateway { "a gateway's" } else { "a server's" };
-    Some(SkipReason::EnvironmentUnable(format!(
-        "the local environment can't {does} {what} network: run it with --environment container"
-    )))
+    Some(SkipReason::EnvironmentUnable(format!("the local environment can't {does} {what} network: run it with --environment container")))
 }
 
 /// PostgreSQL's log collector (`postgres: logger`, with a cluster's name in between where it has one). It is left alone: it writes down what

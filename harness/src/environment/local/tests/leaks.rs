@@ -53,7 +53,9 @@ fn holder() {
                 (1, Change::Pause(Target::Redis)),
                 (1, Change::Pause(Target::Gateway)),
             ];
-            faults.retain(|(index, fault)| *index == 0 || all[1].with.contains(&Target::Gateway) || fault.of_server() != Some(Target::Gateway));
+            faults.retain(|(index, fault)| {
+                *index == 0 || all[1].with.contains(&Target::Gateway) || fault.of_server() != Some(Target::Gateway)
+            });
             for (index, fault) in faults {
                 installations[index].apply(&fault).await.expect("it is made");
             }
