@@ -25,7 +25,7 @@ use mtls_conformance::report::failure;
 use mtls_conformance::run::event::Event;
 use mtls_conformance::run::execute::Limits;
 use mtls_conformance::run::schedule::Pace;
-use mtls_conformance::session::{Session, SessionOptions, Site, check, default_jobs, plan};
+use mtls_conformance::session::{EnvironmentKind, Session, SessionOptions, check, default_jobs, plan};
 
 /// Failing cases of one scenario that are told in full.
 const FAILURES: usize = 10;
@@ -134,7 +134,7 @@ impl Planned {
     fn session_options(&self) -> SessionOptions {
         let cache = std::env::var_os("MTLS_CONFORMANCE_CACHE").map_or_else(|| repository().join(".cache"), PathBuf::from);
         SessionOptions {
-            site: Site::Local,
+            environment: EnvironmentKind::Local,
             harness: PathBuf::from(env!("CARGO_BIN_EXE_mtls-conformance")),
             toolchain: self.toolchain.clone(),
             manifests: Arc::clone(&self.manifests),

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use mtls_conformance::load::ScenarioSet;
-use mtls_conformance::model::outcome::Outcome;
+use mtls_conformance::model::outcome::{Outcome, SkipReason};
 use mtls_conformance::model::report::CaseRecord;
 
 use crate::support::{REPORT, Ran, harness, ran, repository, skipped};
@@ -18,6 +18,8 @@ struct Broken {
     /// What stands in it, and what takes its place.
     from: &'static str,
     to: &'static str,
+    /// What has no meaning without that, and what takes its place. Both empty: nothing.
+    and: (&'static str, &'static str),
     /// The driver; empty for streaming replication.
     driver: &'static str,
     /// The phase that must fail first, from 1.
@@ -33,7 +35,19 @@ const fn broken(
     to: &'static str,
     (fails, what): (usize, &'static str),
 ) -> Broken {
-    Broken { scenario, phase, from, to, driver, fails, what }
+    Broken { scenario, phase, from, to, and: ("", ""), driver, fails, what }
+}
+
+/// A fault that is not made, and what would end it: in place of both stands something that changes nothing.
+const fn unharmed(
+    of: (&'static str, &'static str),
+    phase: usize,
+    fault: &'static str,
+    end: &'static str,
+    nothing: &'static str,
+    fails: (usize, &'static str),
+) -> Broken {
+    Broken { and: (end, nothing), ..broken(of, phase, fault, nothing, fails) }
 }
 
 const RENEW_TRUST: &str = "        - renew: {certificate: mtls-ca-cert}\n";
@@ -104,6 +118,28 @@ const BROKEN: &[Broken] = &[
     broken(("replication/trust-first", ""), 2, "[mtls-ca@1, mtls-ca@2]", "[mtls-ca@1]", (3, "replica: not settled")),
     broken(("replication/leaf-first", ""), 4, "[mtls-ca@1, mtls-ca@2]", "[mtls-ca@1]", (4, "replica: not settled")),
     broken(("replication/stale-certificate", ""), 4, RELOAD, SYNC, (4, "replica: not settled")),
+    unharmed(("faults/killed-server", "rustls"), 2, "- kill: postgres", "- start: postgres", SYNC, (2, "new: outcome")),
+    // Stopped in order, it has nothing to recover.
+    broken(("faults/killed-server", "rustls"), 2, "- kill: postgres", "- stop: postgres", (3, "server_says")),
+    unharmed(("faults/paused-server", "rustls"), 2, "- pause: postgres", "- resume: postgres", SYNC, (2, "patient: outcome")),
+    // Killed where it was to hang, and hanging where it was to go on.
+    broken(
+        ("faults/paused-server", "rustls"),
+        2,
+        "- pause: postgres",
+        "- pause: postgres\n        - kill: postgres\n        - start: postgres\n        - pause: postgres",
+        (2, "patient: outcome"),
+    ),
+    broken(("faults/paused-server", "rustls"), 3, "- resume: postgres", SYNC, (3, "new: not settled")),
+    unharmed(("faults/killed-redis", "redis-rs"), 2, "- kill: redis", "- start: redis", "- sync: redis", (2, "new: outcome")),
+    unharmed(("faults/paused-redis", "redis-rs"), 2, "- pause: redis", "- resume: redis", "- sync: redis", (2, "patient: outcome")),
+    unharmed(("faults/cut-network", "rustls"), 2, "- cut: postgres", "- mend: postgres", SYNC, (2, "new: outcome")),
+    unharmed(("faults/cut-network-redis", "redis-rs"), 2, "- cut: redis", "- mend: redis", "- sync: redis", (2, "new: outcome")),
+    unharmed(("faults/gateway", "rustls"), 2, "- pause: gateway", "- resume: gateway", SYNC, (2, "held: outcome")),
+    unharmed(("faults/gateway", "rustls"), 4, "- kill: gateway", "- start: gateway", SYNC, (4, "new: outcome")),
+    unharmed(("faults/replication", ""), 2, "- pause: replica", "- resume: replica", SYNC, (2, "replica: refused")),
+    unharmed(("faults/replication", ""), 4, "- kill: replica", "- start: replica", SYNC, (4, "replica: refused")),
+    unharmed(("faults/replication", ""), 6, "- kill: postgres", "- start: postgres", SYNC, (6, "replica: refused")),
 ];
 
 impl Broken {
@@ -121,7 +157,9 @@ impl Broken {
             .unwrap_or_else(|| panic!("{} has no phase {}", file.display(), self.phase));
         let (before, after) = text.split_at(start);
         assert!(after.contains(self.from), "{}: phase {} no longer holds {:?}: break another thing", file.display(), self.phase, self.from);
-        let changed = format!("{before}{}", after.replacen(self.from, self.to, 1));
+        let after = after.replacen(self.from, self.to, 1);
+        assert!(after.contains(self.and.0), "{}: it no longer holds {:?}", file.display(), self.and.0);
+        let changed = format!("{before}{}", after.replacen(self.and.0, self.and.1, 1));
         changed.replacen(&format!("id: {}\n", self.scenario), &format!("id: {}\n", self.id(index)), 1)
     }
 
@@ -167,6 +205,25 @@ fn every_timeline_fails_where_the_thing_that_it_watches_is_broken() {
         }
     }
     assert!(failed >= 10, "only {failed} could be tried\n{said}");
+}
+
+#[test]
+fn a_timeline_with_a_change_that_the_environment_can_not_make_is_skipped_with_its_reason_before_anything_starts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let args: Vec<&str> = ["run", "faults/cut-network*", "--driver", "rustls,redis-rs"].into_iter().chain(REPORT).collect();
+    let Ran { code, report, said } = ran(directory.path(), harness(directory.path(), &args));
+    assert_eq!(code, 4, "nothing ran: {said}");
+    assert!(report.cases.len() >= 2, "{said}");
+    for record in &report.cases {
+        let Outcome::Skipped(reason) = &record.outcome else { panic!("{}: {:?}", record.id, record.outcome) };
+        if matches!(reason, SkipReason::ServerMissing(_)) {
+            skipped(&format!("{}: {reason}", record.id));
+            continue;
+        }
+        let expected = "the local environment can't cut a server's network: run it with --environment container";
+        assert_eq!(*reason, SkipReason::EnvironmentUnable(expected.to_owned()), "{}", record.id);
+        assert_eq!((record.connections, record.timeline.is_none()), (0, true), "{}", record.id);
+    }
 }
 
 #[test]

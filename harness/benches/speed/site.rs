@@ -20,7 +20,7 @@ use mtls_conformance::os::tree;
 use mtls_conformance::os::user::RunAs;
 use mtls_conformance::pki::Pki;
 use mtls_conformance::run::execute::Limits;
-use mtls_conformance::session::{self, SessionOptions, Site};
+use mtls_conformance::session::{self, EnvironmentKind, SessionOptions};
 
 use crate::Error;
 
@@ -83,7 +83,7 @@ impl Site {
     /// What a run's session is made from.
     pub(crate) fn session_options(&self) -> SessionOptions {
         SessionOptions {
-            site: Site::Local,
+            environment: EnvironmentKind::Local,
             harness: self.harness.clone(),
             toolchain: self.toolchain.clone(),
             manifests: Arc::clone(&self.manifests),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -28,14 +28,15 @@ const BATCH: usize = 4 * 1024 * 1024;
 /// An agent that runs in a container. Cheap to clone: every request is a connection of its own.
 #[derive(Clone)]
 pub struct Agent {
-    address: SocketAddr,
+    /// Clones follow when it moves.
+    address: Arc<Mutex<SocketAddr>>,
     token: String,
     pairs: Arc<Pairs>,
 }
 
 impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Agent({})", self.address)
+        write!(f, "Agent({})", self.address())
     }
 }
 
@@ -56,13 +57,18 @@ impl Agent {
     /// The agent that listens there and was given this token. Nothing is sent yet.
     #[must_use]
     pub fn new(address: SocketAddr, token: impl Into<String>) -> Self {
-        Self { address, token: token.into(), pairs: Arc::default() }
+        Self { address: Arc::new(Mutex::new(address)), token: token.into(), pairs: Arc::default() }
     }
 
     /// Where it listens, as seen from this machine.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It listens elsewhere from now on: its container was started again. Holds for all clones.
+    pub fn moved_to(&self, address: SocketAddr) {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
     /// What is in its container. Takes as long as it takes programs to tell their versions.
@@ -136,23 +142,23 @@ impl Agent {
             None => answered.await,
             Some(limit) => timeout(limit, answered)
                 .await
-                .unwrap_or_else(|_| Err(AgentError::Slow { address: self.address, doing: request.to_string(), limit })),
+                .unwrap_or_else(|_| Err(AgentError::Slow { address: self.address(), doing: request.to_string(), limit })),
         }
     }
 
     async fn exchange<T: DeserializeOwned>(&self, request: &Request) -> Result<(TcpStream, T), AgentError> {
         let mut stream = self.connect(request).await?;
-        let lost = |source| AgentError::Lost { address: self.address, doing: request.to_string(), source };
+        let lost = |source| AgentError::Lost { address: self.address(), doing: request.to_string(), source };
         line::send(&mut stream, &Envelope { token: self.token.clone(), request }).await.map_err(lost)?;
         match line::receive(&mut stream).await.map_err(lost)? {
             Answer::Ok(value) => Ok((stream, value)),
-            Answer::Err(failure) => Err(AgentError::refused(self.address, request.to_string(), failure)),
+            Answer::Err(failure) => Err(AgentError::refused(self.address(), request.to_string(), failure)),
         }
     }
 
     async fn connect(&self, request: &Request) -> Result<TcpStream, AgentError> {
-        let error = |source| AgentError::Connect { address: self.address, doing: request.to_string(), source };
-        let connected = timeout(CONNECT_LIMIT, TcpStream::connect(self.address)).await;
+        let error = |source| AgentError::Connect { address: self.address(), doing: request.to_string(), source };
+        let connected = timeout(CONNECT_LIMIT, TcpStream::connect(self.address())).await;
         let stream = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(error)?;
         stream.set_nodelay(true).map_err(error)?;
         Ok(stream)

@@ -36,7 +36,8 @@ impl Drop for Follower {
 }
 
 impl Agent {
-    /// Appends to `local` everything that `remote` holds, and what it gets from now on as soon as it is written. `remote` must exist.
+    /// Appends to `local` everything that `remote` holds beyond what `local` has already, and what it gets from now on as soon as it is
+    /// written. `remote` must exist.
     /// A file that is replaced under its name, or cut short, is not taken up again.
     ///
     /// # Errors
@@ -44,7 +45,9 @@ impl Agent {
     pub async fn follow(&self, remote: &Path, local: &Path) -> Result<Follower, AgentError> {
         let file = OpenOptions::new().create(true).append(true).open(local);
         let mut file = file.map_err(|source| AgentError::Local { action: "open", path: local.to_path_buf(), source })?;
-        let (mut stream, Done {}) = self.open(&Request::Follow(remote.to_path_buf()), Some(LIMIT)).await?;
+        let from = file.metadata().map(|status| status.len());
+        let from = from.map_err(|source| AgentError::Local { action: "look at", path: local.to_path_buf(), source })?;
+        let (mut stream, Done {}) = self.open(&Request::Follow { path: remote.to_path_buf(), from }, Some(LIMIT)).await?;
         line::keep_alive(&stream);
         let task = tokio::spawn(async move {
             let mut buffer = vec![0; 64 * 1024];

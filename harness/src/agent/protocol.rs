@@ -60,7 +60,12 @@ pub(super) enum Request {
         limit_ms: u64,
     },
     /// Everything that a file holds and gets, as raw bytes.
-    Follow(PathBuf),
+    Follow {
+        /// The file.
+        path: PathBuf,
+        /// How many of its bytes are known.
+        from: u64,
+    },
     /// Connects to a server: answers with [`Connected`], then carries the connection in [frames](super::framed).
     Dial {
         /// The server.
@@ -93,7 +98,7 @@ impl fmt::Display for Request {
             Self::Remove(paths) => write!(f, "remove {} paths", paths.len()),
             Self::Spawn { child, .. } => write!(f, "start `{}`", child.program.display()),
             Self::Run { child, .. } => write!(f, "run `{}`", child.program.display()),
-            Self::Follow(path) => write!(f, "follow {}", path.display()),
+            Self::Follow { path, .. } => write!(f, "follow {}", path.display()),
             Self::Dial { server, .. } => write!(f, "connect to {server}"),
             Self::DialUnix(path) => write!(f, "connect to {}", path.display()),
             Self::Pack(directory) => write!(f, "pack {}", directory.display()),

@@ -12,8 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::args::{EnvironmentName, Hold, RunArgs};
 use super::home::{cache_directory, home, scenario_set, toolchain_directory};
-#[cfg(feature = "container")]
-use super::images::images;
+
 use super::{CliError, images, list};
 use crate::deployment::Manifests;
 use crate::driver::exec::check_nautobot_config;
@@ -31,7 +30,7 @@ use crate::run::event::{Event, Reporter};
 use crate::run::execute::Limits;
 use crate::run::fold::Fold;
 use crate::run::schedule::Pace;
-use crate::session::{self, Session, SessionOptions, Site};
+use crate::session::{self, EnvironmentKind, Session, SessionOptions};
 
 /// The last run's summary, in the cache directory: what `claims` shows.
 pub(super) const LAST_RUN: &str = "last-run.json";
@@ -93,7 +92,7 @@ async fn carry_out(
 ) -> Result<Exit, CliError> {
     let interrupted = interruption();
     let options = SessionOptions {
-        site: site(args)?,
+        environment: environment(args)?,
         harness: harness_binary()?,
         toolchain,
         manifests,
@@ -201,11 +200,11 @@ fn exit_of(summary: &Summary, errors: &[String], interrupted: bool) -> Exit {
 }
 
 /// Where servers run.
-fn site(args: &RunArgs) -> Result<Site, CliError> {
+fn environment(args: &RunArgs) -> Result<EnvironmentKind, CliError> {
     match args.environment {
-        EnvironmentName::Local => Ok(Site::Local),
+        EnvironmentName::Local => Ok(EnvironmentKind::Local),
         #[cfg(feature = "container")]
-        EnvironmentName::Container => Ok(Site::Container(images(&args.images)?)),
+        EnvironmentName::Container => Ok(EnvironmentKind::Container(images::images(&args.images)?)),
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::model::change::Change;
 use crate::model::claim::Subject;
 use crate::model::connect::Password;
 use crate::model::endpoint::Address;
@@ -175,6 +176,13 @@ pub trait Environment: Send + Sync {
     /// Why it can't put a gateway in front of such a server; `None` if it can.
     fn unable_gateway(&self, key: ServerKey) -> Option<SkipReason> {
         Some(SkipReason::EnvironmentUnable(format!("the environment {} has no gateway in front of {key}", self.name())))
+    }
+
+    /// Why it can't make such a change in any installation; `None` if it can. A timeline with one of these is skipped before anything of it
+    /// starts.
+    fn unable_change(&self, change: &Change<String>) -> Option<SkipReason> {
+        let _ = change;
+        None
     }
 
     /// The gateway in front of a key's server: started at the first call.

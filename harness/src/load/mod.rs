@@ -2,6 +2,7 @@
 
 mod deviations;
 pub mod expand;
+mod faults;
 pub mod images;
 mod names;
 mod resolve;

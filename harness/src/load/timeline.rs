@@ -30,6 +30,7 @@ impl Expansion<'_> {
         cell: &Cell,
     ) -> Result<TimelinePlan, LoadError> {
         self.check_timeline(timeline)?;
+        self.check_servers(timeline)?;
         let changes = |changes: &[Change<Text>]| {
             let change = |change: &Change<Text>| match change {
                 Change::PgHba(_) => change.try_map(&mut |line: &Text| resolver.networked(line)),
@@ -105,15 +106,29 @@ impl Expansion<'_> {
             (Some(text), _) => return Err(resolver.error(text, "`max_age` is only for kind `pool`")),
             (None, _) => Duration::ZERO,
         };
+        let limit = match &client.limit {
+            Some(text) if client.kind == ClientKind::Replication => {
+                return Err(resolver.error(text, "`limit` has no meaning for kind `replication`: its client is the replica itself"));
+            }
+            Some(text) => {
+                let value = resolver.text(text)?;
+                let limit = duration::duration(&value).map_err(|message| resolver.error(text, message))?;
+                if limit.is_zero() {
+                    return Err(resolver.error(text, "a `limit` of nothing leaves no time for an answer: give one such as `500ms`"));
+                }
+                Some(limit)
+            }
+            None => None,
+        };
         let plan = resolver.connect(&client.connect, None, Defaults { identity: "client", trust: "client" })?;
         if client.kind == ClientKind::Replication {
             if !timeline.with.contains(&Target::Replica) || self.scenario().service != Service::Postgres {
                 return Err(self.at(&keys, "kind `replication` needs `with: [replica]` and PostgreSQL"));
             }
-            return Ok(ClientPlan { name: name.to_owned(), kind: client.kind, connect: plan, max_age });
+            return Ok(ClientPlan { name: name.to_owned(), kind: client.kind, connect: plan, max_age, limit });
         }
         self.check_connection(timeline, &client.connect, &plan, resolver, &keys)?;
-        Ok(ClientPlan { name: name.to_owned(), kind: client.kind, connect: plan, max_age })
+        Ok(ClientPlan { name: name.to_owned(), kind: client.kind, connect: plan, max_age, limit })
     }
 
     fn check_connection(
@@ -196,7 +211,7 @@ impl Expansion<'_> {
             for (name, expected) in &phase.expectation.clients {
                 match expected {
                     ClientExpectation::Ok | ClientExpectation::Recovers => served.push(name),
-                    ClientExpectation::Refused(_) | ClientExpectation::Away(_) | ClientExpectation::Lost
+                    ClientExpectation::Refused(_) | ClientExpectation::Away(_) | ClientExpectation::Lost | ClientExpectation::Waits
                         if !served.contains(&name.as_str()) =>
                     {
                         let message = format!(
@@ -205,7 +220,7 @@ impl Expansion<'_> {
                         );
                         return Err(self.at(&["timeline", "phases", &index.to_string()], message));
                     }
-                    ClientExpectation::Refused(_) | ClientExpectation::Away(_) | ClientExpectation::Lost => {}
+                    ClientExpectation::Refused(_) | ClientExpectation::Away(_) | ClientExpectation::Lost | ClientExpectation::Waits => {}
                 }
             }
         }
@@ -218,9 +233,13 @@ fn client_expectation(name: &str, kind: ClientKind, expected: &ClientExpect) -> 
     match expected {
         ClientExpect::Ok => Ok(ClientExpectation::Ok),
         ClientExpect::Lost if held => Ok(ClientExpectation::Lost),
-        ClientExpect::Lost => Err(format!("`lost` is for a client of kind `held`: `{name}` opens new sessions")),
+        ClientExpect::Waits if held => Ok(ClientExpectation::Waits),
+        ClientExpect::Lost | ClientExpect::Waits => {
+            let word = if matches!(expected, ClientExpect::Lost) { "lost" } else { "waits" };
+            Err(format!("`{word}` is for a client of kind `held`: `{name}` opens new sessions"))
+        }
         ClientExpect::Refused(_) | ClientExpect::Away(_) | ClientExpect::Recovers if held => {
-            Err(format!("`{name}` holds one session: it sees `ok` or `lost`"))
+            Err(format!("`{name}` holds one session: it sees `ok`, `waits` or `lost`"))
         }
         ClientExpect::Recovers => Ok(ClientExpectation::Recovers),
         ClientExpect::Refused(refused) | ClientExpect::Away(refused) => match refused.classes() {

@@ -92,6 +92,19 @@ pub enum Change<T> {
     Start(Target),
     /// The server ends the sessions that it has: those of clients; for `replica` the WAL sender.
     Disconnect(Target),
+    /// All processes of the server are frozen: its port still takes connections, into the kernel's backlog, and nobody answers. On a
+    /// container `docker pause` (the cgroup's freezer), here SIGSTOP.
+    Pause(Target),
+    /// The server, paused before, goes on where it was: what clients sent meanwhile is answered. `docker unpause`; SIGCONT.
+    Resume(Target),
+    /// SIGKILL to all processes of the server at once, as where its node is lost: nothing is said to anybody, and nothing is put in order. A
+    /// later `start` brings it back; PostgreSQL recovers from its WAL. `docker kill`; here the same signal.
+    Kill(Target),
+    /// The server's network is gone: packets to it and from it are lost, and nobody is told. `docker network disconnect`. The local
+    /// environment can't: its servers are on the loopback interface, which all share.
+    Cut(Target),
+    /// The server's network, cut before, is back, with the same address. `docker network connect`.
+    Mend(Target),
     /// The user's lines of pg_hba.conf are replaced: the file, not what the server has read. They can name networks (`${range:pods}`).
     PgHba(Vec<T>),
     /// A revocation list becomes `ssl_crl_file` in postgresql.conf and in the files: the server takes it at its next reload.
@@ -223,10 +236,33 @@ impl<T> Change<T> {
             | Self::Stop(_)
             | Self::Start(_)
             | Self::Disconnect(_)
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Kill(_)
+            | Self::Cut(_)
+            | Self::Mend(_)
             | Self::PgHba(_)
             | Self::DropCrl
             | Self::Push
             | Self::Refresh => Vec::new(),
+        }
+    }
+
+    /// The server or gateway that is to do something, or that something happens to; `None` for a change of what is written somewhere.
+    #[must_use]
+    pub fn of_server(&self) -> Option<Target> {
+        match self {
+            Self::Reload(target)
+            | Self::Restart(target)
+            | Self::Stop(target)
+            | Self::Start(target)
+            | Self::Disconnect(target)
+            | Self::Pause(target)
+            | Self::Resume(target)
+            | Self::Kill(target)
+            | Self::Cut(target)
+            | Self::Mend(target) => Some(*target),
+            _ => None,
         }
     }
 
@@ -268,6 +304,11 @@ impl<T> Change<T> {
             Self::Stop(target) => Change::Stop(*target),
             Self::Start(target) => Change::Start(*target),
             Self::Disconnect(target) => Change::Disconnect(*target),
+            Self::Pause(target) => Change::Pause(*target),
+            Self::Resume(target) => Change::Resume(*target),
+            Self::Kill(target) => Change::Kill(*target),
+            Self::Cut(target) => Change::Cut(*target),
+            Self::Mend(target) => Change::Mend(*target),
             Self::PgHba(lines) => Change::PgHba(all(lines, name)?),
             Self::Crl(CrlOf { issuer, revoked, validity }) => {
                 Change::Crl(CrlOf { issuer: name(issuer)?, revoked: all(revoked, name)?, validity: validity.clone() })
@@ -319,6 +360,11 @@ impl fmt::Display for Change<String> {
             Self::Stop(target) => write!(f, "stop {target}"),
             Self::Start(target) => write!(f, "start {target}"),
             Self::Disconnect(target) => write!(f, "disconnect {target}"),
+            Self::Pause(target) => write!(f, "pause {target}"),
+            Self::Resume(target) => write!(f, "resume {target}"),
+            Self::Kill(target) => write!(f, "kill {target}"),
+            Self::Cut(target) => write!(f, "cut {target}"),
+            Self::Mend(target) => write!(f, "mend {target}"),
             Self::PgHba(lines) => write!(f, "pg_hba: {}", lines.join("; ")),
             Self::Crl(CrlOf { issuer, revoked, .. }) => write!(f, "CRL of {issuer} with [{}]", revoked.join(", ")),
             Self::DropCrl => f.write_str("drop the CRL"),

@@ -256,12 +256,18 @@ impl Child {
     /// Stops it with its own signal, and its whole process group with SIGKILL if it is still there after `limit`.
     /// How it ended; `None` if the system would not tell.
     pub async fn stop(&mut self, limit: Duration) -> Option<ExitStatus> {
-        self.signal(self.spec.stop_signal);
+        self.signal_stop();
         if let Ok(Ok(status)) = tokio::time::timeout(limit, self.child.wait()).await {
             return Some(status);
         }
         self.kill_group();
         self.child.wait().await.ok()
+    }
+
+    /// Its own stop signal. One that SIGSTOP holds gets it only when it goes on.
+    fn signal_stop(&self) {
+        self.signal(self.spec.stop_signal);
+        self.signal(Signal::SIGCONT);
     }
 
     /// SIGKILL to the child's process group. The group's id is the child's pid, which can't be reused before the child is waited for.
@@ -278,7 +284,7 @@ impl Drop for Child {
             return;
         }
         let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) else { return };
-        self.signal(self.spec.stop_signal);
+        self.signal_stop();
         // WNOWAIT leaves the zombie to `try_wait`: the pid stays taken, so nothing below can hit a stranger.
         let (ended, wait) = mpsc::channel::<()>();
         std::thread::spawn(move || {

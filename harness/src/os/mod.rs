@@ -3,10 +3,12 @@
 pub mod carry;
 pub mod child;
 pub mod dial;
+pub mod frozen;
 pub mod growth;
 pub mod poll;
 pub mod redact;
 pub mod rundir;
+pub mod shared_memory;
 pub mod toolchain;
 pub mod tree;
 pub mod user;

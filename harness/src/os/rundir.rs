@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::tree;
+use super::{shared_memory, tree};
 
 /// The hidden subcommand that the watcher runs as.
 pub const WATCH_COMMAND: &str = "watch-run-directory";
@@ -172,6 +172,8 @@ fn watch_pipe(directory: &Path, mut pipe: impl Read) {
         std::thread::sleep(Duration::from_millis(5));
         left = tree::processes_in(directory);
     }
+    // Of those that were killed, by us or before.
+    shared_memory::release_below(directory);
     let _ = tree::remove(directory, REMOVAL);
 }
 

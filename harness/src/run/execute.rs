@@ -117,7 +117,15 @@ impl Workshop {
 
     /// Runs a case on a server that has its configuration.
     pub(crate) async fn execute(&self, case: &Case, server: &dyn Server, gateway: Option<&dyn Gateway>, controls: &Controls) -> CaseRecord {
-        let scene = Scene { service: case.key.service, server, gateway, material: self.material.as_ref(), controls, overlapping: false };
+        let scene = Scene {
+            service: case.key.service,
+            server,
+            gateway,
+            material: self.material.as_ref(),
+            controls,
+            overlapping: false,
+            limit: self.limits.connect,
+        };
         let start = Instant::now();
         let mut record = self.record_without_run(case, Outcome::Errored("the case was not carried out".to_owned()));
         let outcome = match tokio::time::timeout(self.limits.case, self.steps(case, &scene, &mut record)).await {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::control::Controls;
 use super::execute::Workshop;
@@ -18,6 +18,7 @@ use crate::model::endpoint::{Address, Endpoint};
 use crate::model::network::NoNetwork;
 use crate::model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
 use crate::model::outcome::SkipReason;
+use crate::model::refusal::Refusal;
 use crate::model::server::Service;
 use crate::os::dial::Dialer;
 use crate::wire::{Relay, RelayOptions};
@@ -42,6 +43,8 @@ pub(crate) struct Scene<'a> {
     /// Several connections at a time also to a server whose log does not name its clients: then it is enough that the log says since the
     /// connection began what it must say of it.
     pub(crate) overlapping: bool,
+    /// How long a client waits for the answer to a call.
+    pub(crate) limit: Duration,
 }
 
 /// A client's testimony, before the other witnesses were asked.
@@ -113,11 +116,8 @@ impl Workshop {
         };
         let mark = scene.server.log_mark();
         let begun = Instant::now();
-        let opened = if keep {
-            driver.open(&request, self.limits.connect).await
-        } else {
-            driver.connect(&request, self.limits.connect).await.map(Opened::Refused)
-        };
+        let opened =
+            if keep { driver.open(&request, scene.limit).await } else { driver.connect(&request, scene.limit).await.map(Opened::Refused) };
         let ended = Instant::now();
         let (client, session) = match opened {
             Ok(Opened::Session(client, session)) => (client, Some(session)),
@@ -139,6 +139,10 @@ impl Workshop {
         let Scene { service, server, .. } = *scene;
         let Testimony { plan, client, relay, mark } = testimony;
         let mut wire = match relay {
+            // A server that let a client's own limit pass is expected to be silent: it is not waited for once more.
+            Some(relay) if scene.limit < self.limits.connect && is_timeout(&client.outcome) => {
+                Some(relay.finish(self.limits.unwanted).await)
+            }
             Some(relay) => Some(relay.finish(self.limits.wire).await),
             None => None,
         };
@@ -163,6 +167,10 @@ impl Workshop {
         };
         Ok(Observation { client, server_log, wire })
     }
+}
+
+fn is_timeout(outcome: &ClientOutcome) -> bool {
+    matches!(outcome, ClientOutcome::Refused(refused) if matches!(refused.refusal, Refusal::TimedOut(_)))
 }
 
 impl Scene<'_> {

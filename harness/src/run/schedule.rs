@@ -183,7 +183,9 @@ impl Shared {
             let next = waiting.iter().position(|case| !running.cases.values().any(|other| share_a_driver(case, other)));
             let case = waiting.remove(next.unwrap_or(0));
             let without_gateway = || if case.needs_gateway() { environment.unable_gateway(case.key) } else { None };
-            if let Some(reason) = self.stopped().or_else(|| environment.unable(case.key)).or_else(without_gateway) {
+            let changes = || case.timeline.iter().flat_map(|timeline| timeline.changes());
+            let unable = || environment.unable(case.key).or_else(|| changes().find_map(|change| environment.unable_change(change)));
+            if let Some(reason) = self.stopped().or_else(unable).or_else(without_gateway) {
                 self.finish(self.workshop.record_without_run(&case, Outcome::Skipped(reason)));
                 continue;
             }

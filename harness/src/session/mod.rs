@@ -70,7 +70,7 @@ pub fn plan(set: &ScenarioSet, toolchain: &Toolchain, own: &[OwnDriver]) -> Resu
 
 /// Where servers run.
 #[derive(Debug, Clone)]
-pub enum Site {
+pub enum EnvironmentKind {
     /// As processes on this machine.
     Local,
     /// In containers, from these images.
@@ -82,7 +82,7 @@ pub enum Site {
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// Where servers run.
-    pub site: Site,
+    pub environment: EnvironmentKind,
     /// The harness's own binary: it watches the run directory and loads client libraries.
     pub harness: PathBuf,
     /// Servers and clients.
@@ -133,12 +133,12 @@ impl Session {
         let mut servers = ServersOptions::new(directory.path(), configurator);
         servers.blueprint = Some(blueprint);
         servers.start_limit = options.start_limit.unwrap_or(servers.start_limit);
-        let environment = match options.site {
-            Site::Local => {
+        let environment = match options.environment {
+            EnvironmentKind::Local => {
                 local::environment(LocalOptions::of(options.toolchain.clone(), options.cache, servers)).map_err(|error| error.to_string())
             }
             #[cfg(feature = "container")]
-            Site::Container(images) => {
+            EnvironmentKind::Container(images) => {
                 containers::environment(images, &options.harness, options.cache, servers, &mut directory, cases).await
             }
         };

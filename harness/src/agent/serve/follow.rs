@@ -1,7 +1,7 @@
 //! A file that is sent as it grows.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use tokio::io::AsyncWriteExt as _;
@@ -15,11 +15,12 @@ use crate::os::growth::Growth;
 /// Bytes read at once.
 const BUFFER: usize = 64 * 1024;
 
-pub(super) async fn follow(mut stream: TcpStream, path: &Path) -> io::Result<()> {
+pub(super) async fn follow(mut stream: TcpStream, path: &Path, from: u64) -> io::Result<()> {
     line::keep_alive(&stream);
     let watched = Growth::of(path).map_err(|error| Failure { message: error.to_string(), errno: error.source.raw_os_error() });
     let opened = watched.and_then(|growth| {
-        File::open(path).map(|file| (growth, file)).map_err(|error| Failure::io(format_args!("open {}", path.display()), &error))
+        let opened = File::open(path).and_then(|mut file| file.seek(SeekFrom::Start(from)).map(|_| file));
+        opened.map(|file| (growth, file)).map_err(|error| Failure::io(format_args!("open {}", path.display()), &error))
     });
     let (mut growth, mut file) = match opened {
         Ok(opened) => opened,

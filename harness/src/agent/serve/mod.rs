@@ -138,7 +138,7 @@ async fn answer(mut stream: TcpStream, request: Request, life: &Arc<Life>) -> io
                 None => Ok(()),
             }
         }
-        Request::Follow(path) => follow::follow(stream, &path).await,
+        Request::Follow { path, from } => follow::follow(stream, &path, from).await,
         Request::Dial { server, source } => dial::tcp(stream, server, source).await,
         Request::DialUnix(path) => dial::unix(stream, &path).await,
         Request::Pack(directory) => archive::pack(stream, directory).await,

@@ -189,6 +189,7 @@ mod tests {
             kind: ClientKind::Replication,
             connect: super::super::phase::tests::connect(),
             max_age: Duration::ZERO,
+            limit: None,
         };
         let record = client_record(&plan, &[&attempt(0, true), &attempt(20, true), &attempt(65, false)]);
         assert_eq!(record.resolution_ms, Some(45.0));

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -12,8 +13,8 @@ use super::data::Archives;
 use super::dialer::ContainerDialer;
 use super::engine::NetworkName;
 use super::vessel::Vessel;
-use crate::agent::{AgentError, DirectorySpec, FileSpec, Owner, Survey, UnixWay};
-use crate::environment::servers::{ConfigFile, Directories, Failure, Machine, Process, Stream};
+use crate::agent::{AgentError, DirectorySpec, FileSpec, Follower, Owner, Survey, UnixWay};
+use crate::environment::servers::{ConfigFile, Directories, Failure, Machine, Paused, Process, Stream};
 use crate::model::endpoint::Address;
 use crate::model::server::Service;
 use crate::os::child::ChildSpec;
@@ -37,7 +38,9 @@ pub(super) enum Purpose {
     Postgres,
     /// One Redis.
     Redis,
-    /// All gateways.
+    /// The gateway of an installation.
+    Gateway,
+    /// All other gateways, so that servers see one address.
     Gateways,
 }
 
@@ -53,8 +56,16 @@ pub(super) struct ContainerMachine {
     /// Where copies of its files are kept: the run's directory for gateways, else the server's in it.
     here: PathBuf,
     next_listener: AtomicU16,
+    logs: Mutex<Vec<FollowedLog>>,
     /// The unix socket here that leads to the server's.
     way: Mutex<Option<UnixWay>>,
+}
+
+/// A log that is brought here.
+struct FollowedLog {
+    there: PathBuf,
+    here: PathBuf,
+    _follower: Follower,
 }
 
 /// What a [`ContainerMachine`] is made from.
@@ -80,6 +91,7 @@ impl ContainerMachine {
             image,
             here,
             next_listener: AtomicU16::new(FIRST_LISTENER),
+            logs: Mutex::default(),
             way: Mutex::default(),
         }
     }
@@ -89,12 +101,19 @@ impl ContainerMachine {
         Path::new(match self.purpose {
             Purpose::Postgres => "/controller",
             Purpose::Redis => "/redis",
+            Purpose::Gateway => "/gateway",
             Purpose::Gateways => "/gateways",
         })
     }
 
     fn owner(&self) -> Option<Owner> {
         self.user().map(Owner::from)
+    }
+
+    async fn follow(&self, there: PathBuf, here: PathBuf) -> Result<(), AgentError> {
+        let follower = self.vessel.agent().follow(&there, &here).await?;
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(FollowedLog { there, here, _follower: follower });
+        Ok(())
     }
 
     fn address_in(&self, network: NetworkName) -> IpAddr {
@@ -108,7 +127,7 @@ impl Machine for ContainerMachine {
     fn directories(&self, name: &str) -> Directories {
         match self.purpose {
             Purpose::Gateways => Directories::below(self.root().join(name)),
-            Purpose::Postgres | Purpose::Redis => Directories::below(self.root().to_path_buf()),
+            Purpose::Postgres | Purpose::Redis | Purpose::Gateway => Directories::below(self.root().to_path_buf()),
         }
     }
 
@@ -150,7 +169,7 @@ impl Machine for ContainerMachine {
 
     fn free_port(&self, service: Service) -> io::Result<u16> {
         Ok(match (self.purpose, service) {
-            (Purpose::Gateways, _) => self.next_listener.fetch_add(1, Ordering::Relaxed),
+            (Purpose::Gateway | Purpose::Gateways, _) => self.next_listener.fetch_add(1, Ordering::Relaxed),
             (_, Service::Postgres) => POSTGRES_PORT,
             (_, Service::Redis) => REDIS_PORT,
         })
@@ -195,7 +214,9 @@ impl Machine for ContainerMachine {
         let file = FileSpec { path: log.to_path_buf(), contents: Vec::new(), mode: 0o600, owner: self.owner() };
         let agent = self.vessel.agent();
         agent.write(&[file]).await.map_err(AgentError::into_io)?;
-        Ok(Box::new(agent.follow(log, &here).await.map_err(AgentError::into_io)?))
+        self.follow(log.to_path_buf(), here).await.map_err(AgentError::into_io)?;
+        // It goes with the container.
+        Ok(Box::new(()))
     }
 
     async fn make_data(&self, major: u16, data: &Path) -> Result<PathBuf, Failure> {
@@ -225,6 +246,40 @@ impl Machine for ContainerMachine {
             *way = Some(UnixWay::open(self.vessel.agent().clone(), &here.join(&name), &directory.join(&name)).ok()?);
         }
         Some(Address::Unix { directory: here, port })
+    }
+
+    async fn pause(&self, _: &Path, _: u32, _: Duration) -> Result<Paused, String> {
+        self.vessel.pause().await.map(|()| Paused::Container)
+    }
+
+    async fn resume(&self, _: Paused) -> Result<(), String> {
+        self.vessel.unpause().await
+    }
+
+    async fn kill(&self, _: Option<Paused>, _: &Path, child: &mut Process, limit: Duration) -> Result<(), String> {
+        self.vessel.kill().await?;
+        // The agent's end is the child's.
+        let ended = tokio::time::timeout(limit, child.wait()).await;
+        ended.map(drop).map_err(|_| format!("the engine killed its container, and its agent was still there after {limit:?}"))
+    }
+
+    async fn start_up(&self) -> Result<(), String> {
+        if !self.vessel.start_up().await? {
+            return Ok(());
+        }
+        let logs = std::mem::take(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner));
+        for FollowedLog { there, here, .. } in logs {
+            self.follow(there, here).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn cut(&self) -> Result<(), String> {
+        self.vessel.cut().await
+    }
+
+    async fn mend(&self) -> Result<(), String> {
+        self.vessel.mend().await
     }
 
     async fn close(&self) {

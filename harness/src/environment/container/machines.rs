@@ -15,9 +15,11 @@ use super::vessel::Vessel;
 use crate::agent::Survey;
 use crate::environment::servers::{Failure, Machine, Machines, Role};
 use crate::load::images::Images;
+use crate::model::change::Change;
 use crate::model::claim::Subject;
 use crate::model::image::ImageUse;
 use crate::model::network::{self, Network, Networks};
+use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
 use crate::model::server::{ServerKey, Service};
 
@@ -102,6 +104,7 @@ impl ContainerMachines {
         let (purpose, publish, host) = match role {
             Role::Server(ServerKey { service: Service::Postgres, .. }) => (Purpose::Postgres, vec![POSTGRES_PORT], None),
             Role::Server(ServerKey { service: Service::Redis, .. }) => (Purpose::Redis, vec![REDIS_PORT], None),
+            Role::Gateway if is_installations(name) => (Purpose::Gateway, Vec::new(), None),
             Role::Gateway => (Purpose::Gateways, Vec::new(), Some(GATEWAY)),
         };
         let networks = [NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere, NetworkName::Gateway];
@@ -150,6 +153,11 @@ impl ContainerMachines {
             missing: image.as_ref().err().cloned(),
         }
     }
+}
+
+/// Whether a name is that of a part of an installation: those have a directory of their own.
+fn is_installations(name: &str) -> bool {
+    name.contains('/')
 }
 
 /// The image that a role needs.
@@ -201,8 +209,12 @@ impl Machines for ContainerMachines {
         }
     }
 
+    fn unable_change(&self, _: &Change<String>) -> Option<SkipReason> {
+        None
+    }
+
     async fn machine(&self, role: Role, name: &str) -> Result<Arc<dyn Machine>, Failure> {
-        if role == Role::Gateway {
+        if role == Role::Gateway && !is_installations(name) {
             let made = self.gateways.get_or_init(|| async { self.container(role, name).await.map(Arc::new) }).await;
             return made.clone().map(|machine| machine as Arc<dyn Machine>);
         }

@@ -46,17 +46,7 @@ impl Vessel {
         let container = scope.start(spec).await.map_err(|error| error.to_string())?;
         let address = container.published(AGENT_PORT).await.map_err(|error| error.to_string())?;
         let agent = Agent::new(address, token);
-        // The engine takes connections before the agent does, and ends them.
-        let held = poll::until("the agent's answer", AGENT_LIMIT, AGENT_INTERVAL, || async {
-            match agent.hold().await {
-                Ok(lifeline) => Ok(lifeline),
-                Err(error) => match container.is_running().await {
-                    Ok(false) => Err(format!("{error}; it does not run")),
-                    _ => Err(error.to_string()),
-                },
-            }
-        });
-        let lifeline = match held.await {
+        let lifeline = match hold(&container, &agent).await {
             Ok(lifeline) => lifeline,
             Err(timeout) => {
                 let said = container.logs().await;
@@ -71,11 +61,6 @@ impl Vessel {
         let networks = networks.iter().map(|attachment| attachment.network);
         let addresses = networks.filter_map(|network| Some((network, container.address_in(network)?))).collect();
         Ok(Self { container, agent, addresses, lifeline: Mutex::new(Some(lifeline)) })
-    }
-
-    /// The container.
-    pub(super) fn container(&self) -> &Container {
-        &self.container
     }
 
     /// The agent.
@@ -93,10 +78,62 @@ impl Vessel {
         self.addresses.get(&network).copied()
     }
 
+    /// Freezes everything in it.
+    pub(super) async fn pause(&self) -> Result<(), String> {
+        self.container.pause().await.map_err(|error| error.to_string())
+    }
+
+    /// Lets everything in it go on.
+    pub(super) async fn unpause(&self) -> Result<(), String> {
+        self.container.unpause().await.map_err(|error| error.to_string())
+    }
+
+    /// Kills everything in it, also where it is paused.
+    pub(super) async fn kill(&self) -> Result<(), String> {
+        self.container.kill().await.map_err(|error| error.to_string())
+    }
+
+    /// Starts it, if it does not run; whether it had to.
+    pub(super) async fn start_up(&self) -> Result<bool, String> {
+        let mut lifeline = self.lifeline.lock().await;
+        if self.container.is_running().await.map_err(|error| error.to_string())? {
+            return Ok(false);
+        }
+        self.container.start_again().await.map_err(|error| error.to_string())?;
+        // The engine chose another port for it.
+        self.agent.moved_to(self.container.published(AGENT_PORT).await.map_err(|error| error.to_string())?);
+        *lifeline = Some(hold(&self.container, &self.agent).await.map_err(|timeout| timeout.to_string())?);
+        Ok(true)
+    }
+
+    /// Takes it from its networks.
+    pub(super) async fn cut(&self) -> Result<(), String> {
+        self.container.cut().await.map_err(|error| error.to_string())
+    }
+
+    /// Gives it back to them, with the same addresses.
+    pub(super) async fn mend(&self) -> Result<(), String> {
+        self.container.mend().await.map_err(|error| error.to_string())
+    }
+
     /// Ends it. What can't be removed is removed at the run's end, or told there.
     pub(super) async fn close(&self) {
         if self.lifeline.lock().await.take().is_some() {
             let _ = self.container.remove().await;
         }
     }
+}
+
+/// Waits for the agent's answer. The engine takes connections before the agent does, and ends them.
+async fn hold(container: &Container, agent: &Agent) -> Result<Lifeline, poll::PollTimeout> {
+    let held = || async {
+        match agent.hold().await {
+            Ok(lifeline) => Ok(lifeline),
+            Err(error) => match container.is_running().await {
+                Ok(false) => Err(format!("{error}; it does not run")),
+                _ => Err(error.to_string()),
+            },
+        }
+    };
+    poll::until("the agent's answer", AGENT_LIMIT, AGENT_INTERVAL, held).await
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::UnixStream;
@@ -12,17 +13,23 @@ use tokio::sync::OnceCell;
 
 use super::port::PortSource;
 use super::{build, initdb, networks};
-use crate::environment::servers::{ConfigFile, Directories, Failure, Machine, Machines, Process, Role, Stream};
+use crate::environment::servers::{ConfigFile, Directories, Failure, Machine, Machines, Paused, Process, Role, Stream};
+use crate::model::change::{Change, Target};
 use crate::model::claim::Subject;
 use crate::model::endpoint::Address;
 use crate::model::network::Networks;
+use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
 use crate::model::server::{ServerKey, Service};
 use crate::os::child::ChildSpec;
 use crate::os::dial::{Dialer, Direct};
+use crate::os::frozen::Frozen;
 use crate::os::toolchain::{Tool, Toolchain};
-use crate::os::tree;
 use crate::os::user::RunAs;
+use crate::os::{poll, tree};
+
+/// How often it is looked whether the processes of a killed server are gone: they take milliseconds.
+const END_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The one machine that all servers share.
 pub(super) struct LocalMachines(Arc<LocalMachine>);
@@ -132,6 +139,17 @@ impl Machines for LocalMachines {
         }
         let cost = toolchain.cost_of(&name).unwrap_or("`make setup` brings it");
         Some(format!("{product} is not installed: {cost}"))
+    }
+
+    fn unable_change(&self, change: &Change<String>) -> Option<SkipReason> {
+        let (does, target) = match change {
+            Change::Cut(target) => ("cut", target),
+            Change::Mend(target) => ("mend", target),
+            _ => return None,
+        };
+        let what = if *target == Target::Gateway { "a gateway's" } else { "a server's" };
+        let reason = format!("the local environment can't {does} {what} network: run it with --environment container");
+        Some(SkipReason::EnvironmentUnable(reason))
     }
 
     async fn machine(&self, _: Role, _: &str) -> Result<Arc<dyn Machine>, Failure> {
@@ -259,7 +277,53 @@ impl Machine for LocalMachine {
         Some(Address::Unix { directory: directory.to_path_buf(), port })
     }
 
+    async fn pause(&self, directory: &Path, first: u32, limit: Duration) -> Result<Paused, String> {
+        let frozen = Frozen::freeze(directory, first, is_log_collector, limit).await;
+        frozen.map(Paused::Processes).map_err(|timeout| timeout.to_string())
+    }
+
+    async fn resume(&self, paused: Paused) -> Result<(), String> {
+        drop(paused);
+        Ok(())
+    }
+
+    async fn kill(&self, paused: Option<Paused>, directory: &Path, child: &mut Process, limit: Duration) -> Result<(), String> {
+        // First all are stopped, so that none sees another's end and has time to say something.
+        let paused = match paused {
+            Some(paused) => paused,
+            None => self.pause(directory, child.pid().unwrap_or_default(), limit).await?,
+        };
+        if let Paused::Processes(frozen) = paused {
+            frozen.kill();
+        }
+        // A zombie would still look like a server to the next one in its directory.
+        let _ = tokio::time::timeout(limit, child.wait()).await;
+        let nothing = || {
+            let left = tree::processes_in(directory);
+            std::future::ready(if left.is_empty() { Ok(()) } else { Err(format!("{left:?} are there")) })
+        };
+        poll::until("the end of its processes", limit, END_INTERVAL, nothing).await.map_err(|timeout| timeout.to_string())
+    }
+
+    async fn start_up(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn cut(&self) -> Result<(), String> {
+        Err("this machine's loopback interface is everybody's: it can't be cut".to_owned())
+    }
+
+    async fn mend(&self) -> Result<(), String> {
+        self.cut().await
+    }
+
     async fn close(&self) {}
+}
+
+/// PostgreSQL's log collector (`postgres: logger`, with a cluster's name in between where it has one). It is left alone: it writes down what
+/// others have said, reads its pipe to the end and goes by itself.
+fn is_log_collector(command: &str) -> bool {
+    command.starts_with("postgres: ") && command.ends_with("logger")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::configure::{ConfigFile, Written};
 use super::instance::{PORT_TRIES, STOP_LIMIT, StartError};
 use super::log::{Book, HaproxyLog, Tailer};
-use super::machine::{Directories, Machine, Process, Role};
+use super::machine::{Directories, Machine, Paused, Process, Role};
 use super::{Failure, Shared};
 use crate::deployment::gateway::TlsRoute;
 use crate::deployment::haproxy::{self, HaproxyListener};
@@ -99,8 +99,8 @@ pub(in crate::environment) struct HaproxyGateway {
     shared: Arc<Shared>,
     program: Tool,
     name: String,
-    machine: Arc<dyn Machine>,
-    directory: PathBuf,
+    pub(super) machine: Arc<dyn Machine>,
+    pub(super) directory: PathBuf,
     /// Its output, where its log goes.
     log: PathBuf,
     /// The listeners with their ports: the same across restarts.
@@ -108,8 +108,10 @@ pub(in crate::environment) struct HaproxyGateway {
     listen: Vec<IpAddr>,
     book: Arc<Book>,
     _tailer: Tailer,
+    /// While it is paused. Before the child, which can't end while it is.
+    pub(super) paused: Mutex<Option<Paused>>,
     /// `None` while it is stopped.
-    child: Mutex<Option<Process>>,
+    pub(super) child: Mutex<Option<Process>>,
 }
 
 impl HaproxyGateway {
@@ -139,6 +141,7 @@ impl HaproxyGateway {
                 machine: Arc::clone(&machine),
                 book,
                 _tailer: tailer,
+                paused: Mutex::new(None),
                 child: Mutex::new(None),
                 shared: Arc::clone(&shared),
             };
@@ -233,6 +236,11 @@ impl HaproxyGateway {
         }
     }
 
+    /// How long a start, or what takes no longer, may take.
+    pub(super) fn start_limit(&self) -> Duration {
+        self.shared.options.start_limit
+    }
+
     async fn listens(&self) -> Result<(), String> {
         for (_, port) in &self.listeners {
             for address in [Some(self.machine.address(*port)), self.machine.address_v6(*port)].into_iter().flatten() {
@@ -246,6 +254,7 @@ impl HaproxyGateway {
     pub(in crate::environment) async fn start_again(&self) -> Result<(), EnvironmentError> {
         let mut child = self.child.lock().await;
         if child.is_none() {
+            self.machine.start_up().await.map_err(EnvironmentError::Other)?;
             *child = Some(self.start_once().await.map_err(|error| {
                 let failure = error.into_failure();
                 EnvironmentError::Start { server: self.name.clone(), reason: failure.reason, log: failure.log }
@@ -256,6 +265,10 @@ impl HaproxyGateway {
 
     /// Stops it: the connections through it end.
     pub(in crate::environment) async fn stop(&self) {
+        if let Some(paused) = self.paused.lock().await.take() {
+            // One that can't go on is killed below.
+            let _ = self.machine.resume(paused).await;
+        }
         if let Some(mut child) = self.child.lock().await.take() {
             child.stop(STOP_LIMIT).await;
         }
@@ -269,6 +282,9 @@ impl HaproxyGateway {
 
     /// The same without waiting for others. Blocks for some milliseconds.
     pub(super) fn abandon(&self) {
+        if let Ok(mut paused) = self.paused.try_lock() {
+            drop(paused.take());
+        }
         if let Ok(mut child) = self.child.try_lock() {
             drop(child.take());
         }

@@ -15,13 +15,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Failure;
 use super::configure::ConfigFile;
 use crate::agent::RemoteChild;
+use crate::model::change::Change;
 use crate::model::claim::Subject;
 use crate::model::endpoint::Address;
 use crate::model::network::Networks;
+use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
 use crate::model::server::{ServerKey, Service};
 use crate::os::child::{Child, ChildSpec};
 use crate::os::dial::Dialer;
+use crate::os::frozen::Frozen;
 use crate::os::toolchain::Tool;
 use crate::os::user::RunAs;
 
@@ -51,6 +54,9 @@ pub(in crate::environment) trait Machines: Send + Sync {
 
     /// What is said of something that can't be had; `None` if it can.
     fn missing(&self, role: Role) -> Option<String>;
+
+    /// See [`Environment::unable_change`](crate::environment::Environment::unable_change).
+    fn unable_change(&self, change: &Change<String>) -> Option<SkipReason>;
 
     /// A machine for a role. `name` is the path of its own files on this machine, below the run's directory.
     async fn machine(&self, role: Role, name: &str) -> Result<Arc<dyn Machine>, Failure>;
@@ -147,8 +153,36 @@ pub(in crate::environment) trait Machine: Send + Sync {
     /// A unix socket of a PostgreSQL as clients on this machine can name it; `None`: there is none.
     fn clients_socket(&self, directory: &Path, port: u16) -> Option<Address>;
 
+    /// Stops all processes of a server, so that none answers: `first`, which starts the others, and what works in `directory`. Dropping the
+    /// result lets them go on, if they are of this machine.
+    async fn pause(&self, directory: &Path, first: u32, limit: Duration) -> Result<Paused, String>;
+
+    /// Lets them go on.
+    async fn resume(&self, paused: Paused) -> Result<(), String>;
+
+    /// Kills all processes of a server at once, paused or not, and returns when they are gone.
+    async fn kill(&self, paused: Option<Paused>, directory: &Path, child: &mut Process, limit: Duration) -> Result<(), String>;
+
+    /// Makes sure that processes can be started on it, after [`Machine::kill`].
+    async fn start_up(&self) -> Result<(), String>;
+
+    /// Cuts its server off: packets from and to clients are lost.
+    async fn cut(&self) -> Result<(), String>;
+
+    /// Connects it again, with the same addresses.
+    async fn mend(&self) -> Result<(), String>;
+
     /// Ends it: its server is not needed any more.
     async fn close(&self);
+}
+
+/// A server that is paused.
+#[derive(Debug)]
+pub(in crate::environment) enum Paused {
+    /// By its processes, on this machine.
+    Processes(Frozen),
+    /// By its container.
+    Container,
 }
 
 /// A stream of bytes to a server.
@@ -166,6 +200,14 @@ pub(in crate::environment) enum Process {
 }
 
 impl Process {
+    /// Its id on its machine.
+    pub(in crate::environment) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Local(child) => child.pid(),
+            Self::Remote(child) => child.pid(),
+        }
+    }
+
     /// Its exit status, if it has ended.
     pub(in crate::environment) fn try_wait(&mut self) -> Option<ExitStatus> {
         match self {

@@ -19,7 +19,7 @@ pub use configure::{ConfigFile, Configurator, Paths};
 #[cfg(test)]
 pub(super) use gateway::{Backend, HaproxyGateway};
 pub use installation::Blueprint;
-pub(super) use machine::{Directories, Machine, Machines, Process, Role, Stream};
+pub(super) use machine::{Directories, Machine, Machines, Paused, Process, Role, Stream};
 pub use manifest::ManifestConfigurator;
 
 use std::collections::BTreeMap;
@@ -36,6 +36,7 @@ use self::gateway::Gateways;
 use self::installation::RunningInstallation;
 use self::instance::Instance;
 use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
+use crate::model::change::Change;
 use crate::model::claim::Subject;
 use crate::model::connect::Password;
 use crate::model::network::Networks;
@@ -247,6 +248,10 @@ impl Environment for Servers {
 
     fn unable_gateway(&self, key: ServerKey) -> Option<SkipReason> {
         gateway::unable(&self.shared, key)
+    }
+
+    fn unable_change(&self, change: &Change<String>) -> Option<SkipReason> {
+        self.shared.machines.unable_change(change)
     }
 
     async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError> {

@@ -48,6 +48,10 @@ pub struct TimelineClient {
     /// `pool`: the age from which a session is not used again, such as `150ms`.
     #[serde(default)]
     pub max_age: Option<Text>,
+    /// How long it waits for a connection to be opened, and for the answer to a query, such as `500ms`: libpq's `connect_timeout`, Django's
+    /// statement timeout. Absent: longer than a phase takes.
+    #[serde(default)]
+    pub limit: Option<Text>,
 }
 
 /// How a client uses sessions.
@@ -124,6 +128,8 @@ pub enum ClientExpect {
     Recovers,
     /// `held`: its session ends in this phase, or has ended before.
     Lost,
+    /// `held`: its query waits for an answer that does not come while the phase lasts. The session is still there.
+    Waits,
 }
 
 /// A bound of the time that clients are without service.

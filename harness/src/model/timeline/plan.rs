@@ -25,6 +25,13 @@ pub struct TimelinePlan {
     pub outages: Vec<(String, OutageBound)>,
 }
 
+impl TimelinePlan {
+    /// All changes, those of the set-up first.
+    pub fn changes(&self) -> impl Iterator<Item = &Change<String>> {
+        self.setup.iter().chain(self.phases.iter().flat_map(|phase| &phase.changes))
+    }
+}
+
 /// A client of a timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ClientPlan {
@@ -36,6 +43,9 @@ pub struct ClientPlan {
     pub connect: ConnectPlan,
     /// [`ClientKind::Pool`]: the age from which a session is not used again.
     pub max_age: Duration,
+    /// How long it waits for the answer to a call; `None`: as long as the run's limit lets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Duration>,
 }
 
 /// A phase of a case's timeline.
@@ -87,6 +97,8 @@ pub enum ClientExpectation {
     Recovers,
     /// The held session is gone.
     Lost,
+    /// The held session's query waits for its answer.
+    Waits,
 }
 
 impl TimelinePlan {

@@ -11,6 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::super::observe::{Call, Testimony, Trouble};
 use super::Stage;
+use super::journal::SILENCE;
 use crate::check::timeline::Attempt;
 use crate::driver::exec::protocol::Failure;
 use crate::driver::{HeldSession, Queried, classify};
@@ -29,6 +30,10 @@ const TICK: Duration = Duration::from_millis(25);
 /// New connections in flight at a time, of one client: where the server answers late, the rate still holds.
 const CONNECTIONS_IN_FLIGHT: usize = 4;
 
+/// The same of a client with a limit of its own, which is there for a server that doesn't answer: a driver takes only a few requests at a
+/// time, and its other clients need some of them.
+const IMPATIENT_IN_FLIGHT: usize = 2;
+
 /// Changes waited for at a time: as many as begin within [`REPLICATION_LIMIT`], and some more for what the log says afterwards.
 const CHANGES_IN_FLIGHT: usize = 20;
 
@@ -43,7 +48,10 @@ pub(super) async fn run(stage: Arc<Stage>, index: usize, stop: Stop) {
     let ended = match client.kind {
         ClientKind::Held => held(&stage, index, &client.connect, stop).await,
         ClientKind::Pool => pool(&stage, index, &client.connect, client.max_age, stop).await,
-        ClientKind::New => new(&stage, index, &client.connect, stop).await,
+        ClientKind::New => {
+            let places = if client.limit.is_some() { IMPATIENT_IN_FLIGHT } else { CONNECTIONS_IN_FLIGHT };
+            new(&stage, index, &client.connect, places, stop).await
+        }
         ClientKind::Replication => replication(&stage, index, stop).await,
     };
     if let Err(trouble) = ended {
@@ -67,7 +75,7 @@ async fn held(stage: &Stage, index: usize, plan: &ConnectPlan, mut stop: Stop) -
             break;
         }
     }
-    session.close(stage).await
+    session.close(stage, index).await
 }
 
 async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Duration, mut stop: Stop) -> Result<(), Trouble> {
@@ -76,7 +84,7 @@ async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Dur
     let mut aside: JoinSet<Result<(), Trouble>> = JoinSet::new();
     let close = |session: Kept| {
         let stage = Arc::clone(stage);
-        async move { session.close(&stage).await }
+        async move { session.close(&stage, index).await }
     };
     let mut ticks = ticks();
     while next(&mut ticks, &mut stop).await {
@@ -115,8 +123,8 @@ async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Dur
     Ok(())
 }
 
-async fn new(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, stop: Stop) -> Result<(), Trouble> {
-    overlapping(stop, CONNECTIONS_IN_FLIGHT, |place| {
+async fn new(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, places: usize, stop: Stop) -> Result<(), Trouble> {
+    overlapping(stop, places, |place| {
         let (stage, plan) = (Arc::clone(stage), plan.clone());
         async move { attempt(&stage, index, &plan, place).await }
     })
@@ -152,7 +160,7 @@ fn done(ended: Result<Result<(), Trouble>, tokio::task::JoinError>) -> Result<()
 
 /// One connection, and what its witnesses say. `place` is given back once the client has its answer.
 async fn attempt(stage: &Stage, index: usize, plan: &ConnectPlan, place: OwnedSemaphorePermit) -> Result<(), Trouble> {
-    let finished = Finished::make(stage, plan, false).await?;
+    let finished = Finished::make(stage, index, plan, false).await?;
     drop(place);
     finished.note(stage, index).await
 }
@@ -164,9 +172,9 @@ struct Finished {
 }
 
 impl Finished {
-    async fn make(stage: &Stage, plan: &ConnectPlan, keep: bool) -> Result<Self, Trouble> {
+    async fn make(stage: &Stage, index: usize, plan: &ConnectPlan, keep: bool) -> Result<Self, Trouble> {
         let _files = stage.files.read().await;
-        let call = stage.workshop.call(plan, &stage.scene(), keep).await?;
+        let call = stage.workshop.call(plan, &stage.scene(index), keep).await?;
         // Not before: the changes may be done while files or relay are waited for, and the connection begin afterwards.
         Ok(Self { call, phase: stage.phase.load(Ordering::Relaxed) })
     }
@@ -177,7 +185,7 @@ impl Finished {
         let (from, to) = (stage.journal.at(call.begun), stage.journal.at(call.ended));
         let result = result(&call.testimony.client.outcome, to.saturating_sub(from));
         let wanted = waited_for(stage, phase, &call.testimony.client);
-        let observation = stage.workshop.witnesses(call.testimony, &stage.scene(), wanted.as_ref(), None).await?;
+        let observation = stage.workshop.witnesses(call.testimony, &stage.scene(index), wanted.as_ref(), None).await?;
         stage.journal.add(index, Attempt { from, to, fresh: true, result, observation: Some(observation) });
         Ok(())
     }
@@ -192,7 +200,7 @@ struct Kept {
 
 /// Opens a session and writes the attempt down; `Err` where it was refused, which is not written down yet.
 async fn open(stage: &Stage, index: usize, plan: &ConnectPlan) -> Result<Result<Kept, Finished>, Trouble> {
-    let mut finished = Finished::make(stage, plan, true).await?;
+    let mut finished = Finished::make(stage, index, plan, true).await?;
     let Some(session) = finished.call.session.take() else { return Ok(Err(finished)) };
     let Call { testimony, begun, ended, .. } = finished.call;
     let (from, to) = (stage.journal.at(begun), stage.journal.at(ended));
@@ -205,7 +213,16 @@ impl Kept {
     /// One query, written down; false once the session is over.
     async fn query(&mut self, stage: &Stage, index: usize) -> Result<bool, Trouble> {
         let from = stage.journal.now();
-        let queried = self.session.query(stage.workshop.limits.connect).await?;
+        let queried = {
+            let mut query = self.session.query(stage.limit(index));
+            match tokio::time::timeout(SILENCE, query.as_mut()).await {
+                Ok(queried) => queried?,
+                Err(_) => {
+                    stage.journal.wait(index);
+                    query.await?
+                }
+            }
+        };
         let to = stage.journal.now();
         let result = match queried {
             Queried::Answered => Ok(to.saturating_sub(from)),
@@ -217,9 +234,9 @@ impl Kept {
     }
 
     /// Ends the session, and lets wire and log say whether it was what the client took it for.
-    async fn close(self, stage: &Stage) -> Result<(), Trouble> {
+    async fn close(self, stage: &Stage, index: usize) -> Result<(), Trouble> {
         self.session.close().await;
-        let observation = stage.workshop.witnesses(self.testimony, &stage.scene(), None, None).await?;
+        let observation = stage.workshop.witnesses(self.testimony, &stage.scene(index), None, None).await?;
         match crate::check::agree::disagreements(0, stage.service, &observation).first() {
             None => Ok(()),
             Some(mismatch) => Err(Trouble::Error(format!(

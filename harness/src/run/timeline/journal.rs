@@ -10,6 +10,9 @@ use crate::check::timeline::{Attempt, ClientSeen};
 use crate::model::driver::Family;
 use crate::model::timeline::plan::ClientPlan;
 
+/// How long a query is without an answer before its client counts as waiting: some hundred times what an answer takes.
+pub(super) const SILENCE: Duration = Duration::from_millis(500);
+
 /// What the clients have seen so far.
 pub(super) struct Journal {
     start: Instant,
@@ -23,6 +26,8 @@ struct Clients {
     attempts: Vec<Vec<Arc<Attempt>>>,
     /// When a held session was found to be gone.
     lost: Vec<Option<Duration>>,
+    /// Whether a query is under way that has been without an answer for [`SILENCE`].
+    waits: Vec<bool>,
     /// The first client that could not be used at all.
     trouble: Option<Trouble>,
 }
@@ -33,6 +38,7 @@ pub(super) struct Seen<'a> {
     pub(super) family: Family,
     pub(super) attempts: Vec<Arc<Attempt>>,
     pub(super) lost: bool,
+    pub(super) waits: bool,
 }
 
 impl Seen<'_> {
@@ -43,6 +49,7 @@ impl Seen<'_> {
             family: self.family,
             attempts: self.attempts.iter().map(AsRef::as_ref).collect(),
             lost: self.lost,
+            waits: self.waits,
         }
     }
 }
@@ -52,7 +59,12 @@ impl Journal {
     pub(super) fn new(clients: usize) -> Self {
         Self {
             start: Instant::now(),
-            clients: Mutex::new(Clients { attempts: vec![Vec::new(); clients], lost: vec![None; clients], trouble: None }),
+            clients: Mutex::new(Clients {
+                attempts: vec![Vec::new(); clients],
+                lost: vec![None; clients],
+                waits: vec![false; clients],
+                trouble: None,
+            }),
             news: Notify::new(),
         }
     }
@@ -68,8 +80,14 @@ impl Journal {
     }
 
     pub(super) fn add(&self, client: usize, attempt: Attempt) {
-        if let Some(attempts) = self.clients().attempts.get_mut(client) {
-            attempts.push(Arc::new(attempt));
+        {
+            let mut clients = self.clients();
+            if let Some(attempts) = clients.attempts.get_mut(client) {
+                attempts.push(Arc::new(attempt));
+            }
+            if let Some(waits) = clients.waits.get_mut(client) {
+                *waits = false;
+            }
         }
         self.news.notify_waiters();
     }
@@ -86,6 +104,26 @@ impl Journal {
     pub(super) fn lost(&self, client: usize, to: Option<Duration>) -> bool {
         let lost = self.clients().lost.get(client).copied().flatten();
         lost.is_some_and(|lost| to.is_none_or(|to| lost <= to))
+    }
+
+    /// A query has been without an answer for [`SILENCE`], and goes on waiting until its attempt is added.
+    pub(super) fn wait(&self, client: usize) {
+        if let Some(waits) = self.clients().waits.get_mut(client) {
+            *waits = true;
+        }
+        self.news.notify_waiters();
+    }
+
+    /// Whether a query waits like that, or waited at `to`.
+    pub(super) fn waits(&self, client: usize, to: Option<Duration>) -> bool {
+        let clients = self.clients();
+        match to {
+            None => clients.waits.get(client).copied().unwrap_or_default(),
+            Some(to) => {
+                let mut attempts = clients.attempts.get(client).into_iter().flatten();
+                attempts.any(|attempt| !attempt.fresh && attempt.from + SILENCE <= to && to < attempt.to)
+            }
+        }
     }
 
     /// A client could not be used: the timeline says nothing.

@@ -205,7 +205,13 @@ fn outcome(case: &Case, phases: &[Judged], bounds: Vec<Mismatch>) -> Outcome {
 }
 
 impl Stage {
-    fn scene(&self) -> Scene<'_> {
+    /// How long a client waits for the answer to a call.
+    fn limit(&self, client: usize) -> Duration {
+        let run = self.workshop.limits.connect;
+        self.plan.clients.get(client).and_then(|client| client.limit).map_or(run, |own| own.min(run))
+    }
+
+    fn scene(&self, client: usize) -> Scene<'_> {
         Scene {
             service: self.service,
             server: self.server.as_ref(),
@@ -213,6 +219,7 @@ impl Stage {
             material: &self.mounts,
             controls: &self.controls,
             overlapping: true,
+            limit: self.limit(client),
         }
     }
 
@@ -316,6 +323,7 @@ impl Stage {
                 family: self.family(client),
                 attempts: self.journal.between(index, changed, to),
                 lost: self.journal.lost(index, to),
+                waits: self.journal.waits(index, to),
             })
             .collect()
     }

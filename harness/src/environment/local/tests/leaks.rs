@@ -5,11 +5,14 @@ use std::process::{Command, Stdio};
 
 use super::postgres::assert_nothing_left;
 use super::*;
-use crate::model::change::Target;
+use crate::model::change::{Change, Target};
 use crate::os::rundir::{RunDir, watch};
 
 /// Names the base directory for the process below, and makes it more than an empty test.
 const HOLD: &str = "MTLS_CONFORMANCE_TEST_HOLD";
+
+/// Set where the servers of the process below are paused or killed before it is.
+const FAULTS: &str = "MTLS_CONFORMANCE_TEST_FAULTS";
 
 /// Names the directory to watch for the second process below.
 const WATCH: &str = "MTLS_CONFORMANCE_TEST_WATCH";
@@ -40,8 +43,22 @@ fn holder() {
         if environment.unable_gateway(redis_key()).is_none() {
             all[1].with.push(Target::Gateway);
         }
-        for options in all {
-            installations.push(environment.install(&options).await.expect("it is installed"));
+        for options in &all {
+            installations.push(environment.install(options).await.expect("it is installed"));
+        }
+        if std::env::var_os(FAULTS).is_some() {
+            let mut faults = vec![
+                (0, Change::Pause(Target::Postgres)),
+                (0, Change::Kill(Target::Replica)),
+                (1, Change::Pause(Target::Redis)),
+                (1, Change::Pause(Target::Gateway)),
+            ];
+            faults.retain(|(index, fault)| {
+                *index == 0 || all[1].with.contains(&Target::Gateway) || fault.of_server() != Some(Target::Gateway)
+            });
+            for (index, fault) in faults {
+                installations[index].apply(&fault).await.expect("it is made");
+            }
         }
         environment.server(postgres_key(any_major())).await.expect("it starts");
         environment.server(redis_key()).await.expect("it starts");
@@ -55,6 +72,15 @@ fn holder() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_sigkill_of_the_holder_every_server_ends_frees_its_shared_memory_and_the_directory_goes() {
+    after_sigkill(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_sigkill_of_the_holder_paused_servers_end_too_and_the_shared_memory_of_killed_ones_goes() {
+    after_sigkill(true).await;
+}
+
+async fn after_sigkill(faults: bool) {
     let base = run_directory();
     let program = std::env::current_exe().expect("a path");
     // Stands for `mtls-conformance watch-run-directory DIRECTORY`.
@@ -62,7 +88,11 @@ async fn after_sigkill_of_the_holder_every_server_ends_frees_its_shared_memory_a
         format!("#!/bin/sh\n{WATCH}=\"$2\" exec {} --exact environment::local::tests::leaks::watcher --nocapture\n", program.display());
     std::fs::write(base.path().join("watcher"), script).expect("writes");
     std::fs::set_permissions(base.path().join("watcher"), std::fs::Permissions::from_mode(0o755)).expect("chmod");
-    let mut holder = Command::new(program)
+    let mut holder = Command::new(program);
+    if faults {
+        holder.env(FAULTS, "yes");
+    }
+    let mut holder = holder
         .args(["--exact", "environment::local::tests::leaks::holder", "--nocapture"])
         .env(HOLD, base.path())
         .stdout(Stdio::null())
@@ -83,8 +113,9 @@ async fn after_sigkill_of_the_holder_every_server_ends_frees_its_shared_memory_a
     assert!(servers.len() > 4, "{servers:?}");
     let is_haproxy = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "haproxy");
     assert_eq!(servers.iter().filter(|pid| is_haproxy(pid)).count(), if toolchain().haproxy.is_some() { 2 } else { 0 });
-    let segments = segments_of(&servers);
-    assert_eq!(segments.len(), 3, "each PostgreSQL has a System V segment");
+    let postmasters = postmasters_below(&run);
+    assert_eq!(segments_of(&postmasters).len(), 3, "each PostgreSQL has a System V segment");
+    assert_eq!(postmasters.iter().filter(|pid| servers.contains(pid)).count(), if faults { 2 } else { 3 });
     holder.kill().expect("SIGKILL");
     holder.wait().expect("waits");
     assert_nothing_left(&run).await;
@@ -93,8 +124,22 @@ async fn after_sigkill_of_the_holder_every_server_ends_frees_its_shared_memory_a
     })
     .await
     .expect("the watcher removes it");
-    let left = segments_of(&servers);
+    let left = segments_of(&postmasters);
     assert!(left.is_empty(), "shared memory segments of {left:?} are left");
+}
+
+/// The processes that lock the data directories in a directory, killed or not.
+fn postmasters_below(directory: &Path) -> Vec<i32> {
+    let mut found = Vec::new();
+    for path in std::fs::read_dir(directory).expect("readable").map(|entry| entry.expect("readable").path()) {
+        if path.file_name().is_some_and(|name| name == "postmaster.pid") {
+            let text = std::fs::read_to_string(path).expect("readable");
+            found.push(text.lines().next().expect("a line").parse().expect("a pid"));
+        } else if path.is_dir() && !path.is_symlink() {
+            found.extend(postmasters_below(&path));
+        }
+    }
+    found
 }
 
 /// The creators of System V shared memory segments among these processes (column `cpid`).

@@ -1,6 +1,7 @@
 //! An installation: the deployment once more, for one timeline alone, in a directory of its own: CA, Secrets, mounts and a server that change.
 
 mod blueprint;
+mod fault;
 mod mount;
 mod operator;
 mod postgres;
@@ -33,7 +34,7 @@ use crate::environment::{Applied, EnvironmentError, Gateway, InstallOptions, Ins
 use crate::model::change::{Change, Target};
 use crate::model::connect::ClientFiles;
 use crate::model::server::{ServerKey, Service};
-use crate::os::tree;
+use crate::os::{shared_memory, tree};
 
 /// How long the removal of an installation's directory is tried.
 const REMOVAL: Duration = Duration::from_secs(2);
@@ -91,6 +92,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
+        shared_memory::release_below(&self.0);
         // Whatever can't be removed goes with the run's directory.
         let _ = tree::remove(&self.0, REMOVAL);
     }
@@ -209,10 +211,14 @@ impl RunningInstallation {
         Ok(applied)
     }
 
+    fn standing_gateway(&self) -> Result<&Arc<HaproxyGateway>, EnvironmentError> {
+        let missing = || EnvironmentError::Other(format!("an installation of {} was made without a gateway", self.key));
+        self.gateway.as_ref().ok_or_else(missing)
+    }
+
     /// A change of the gateway, which has no files that change.
     async fn change_gateway(&self, change: &Change<String>) -> Result<Applied, EnvironmentError> {
-        let missing = || EnvironmentError::Other(format!("an installation of {} was made without a gateway", self.key));
-        let gateway = self.gateway.as_ref().ok_or_else(missing)?;
+        let gateway = self.standing_gateway()?;
         match change {
             Change::Stop(_) => gateway.stop().await,
             Change::Start(_) => gateway.start_again().await?,
@@ -404,6 +410,7 @@ impl Installation for RunningInstallation {
             Change::Stop(target) => self.installed(*target)?.stop().await.map(done),
             Change::Start(target) => self.installed(*target)?.start().await,
             Change::Disconnect(target) => self.disconnect(*target).await.map(done),
+            Change::Pause(_) | Change::Resume(_) | Change::Kill(_) | Change::Cut(_) | Change::Mend(_) => self.fault(change).await.map(done),
             Change::Push => self.site()?.push(&self.state()).map_err(EnvironmentError::Other).map(done),
             Change::Refresh => Ok(self.site()?.refresh().await),
             other => Err(EnvironmentError::Other(format!("`{other}` is no change of what runs"))),
@@ -420,7 +427,11 @@ impl Installation for RunningInstallation {
         }
         let directory = self.directory.0.clone();
         // Whatever can't be removed now is tried again when this is dropped.
-        let _ = tokio::task::spawn_blocking(move || tree::remove(&directory, REMOVAL)).await;
+        let remove = move || {
+            shared_memory::release_below(&directory);
+            tree::remove(&directory, REMOVAL)
+        };
+        let _ = tokio::task::spawn_blocking(remove).await;
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use super::super::Shared;
 use super::super::configure::{ConfigFile, Paths, Written};
 use super::super::instance::{Placed, STOP_LIMIT, StartError};
-use super::super::machine::{self, Machine};
+use super::super::machine::{self, Machine, Paused};
 use crate::environment::{Applied, EnvironmentError, Server};
 
 /// All files of a server that come from the deployment.
@@ -24,6 +24,8 @@ pub(super) type FilesAt<'a> = &'a (dyn Fn(&Paths) -> Result<Files, String> + Sen
 /// What of a server changes.
 #[derive(Default)]
 pub(super) struct Process {
+    /// While it is paused. Before the child, which can't end while it is.
+    pub(super) paused: Option<Paused>,
     /// `None` while it is stopped.
     pub(super) child: Option<machine::Process>,
     pub(super) configuration: Written,
@@ -81,10 +83,13 @@ pub(super) trait Installed: Server + Placed {
         self.process().lock().await.child.is_some()
     }
 
-    /// Its running process; an error if it was stopped or has ended by itself.
+    /// Its running process; an error if it was stopped or paused, or has ended by itself.
     async fn running<'a>(&self, process: &'a mut Process) -> Result<&'a mut machine::Process, EnvironmentError> {
         let down = || EnvironmentError::Other(format!("{} is stopped: start it first", self.place().key));
         let child = process.child.as_mut().ok_or_else(down)?;
+        if process.paused.is_some() {
+            return Err(EnvironmentError::Other(format!("{} is paused: resume it first", self.place().key)));
+        }
         match child.try_wait() {
             Some(status) => Err(self.place().lost(status).await),
             None => Ok(child),
@@ -98,6 +103,8 @@ pub(super) trait Installed: Server + Placed {
         if process.child.is_some() {
             return Err(EnvironmentError::Other(format!("{key} runs already")));
         }
+        let up = self.place().machine.start_up().await;
+        up.map_err(|reason| self.place().not_configured(reason))?;
         match self.start_once().await {
             Ok(child) => {
                 process.child = Some(child);
@@ -135,7 +142,12 @@ pub(super) trait Installed: Server + Placed {
 
     /// Stops it for good, in the fastest way that leaves nothing.
     async fn end(&self) {
-        if let Some(mut child) = self.process().lock().await.child.take() {
+        let mut process = self.process().lock().await;
+        if let Some(paused) = process.paused.take() {
+            // One that can't go on is killed below.
+            let _ = self.place().machine.resume(paused).await;
+        }
+        if let Some(mut child) = process.child.take() {
             child.stop(STOP_LIMIT).await;
         }
         self.place().close().await;
@@ -144,6 +156,7 @@ pub(super) trait Installed: Server + Placed {
     /// The same without waiting for others: when the installation is dropped. Blocks for some milliseconds.
     fn abandon(&self) {
         if let Ok(mut process) = self.process().try_lock() {
+            process.paused = None;
             drop(process.child.take());
         }
     }

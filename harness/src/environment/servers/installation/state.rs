@@ -94,6 +94,11 @@ impl State {
             | Change::Stop(_)
             | Change::Start(_)
             | Change::Disconnect(_)
+            | Change::Pause(_)
+            | Change::Resume(_)
+            | Change::Kill(_)
+            | Change::Cut(_)
+            | Change::Mend(_)
             | Change::Push
             | Change::Refresh => return None,
         };

@@ -21,7 +21,8 @@ const END_LIMIT_MS: u32 = 5000;
 pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place) -> Result<(), String> {
     let Application { user, database } = shared.options.configurator.application();
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let mut statements = Vec::new();
+    // Written at once: what the server has taken must be there also after it was killed.
+    let mut statements = vec!["SET synchronous_commit = on".to_owned()];
     if user != "app" {
         statements.push(format!("ALTER ROLE app RENAME TO {}", quoted(&user)));
     }

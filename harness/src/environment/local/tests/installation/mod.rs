@@ -1,5 +1,6 @@
 //! Installations with real servers, over the shipped manifests.
 
+mod faults;
 mod gateway;
 mod lifetime;
 mod operator;

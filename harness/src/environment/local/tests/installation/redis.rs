@@ -3,7 +3,7 @@
 use super::*;
 
 /// What Redis shows to a new connection and answers to AUTH and PING.
-async fn ping(installation: &Arc<dyn Installation>) -> Result<String, String> {
+pub(super) async fn ping(installation: &Arc<dyn Installation>) -> Result<String, String> {
     Connection::open(installation).await.map(|connection| connection.shown)
 }
 
