@@ -2,6 +2,8 @@
 
 mod bad_files;
 mod broken_environments;
+#[cfg(feature = "container")]
+mod containers;
 mod gateways;
 mod held_sessions;
 mod leaks;

@@ -206,6 +206,16 @@ impl Container {
         }
     }
 
+    /// How its process ended: the exit code, 128 and the signal's number after a signal, 127 where the program was not found; `None` while it
+    /// lives.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the engine does not say.
+    pub async fn exit_code(&self) -> Result<Option<i64>, EngineError> {
+        let state = self.inspect().await?.state.unwrap_or_default();
+        Ok(if state.running == Some(true) { None } else { Some(state.exit_code.unwrap_or(-1)) })
+    }
+
     /// The end of its output, for error messages.
     pub async fn logs(&self) -> String {
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(TAIL).build();

@@ -168,6 +168,3 @@ async fn knock(host: &str) -> Result<(), EngineError> {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests;

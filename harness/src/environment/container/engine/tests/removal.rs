@@ -129,7 +129,6 @@ async fn a_scope_that_can_not_be_opened_leaves_nothing() {
     let Some((engine, _)) = engine_and_image("a_scope_that_can_not_be_opened_leaves_nothing").await else { return };
     let directory = tempfile::tempdir().expect("a directory");
     let options = options(&directory);
-    // Two scopes of one run: the engine takes the same volume and the same networks' names twice, so the id is what must be right.
     let bad = Scope::open(&engine, super::ScopeOptions { run: "not a name".to_owned(), ..options.clone() }).await.expect_err("refused");
     assert!(matches!(bad, EngineError::Misuse(_)), "{bad}");
     let cancelled = tokio::time::timeout(std::time::Duration::from_millis(30), Scope::open(&engine, options.clone())).await;
