@@ -88,7 +88,7 @@ async fn a_volume_that_the_image_declares_is_in_memory_instead() {
     let container = rig.start(ContainerSpec::new("volumes", image.clone(), ["sleep", "1000"])).await;
     let inspected = rig.engine.docker().inspect_container(container.engine_name(), None::<InspectContainerOptions>).await.expect("looks");
     let volumes: Vec<_> = inspected.mounts.into_iter().flatten().filter_map(|mount| mount.name).collect();
-    assert_eq!(volumes, [rig.scope.shared.volume.clone()], "no other volume");
+    assert_eq!(volumes, std::slice::from_ref(&rig.scope.shared.volume), "no other volume");
     let (_, said) = sh(&rig.engine, &container, "grep -c '^tmpfs /declared ' /proc/mounts").await;
     assert_eq!(said.trim(), "1");
     let mut hidden = ContainerSpec::new("hidden", image.clone(), ["sleep", "1000"]);

@@ -110,7 +110,7 @@ async fn the_watcher_removes_what_a_killed_harness_has_left() {
     // A start that is under way when the harness dies.
     let late = {
         let (scope, spec) = (rig.scope.clone(), rig.idle("late"));
-        tokio::spawn(async move { scope.start(spec).await.map(|container| std::mem::forget(container)) })
+        tokio::spawn(async move { scope.start(spec).await.map(std::mem::forget) })
     };
     tokio::task::spawn_blocking({
         let run = run.clone();
