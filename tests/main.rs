@@ -3,6 +3,8 @@
 mod agents;
 mod bad_files;
 mod broken_environments;
+#[cfg(feature = "container")]
+mod containers;
 mod gateways;
 mod held_sessions;
 mod leaks;

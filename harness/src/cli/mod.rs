@@ -53,6 +53,16 @@ impl From<SessionError> for CliError {
     }
 }
 
+/// What the watcher does for a run that is gone: it gets the run's id.
+#[cfg(feature = "container")]
+fn orphaned(run: &str) {
+    crate::environment::container::engine::reap(run);
+}
+
+/// Nothing is entrusted to the watcher without containers.
+#[cfg(not(feature = "container"))]
+fn orphaned(_run: &str) {}
+
 /// Parses the process's arguments and does what they say.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -71,7 +81,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => list::doctor(&doctor),
         Command::Schema { which } => list::schema(which),
         Command::WatchRunDirectory { directory } => {
-            crate::os::rundir::watch(&directory);
+            crate::os::rundir::watch(&directory, orphaned);
             Ok(Exit::Conformant)
         }
         Command::Agent(args) => crate::agent::main(&args).map(|()| Exit::Conformant).map_err(CliError::environment),

@@ -3,8 +3,11 @@
 //! Three layers: [`RunDir::close`] at an orderly end; `Drop` after a panic; and an outside watcher, a second process of the harness's own
 //! binary that waits for the end of a pipe and so also sees SIGKILL. The watcher runs as the harness's user: where that is root, it can
 //! remove what servers wrote as another.
+//!
+//! What a run owns outside of its directory, such as containers, is entrusted to the watcher by a name; how such a thing is removed is known
+//! further up.
 
-use std::io::{Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -31,7 +34,7 @@ pub enum RunDirError {
         /// Where it was tried.
         base: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// No watcher.
     #[error("could not start the watcher `{program} {WATCH_COMMAND}`: {source}", program = program.display())]
@@ -39,7 +42,7 @@ pub enum RunDirError {
         /// The harness's binary.
         program: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -48,6 +51,8 @@ pub enum RunDirError {
 pub struct RunDir {
     directory: Option<TempDir>,
     watcher: Option<std::process::Child>,
+    /// Whether the watcher has more to do than the directory.
+    entrusted: bool,
 }
 
 impl RunDir {
@@ -71,7 +76,7 @@ impl RunDir {
         let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base).map_err(create)?;
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).map_err(create)?;
         let watcher = watcher.map(|program| start_watcher(program, directory.path())).transpose()?;
-        Ok(Self { directory: Some(directory), watcher })
+        Ok(Self { directory: Some(directory), watcher, entrusted: false })
     }
 
     /// Its path.
@@ -80,8 +85,25 @@ impl RunDir {
         self.directory.as_ref().map_or(Path::new(""), TempDir::path)
     }
 
-    /// Removes it and ends the watcher.
+    /// Entrusts something outside of the directory to the watcher, before it comes into being: where neither [`RunDir::close`] nor
+    /// [`RunDir::keep`] is reached, the watcher's `orphan` gets this name. Without a watcher nothing happens.
+    ///
+    /// # Errors
+    /// Those of writing to the watcher, such as that it is gone; a name of more than one line is refused.
+    pub fn entrust(&mut self, name: &str) -> io::Result<()> {
+        if name.is_empty() || name.contains('\n') || name == DONE {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} can't be entrusted to the watcher")));
+        }
+        if let Some(pipe) = self.watcher.as_mut().and_then(|watcher| watcher.stdin.as_mut()) {
+            pipe.write_all(format!("{name}\n").as_bytes())?;
+            self.entrusted = true;
+        }
+        Ok(())
+    }
+
+    /// Removes it and ends the watcher. What was entrusted to it must be gone.
     pub fn close(mut self) {
+        self.entrusted = false;
         self.end(false);
     }
 
@@ -91,10 +113,11 @@ impl RunDir {
         Some(self.path().file_name()?.to_str()?.strip_prefix(PREFIX)?.to_owned())
     }
 
-    /// Leaves it where it is, for a person to look into, and ends the watcher.
+    /// Leaves it where it is, for a person to look into, and ends the watcher. What was entrusted to it must be gone.
     #[must_use]
     pub fn keep(mut self) -> PathBuf {
         let path = self.path().to_path_buf();
+        self.entrusted = false;
         self.end(true);
         path
     }
@@ -110,9 +133,9 @@ impl RunDir {
             }
         }
         if let Some(mut watcher) = self.watcher.take() {
-            if let Some(mut pipe) = watcher.stdin.take().filter(|_| removed) {
+            if let Some(mut pipe) = watcher.stdin.take().filter(|_| removed && !self.entrusted) {
                 // A watcher that is told `done` leaves everything alone.
-                let _ = pipe.write_all(DONE);
+                let _ = writeln!(pipe, "{DONE}");
             }
             let _ = watcher.wait();
         }
@@ -139,13 +162,13 @@ fn start_watcher(program: &Path, directory: &Path) -> Result<std::process::Child
 }
 
 /// The watcher's whole life: waits for the end of standard input; unless it was told to leave everything alone, sees to it that nothing
-/// works in the directory any more and removes it.
-pub fn watch(directory: &Path) {
-    watch_pipe(directory, std::io::stdin());
+/// works in the directory any more and removes it. Meanwhile it calls `orphan` with each name that was entrusted to it.
+pub fn watch(directory: &Path, orphan: impl Fn(&str) + Sync) {
+    watch_pipe(directory, io::stdin(), orphan);
 }
 
-/// What the watcher is told at an orderly end.
-const DONE: &[u8] = b"done\n";
+/// What the watcher is told at an orderly end, as its last line.
+const DONE: &str = "done";
 
 /// How long the removal of a directory is tried in which servers are just ending.
 const REMOVAL: Duration = Duration::from_secs(2);
@@ -154,12 +177,26 @@ const REMOVAL: Duration = Duration::from_secs(2);
 /// milliseconds to end by them, and leaves shared memory behind when it is killed instead.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-fn watch_pipe(directory: &Path, mut pipe: impl Read) {
+fn watch_pipe(directory: &Path, mut pipe: impl Read, orphan: impl Fn(&str) + Sync) {
     let mut told = Vec::new();
     let _ = pipe.read_to_end(&mut told);
-    if told == DONE {
+    let told = String::from_utf8_lossy(&told);
+    // A line that was cut short by the end of the harness is a name that nothing has.
+    let names: Vec<&str> = told.lines().collect();
+    if names.last() == Some(&DONE) {
         return;
     }
+    std::thread::scope(|scope| {
+        for name in names {
+            let orphan = &orphan;
+            scope.spawn(move || orphan(name));
+        }
+        clear(directory);
+    });
+}
+
+/// Sees to it that nothing works in the directory any more, and removes it.
+fn clear(directory: &Path) {
     let start = Instant::now();
     let mut left = tree::processes_in(directory);
     while !left.is_empty() && start.elapsed() < 2 * PATIENCE {
@@ -179,6 +216,9 @@ fn watch_pipe(directory: &Path, mut pipe: impl Read) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -202,8 +242,50 @@ mod tests {
     #[test]
     fn a_watcher_that_is_told_so_leaves_everything_alone() {
         let directory = tempfile::tempdir().expect("a directory");
-        watch_pipe(directory.path(), DONE);
+        let orphan = |name: &str| panic!("{name} is not orphaned");
+        watch_pipe(directory.path(), "containers\ndone\n".as_bytes(), orphan);
+        watch_pipe(directory.path(), "done\n".as_bytes(), orphan);
         assert!(directory.path().is_dir());
+    }
+
+    #[test]
+    fn a_watcher_whose_pipe_just_ends_looks_after_what_was_entrusted_to_it() {
+        let base = tempfile::tempdir().expect("a directory");
+        let directory = base.path().join("run");
+        std::fs::create_dir(&directory).expect("makes");
+        let orphans = Mutex::new(BTreeSet::new());
+        watch_pipe(&directory, "one\ntwo\n".as_bytes(), |name| {
+            orphans.lock().expect("no panic").insert(name.to_owned());
+        });
+        assert_eq!(orphans.into_inner().expect("no panic"), ["one".to_owned(), "two".to_owned()].into());
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn the_watcher_hears_what_is_entrusted_and_is_told_done_only_after_an_orderly_end() {
+        let base = tempfile::tempdir().expect("a directory");
+        let heard = base.path().join("heard");
+        // Writes down what it is told, as a watcher that starts with the directory's name would.
+        let watcher = base.path().join("watcher");
+        std::fs::write(&watcher, format!("#!/bin/sh\ncat > {}\n", heard.display())).expect("writes");
+        std::fs::set_permissions(&watcher, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        let entrusted = || {
+            let mut directory = RunDir::create_in(base.path(), Some(&watcher)).expect("makes");
+            for bad in ["", "two\nlines", "done"] {
+                directory.entrust(bad).expect_err("not a name");
+            }
+            directory.entrust("containers").expect("the watcher is there");
+            directory
+        };
+        let heard = || std::fs::read_to_string(&heard).expect("the watcher has ended");
+        entrusted().close();
+        assert_eq!(heard(), "containers\ndone\n");
+        let _ = entrusted().keep();
+        assert_eq!(heard(), "containers\ndone\n");
+        drop(entrusted());
+        assert_eq!(heard(), "containers\n", "after a panic the watcher does the rest");
+        drop(RunDir::create_in(base.path(), Some(&watcher)).expect("makes"));
+        assert_eq!(heard(), "done\n", "nothing but the directory was there");
     }
 
     #[test]
@@ -220,7 +302,7 @@ mod tests {
             .spawn()
             .expect("starts");
         let waiter = std::thread::spawn(move || child.wait().expect("waits"));
-        watch_pipe(&directory, std::io::empty());
+        watch_pipe(&directory, io::empty(), |_| {});
         assert!(!directory.exists());
         assert!(waiter.join().expect("no panic").success(), "the process ended by itself");
     }

@@ -24,6 +24,8 @@ pub(super) async fn environment(
 ) -> Result<Servers, String> {
     let engine = Engine::connect().await.map_err(|error| error.to_string())?;
     let run = directory.name().ok_or("the run's directory has no name")?;
+    let failed = |error| format!("the containers could not be entrusted to the watcher of the run's directory: {error}");
+    directory.entrust(&run).map_err(failed)?;
     let uses = uses(cases);
     let options = ContainerOptions { servers, images, uses, harness: harness.to_path_buf(), run, cache_directory };
     container::environment(&engine, options).await.map_err(|error| error.to_string())

@@ -22,8 +22,8 @@ const TAIL: &str = "40";
 /// [`super::Scope::close`].
 pub struct Container {
     shared: Arc<Shared>,
-    short: String,
     name: String,
+    full: String,
     id: String,
     places: Vec<Place>,
     aliases: Vec<String>,
@@ -41,10 +41,10 @@ pub(super) struct Place {
 }
 
 impl Container {
-    pub(super) fn new(shared: Arc<Shared>, short: String, places: Vec<Place>, aliases: Vec<String>) -> Self {
-        let name = shared.name_of(&short);
+    pub(super) fn new(shared: Arc<Shared>, name: String, places: Vec<Place>, aliases: Vec<String>) -> Self {
+        let full = shared.name_of(&name);
         let cut = tokio::sync::Mutex::new(false);
-        Self { shared, short, name, id: String::new(), places, aliases, cut, removed: AtomicBool::new(false) }
+        Self { shared, name, full, id: String::new(), places, aliases, cut, removed: AtomicBool::new(false) }
     }
 
     pub(super) fn set_id(&mut self, id: String) {
@@ -54,13 +54,13 @@ impl Container {
     /// Its name among the engine's containers: with the run's id.
     #[must_use]
     pub fn engine_name(&self) -> &str {
-        &self.name
+        &self.full
     }
 
     /// Its short name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.short
+        &self.name
     }
 
     /// The engine's id of it.
@@ -88,7 +88,7 @@ impl Container {
             Some(SocketAddr::new(address, binding.host_port.as_deref()?.parse().ok()?))
         });
         found.ok_or_else(|| EngineError::Refused {
-            what: format!("tell where port {port} of the container {} is published", self.name),
+            what: format!("tell where port {port} of the container {} is published", self.full),
             reason: format!("the ports of the container are {:?}; it runs: {:?}", ports, inspected.state.and_then(|state| state.running)),
             status: None,
         })
@@ -100,7 +100,7 @@ impl Container {
     /// [`EngineError`].
     pub async fn pause(&self) -> Result<(), EngineError> {
         let engine = &self.shared.engine;
-        engine.ask(limits::CHANGE, || format!("pause the container {}", self.name), engine.docker().pause_container(&self.name)).await
+        engine.ask(limits::CHANGE, || format!("pause the container {}", self.full), engine.docker().pause_container(&self.full)).await
     }
 
     /// Lets them go on.
@@ -109,7 +109,7 @@ impl Container {
     /// [`EngineError`].
     pub async fn unpause(&self) -> Result<(), EngineError> {
         let engine = &self.shared.engine;
-        engine.ask(limits::CHANGE, || format!("unpause the container {}", self.name), engine.docker().unpause_container(&self.name)).await
+        engine.ask(limits::CHANGE, || format!("unpause the container {}", self.full), engine.docker().unpause_container(&self.full)).await
     }
 
     /// Kills all its processes with SIGKILL; it counts as stopped when this returns. One that does not run is fine.
@@ -118,9 +118,9 @@ impl Container {
     /// [`EngineError`].
     pub async fn kill(&self) -> Result<(), EngineError> {
         let engine = &self.shared.engine;
-        let what = || format!("kill the container {}", self.name);
+        let what = || format!("kill the container {}", self.full);
         let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
-        match engine.ask(limits::REMOVE, what, engine.docker().kill_container(&self.name, Some(options))).await {
+        match engine.ask(limits::REMOVE, what, engine.docker().kill_container(&self.full, Some(options))).await {
             Err(error) if error.is_conflict() => {}
             result => result?,
         }
@@ -140,8 +140,8 @@ impl Container {
     /// [`EngineError`].
     pub async fn start_again(&self) -> Result<(), EngineError> {
         let engine = &self.shared.engine;
-        let start = engine.docker().start_container(&self.name, None::<StartContainerOptions>);
-        engine.ask(limits::START, || format!("start the container {} again", self.name), start).await
+        let start = engine.docker().start_container(&self.full, None::<StartContainerOptions>);
+        engine.ask(limits::START, || format!("start the container {} again", self.full), start).await
     }
 
     /// Cuts it off from all networks but the one over which its ports are published: packets from and to its other addresses are lost, and
@@ -153,9 +153,9 @@ impl Container {
         let mut cut = self.cut.lock().await;
         for place in &self.places {
             let network = &self.shared.network(place.network)?.name;
-            let request = NetworkDisconnectRequest { container: self.name.clone(), force: Some(false) };
+            let request = NetworkDisconnectRequest { container: self.full.clone(), force: Some(false) };
             let engine = &self.shared.engine;
-            let what = || format!("cut {} off from {network}", self.name);
+            let what = || format!("cut {} off from {network}", self.full);
             match engine.ask(limits::CHANGE, what, engine.docker().disconnect_network(network, request)).await {
                 Err(error) if *cut && error.is_not_connected() => {}
                 result => result?,
@@ -184,8 +184,8 @@ impl Container {
         for place in &self.places {
             let network = &self.shared.network(place.network)?.name;
             let engine = &self.shared.engine;
-            let what = || format!("connect {} to {network} at {}", self.name, place.address);
-            let request = endpoint(&self.name, place.address, &self.aliases);
+            let what = || format!("connect {} to {network} at {}", self.full, place.address);
+            let request = endpoint(&self.full, place.address, &self.aliases);
             match engine.ask(limits::CHANGE, what, engine.docker().connect_network(network, request)).await {
                 Err(error) if error.is_connected_already() => {}
                 result => result?,
@@ -206,12 +206,22 @@ impl Container {
         }
     }
 
+    /// How its process ended: the exit code, 128 and the signal's number after a signal, 127 where the program was not found; `None` while it
+    /// lives.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the engine does not say.
+    pub async fn exit_code(&self) -> Result<Option<i64>, EngineError> {
+        let state = self.inspect().await?.state.unwrap_or_default();
+        Ok(if state.running == Some(true) { None } else { Some(state.exit_code.unwrap_or(-1)) })
+    }
+
     /// The end of its output, for error messages.
     pub async fn logs(&self) -> String {
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(TAIL).build();
         let engine = &self.shared.engine;
-        let output = engine.docker().logs(&self.name, Some(options)).map_ok(|part| part.into_bytes().to_vec()).try_concat();
-        match engine.ask(limits::LOOK, || format!("give the output of {}", self.name), output).await {
+        let output = engine.docker().logs(&self.full, Some(options)).map_ok(|part| part.into_bytes().to_vec()).try_concat();
+        match engine.ask(limits::LOOK, || format!("give the output of {}", self.full), output).await {
             Ok(bytes) if bytes.is_empty() => "(none)".to_owned(),
             Ok(bytes) => String::from_utf8_lossy(&bytes).trim_end().to_owned(),
             Err(error) => format!("({error})"),
@@ -223,7 +233,7 @@ impl Container {
     /// # Errors
     /// [`EngineError`]; [`super::Scope::close`] tries again.
     pub async fn remove(&self) -> Result<(), EngineError> {
-        remove_container(&self.shared.engine, &self.name).await?;
+        remove_container(&self.shared.engine, &self.full).await?;
         self.give_back();
         Ok(())
     }
@@ -231,20 +241,20 @@ impl Container {
     /// Gives name and addresses back, once.
     fn give_back(&self) {
         if !self.removed.swap(true, Ordering::SeqCst) {
-            give_back(&self.shared, &self.short, &self.places);
+            give_back(&self.shared, &self.name, &self.places);
         }
     }
 
     async fn inspect(&self) -> Result<ContainerInspectResponse, EngineError> {
         let engine = &self.shared.engine;
-        let inspect = engine.docker().inspect_container(&self.name, None::<InspectContainerOptions>);
-        engine.ask(limits::LOOK, || format!("look at the container {}", self.name), inspect).await
+        let inspect = engine.docker().inspect_container(&self.full, None::<InspectContainerOptions>);
+        engine.ask(limits::LOOK, || format!("look at the container {}", self.full), inspect).await
     }
 }
 
-fn give_back(shared: &Shared, short: &str, places: &[Place]) {
+fn give_back(shared: &Shared, name: &str, places: &[Place]) {
     let mut book = shared.book();
-    book.names.remove(short);
+    book.names.remove(name);
     for place in places {
         book.addresses.entry(place.network).or_default().give_back(place.host);
     }
@@ -257,12 +267,12 @@ impl Drop for Container {
         }
         // The engine takes its time, and a destructor can't wait.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (shared, name, short) = (Arc::clone(&self.shared), self.name.clone(), std::mem::take(&mut self.short));
+            let (shared, full, name) = (Arc::clone(&self.shared), self.full.clone(), std::mem::take(&mut self.name));
             let places = std::mem::take(&mut self.places);
             runtime.spawn(async move {
                 // Name and addresses are free only once it is gone.
-                if remove_container(&shared.engine, &name).await.is_ok() {
-                    give_back(&shared, &short, &places);
+                if remove_container(&shared.engine, &full).await.is_ok() {
+                    give_back(&shared, &name, &places);
                 }
             });
         }
@@ -271,6 +281,6 @@ impl Drop for Container {
 
 impl fmt::Debug for Container {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "the container {}", self.name)
+        write!(formatter, "the container {}", self.full)
     }
 }

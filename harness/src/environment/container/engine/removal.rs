@@ -117,7 +117,8 @@ fn filter(run: &str) -> String {
 pub fn reap(run: &str) {
     // Nobody is left to be told of an error.
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-    let _ = runtime.block_on(tokio::time::timeout(limits::REAP, reap_with_patience(run)));
+    // The limit needs the runtime as much as what it limits.
+    let _ = runtime.block_on(async { tokio::time::timeout(limits::REAP, reap_with_patience(run)).await });
 }
 
 async fn reap_with_patience(run: &str) {

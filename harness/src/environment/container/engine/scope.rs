@@ -128,9 +128,6 @@ impl Scope {
     }
 
     /// The range of a network, such as `10.7.201.0/24`.
-    ///
-    /// # Panics
-    /// Never: every scope has all networks.
     #[must_use]
     pub fn range(&self, network: NetworkName) -> String {
         self.shared.networks.get(&network).map(|network| network.range.to_string()).unwrap_or_default()

@@ -18,7 +18,8 @@ use super::{ContainerSpec, EngineError, FileSpec, NetworkName, limits, volume};
 pub const TOKEN_FILE: &str = "/etc/mtls-conformance/token";
 
 impl Scope {
-    /// Starts a container: it runs when this returns, and is on all its networks. Whether its process does anything is not waited for.
+    /// Starts a container: it runs when this returns, and is on all its networks. Whether its process does anything is not waited for; one
+    /// that has ended already is an error.
     ///
     /// # Errors
     /// [`EngineError`]; nothing of it is left then.
@@ -29,6 +30,11 @@ impl Scope {
             return Err(EngineError::Misuse(format!("the container {} is started after the end of its run", spec.name)));
         }
         spec.check()?;
+        // testcontainers would try to pull what has no name any more.
+        if !shared.engine.present(&spec.image.id).await? {
+            let (reference, id) = (&spec.image.reference, &spec.image.id);
+            return Err(EngineError::NoImage { tried: vec![format!("{reference} was there as {id}, and was removed meanwhile")] });
+        }
         shared.filled.get_or_try_init(|| volume::fill(shared, &spec.image)).await?;
         // From here on the container is removed when this is given up.
         let mut container = reserve(shared, &spec)?;
@@ -93,7 +99,12 @@ async fn run(shared: &Shared, container: &mut Container, spec: &ContainerSpec) -
     // Its destructor would block a thread of the runtime until the engine has answered, and panics where there is no runtime. Ours removes
     // the container as well.
     std::mem::forget(started);
-    container.connect_all().await
+    container.connect_all().await?;
+    // docker-init runs in any case; whether it found the program shows afterwards.
+    match container.exit_code().await? {
+        None => Ok(()),
+        Some(code) => Err(failed(format!("its process ended at once with exit code {code}"))),
+    }
 }
 
 /// Adds the end of the container's output to what failed.

@@ -59,13 +59,13 @@ pub(super) fn mount(volume: &str, read_only: bool) -> Mount {
 
 /// The binary as a tar archive. It belongs to root there.
 async fn archive(binary: &Path) -> std::io::Result<Vec<u8>> {
-    let file = tokio::fs::File::open(binary).await?;
-    let size = file.metadata().await?.len();
+    // At once: piece by piece every piece would be a task of its own for the runtime's threads.
+    let bytes = tokio::fs::read(binary).await?;
     let mut header = tokio_tar::Header::new_gnu();
-    header.set_size(size);
+    header.set_size(u64::try_from(bytes.len()).map_err(std::io::Error::other)?);
     header.set_mode(0o755);
     let name = Path::new(HARNESS).file_name().unwrap_or_default();
-    let mut builder = tokio_tar::Builder::new(Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 4096));
-    builder.append_data(&mut header, name, file).await?;
+    let mut builder = tokio_tar::Builder::new(Vec::with_capacity(bytes.len() + 4096));
+    builder.append_data(&mut header, name, bytes.as_slice()).await?;
     builder.into_inner().await
 }

@@ -21,7 +21,7 @@ const WATCH: &str = "MTLS_CONFORMANCE_TEST_WATCH";
 #[test]
 fn watcher() {
     if let Some(directory) = std::env::var_os(WATCH) {
-        watch(Path::new(&directory));
+        watch(Path::new(&directory), |_| {});
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use bollard::models::ContainerConfig;
 use bollard::query_parameters::{CommitContainerOptionsBuilder, InspectContainerOptions, ListVolumesOptions, RemoveImageOptions};
@@ -87,7 +88,7 @@ async fn a_volume_that_the_image_declares_is_in_memory_instead() {
     let container = rig.start(ContainerSpec::new("volumes", image.clone(), ["sleep", "1000"])).await;
     let inspected = rig.engine.docker().inspect_container(container.engine_name(), None::<InspectContainerOptions>).await.expect("looks");
     let volumes: Vec<_> = inspected.mounts.into_iter().flatten().filter_map(|mount| mount.name).collect();
-    assert_eq!(volumes, [rig.scope.shared.volume.clone()], "no other volume");
+    assert_eq!(volumes, std::slice::from_ref(&rig.scope.shared.volume), "no other volume");
     let (_, said) = sh(&rig.engine, &container, "grep -c '^tmpfs /declared ' /proc/mounts").await;
     assert_eq!(said.trim(), "1");
     let mut hidden = ContainerSpec::new("hidden", image.clone(), ["sleep", "1000"]);
@@ -113,17 +114,34 @@ async fn with_declarations(rig: &Rig, name: &str, changes: &[&str]) -> ImageFoun
 #[tokio::test]
 async fn a_container_that_can_not_start_is_told_with_the_reason_and_leaves_nothing() {
     let Some(rig) = Rig::new("a_container_that_can_not_start_is_told").await else { return };
-    let error = rig.scope.start(ContainerSpec::new("broken", rig.image.clone(), ["/no/such/program"])).await.expect_err("it can't");
-    let text = error.to_string();
-    assert!(text.contains("/no/such/program") && text.contains(&rig.image.reference), "{text}");
-    // Its name is free again.
-    let container = rig.start(ContainerSpec::new("broken", rig.image.clone(), ["sh", "-c", "echo out; echo err >&2; exit 3"])).await;
-    let ended = crate::os::poll::until("the end", std::time::Duration::from_secs(10), std::time::Duration::from_millis(20), || async {
-        if container.is_running().await.expect("tells") { Err("it runs".to_owned()) } else { Ok(()) }
-    });
-    ended.await.expect("it ends");
-    let logs: BTreeSet<String> = container.logs().await.lines().map(str::to_owned).collect();
-    assert_eq!(logs, ["err".to_owned(), "out".to_owned()].into());
+    let mut spec = rig.idle("broken");
+    spec.tmpfs = vec!["relative".to_owned()];
+    let text = rig.scope.start(spec).await.expect_err("the engine refuses it").to_string();
+    assert!(text.contains("absolute") && text.contains(&rig.image.reference), "{text}");
+    let mut gone = rig.idle("broken");
+    gone.image.id = format!("sha256:{}", "0".repeat(64));
+    let error = rig.scope.start(gone).await.expect_err("the image is gone");
+    assert!(matches!(error, EngineError::NoImage { .. }), "{error}");
+    // The name is free again.
+    let mut spec = ContainerSpec::new("broken", rig.image.clone(), ["sh", "-c", "echo out; echo err >&2; exec /no/such/program"]);
+    spec.networks = on([NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere]);
+    // Connecting takes longer than a shell; where it does not, the end comes a little later.
+    let (code, logs) = match rig.scope.start(spec).await {
+        Err(EngineError::Start { reason, log, .. }) => (reason, log),
+        Err(error) => panic!("{error}"),
+        Ok(container) => {
+            let code = crate::os::poll::until("the end", Duration::from_secs(10), Duration::from_millis(20), || async {
+                container.exit_code().await.expect("tells").ok_or_else(|| "it runs".to_owned())
+            });
+            let code = format!("exit code {}", code.await.expect("it ends"));
+            assert!(!container.is_running().await.expect("tells"));
+            (code, container.logs().await)
+        }
+    };
+    assert!(code.ends_with("exit code 127"), "{code}");
+    let lines: BTreeSet<&str> = logs.lines().collect();
+    assert!(lines.contains("out") && lines.contains("err") && logs.contains("/no/such/program"), "{logs}");
+    let container = rig.start(rig.idle("broken")).await;
     let error = rig.scope.start(rig.idle("broken")).await.expect_err("the name is in use");
     assert!(error.to_string().contains("already"), "{error}");
     assert!(container.address_in(NetworkName::Pods).is_none());
@@ -138,8 +156,8 @@ async fn a_dropped_container_is_removed_in_the_background() {
     let container = rig.start(spec.clone()).await;
     let before = std::time::Instant::now();
     drop(container);
-    assert!(before.elapsed() < std::time::Duration::from_millis(50), "{:?}", before.elapsed());
-    crate::os::poll::until("its name", std::time::Duration::from_secs(10), std::time::Duration::from_millis(20), || async {
+    assert!(before.elapsed() < Duration::from_millis(50), "{:?}", before.elapsed());
+    crate::os::poll::until("its name", Duration::from_secs(10), Duration::from_millis(20), || async {
         rig.scope.start(spec.clone()).await.map_err(|error| error.to_string())
     })
     .await
