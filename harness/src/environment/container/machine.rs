@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use super::data::Archives;
 use super::dialer::ContainerDialer;
 use super::engine::NetworkName;
+use super::spares::Spares;
 use super::vessel::Vessel;
 use crate::agent::{AgentError, DirectorySpec, FileSpec, Follower, Owner, Survey, UnixWay};
 use crate::environment::servers::{ConfigFile, Directories, Failure, Machine, Paused, Process, Stream};
@@ -32,7 +33,7 @@ pub(super) const REDIS_PORT: u16 = 6379;
 const FIRST_LISTENER: u16 = 10_000;
 
 /// What a container is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Purpose {
     /// One PostgreSQL: files are where CloudNativePG has them.
     Postgres,
@@ -51,6 +52,9 @@ pub(super) struct ContainerMachine {
     dialer: Arc<ContainerDialer>,
     survey: Arc<Survey>,
     archives: Arc<Archives>,
+    spares: Arc<Spares>,
+    /// Whether a fault was made: another server gets a container without a past.
+    harmed: AtomicBool,
     /// The image's id.
     image: String,
     /// Where copies of its files are kept: the run's directory for gateways, else the server's in it.
@@ -75,19 +79,22 @@ pub(super) struct Parts {
     pub(super) clients: Arc<Vessel>,
     pub(super) survey: Arc<Survey>,
     pub(super) archives: Arc<Archives>,
+    pub(super) spares: Arc<Spares>,
     pub(super) image: String,
     pub(super) here: PathBuf,
 }
 
 impl ContainerMachine {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { purpose, vessel, clients, survey, archives, image, here } = parts;
+        let Parts { purpose, vessel, clients, survey, archives, spares, image, here } = parts;
         Self {
             purpose,
             dialer: Arc::new(ContainerDialer::new(clients, &vessel)),
             vessel,
             survey,
             archives,
+            spares,
+            harmed: AtomicBool::new(false),
             image,
             here,
             next_listener: AtomicU16::new(FIRST_LISTENER),
@@ -249,6 +256,7 @@ impl Machine for ContainerMachine {
     }
 
     async fn pause(&self, _: &Path, _: u32, _: Duration) -> Result<Paused, String> {
+        self.harmed.store(true, Ordering::Relaxed);
         self.vessel.pause().await.map(|()| Paused::Container)
     }
 
@@ -257,6 +265,7 @@ impl Machine for ContainerMachine {
     }
 
     async fn kill(&self, _: Option<Paused>, _: &Path, child: &mut Process, limit: Duration) -> Result<(), String> {
+        self.harmed.store(true, Ordering::Relaxed);
         self.vessel.kill().await?;
         // The agent's end is the child's.
         let ended = tokio::time::timeout(limit, child.wait()).await;
@@ -267,6 +276,12 @@ impl Machine for ContainerMachine {
         if !self.vessel.start_up().await? {
             return Ok(());
         }
+        if self.purpose == Purpose::Postgres {
+            // Process ids of before mean nothing in a container that was started again: CloudNativePG's instance manager removes them too.
+            let Directories { data, sockets, .. } = self.directories("");
+            let stale = [data.join("postmaster.pid"), sockets.join(format!(".s.PGSQL.{POSTGRES_PORT}.lock"))];
+            self.vessel.agent().remove(&stale).await.map_err(|error| error.to_string())?;
+        }
         let logs = std::mem::take(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner));
         for FollowedLog { there, here, .. } in logs {
             self.follow(there, here).await.map_err(|error| error.to_string())?;
@@ -275,6 +290,7 @@ impl Machine for ContainerMachine {
     }
 
     async fn cut(&self) -> Result<(), String> {
+        self.harmed.store(true, Ordering::Relaxed);
         self.vessel.cut().await
     }
 
@@ -283,8 +299,14 @@ impl Machine for ContainerMachine {
     }
 
     async fn close(&self) {
-        // That of the gateways is shared, and ends with the run.
-        if self.purpose != Purpose::Gateways {
+        if self.purpose == Purpose::Gateways {
+            // It is shared, and ends with the run.
+            return;
+        }
+        let empty = !self.harmed.load(Ordering::Relaxed) && self.vessel.agent().remove(&[self.root().to_path_buf()]).await.is_ok();
+        if empty {
+            self.spares.give(&self.image, self.purpose, Arc::clone(&self.vessel));
+        } else {
             self.vessel.close().await;
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use super::data::Archives;
 use super::engine::{Attachment, Engine, ImageFound, NetworkName, Scope};
 use super::machine::{ContainerMachine, POSTGRES_PORT, Parts, Purpose, REDIS_PORT};
+use super::spares::Spares;
 use super::vessel::Vessel;
 use crate::agent::Survey;
 use crate::environment::servers::{Failure, Machine, Machines, Role};
@@ -61,6 +62,7 @@ pub(super) struct ContainerMachines {
     /// What is in an image, by its id.
     surveys: Mutex<BTreeMap<String, Arc<Survey>>>,
     archives: Arc<Archives>,
+    spares: Arc<Spares>,
     run_directory: PathBuf,
 }
 
@@ -90,6 +92,7 @@ impl ContainerMachines {
             gateways: OnceCell::new(),
             surveys: Mutex::default(),
             archives: Arc::new(Archives::new(cache_directory)),
+            spares: Arc::default(),
             run_directory,
         })
     }
@@ -109,8 +112,13 @@ impl ContainerMachines {
         };
         let networks = [NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere, NetworkName::Gateway];
         let networks = networks.map(|network| Attachment { network, host });
-        let short = if purpose == Purpose::Gateways { "gateways".to_owned() } else { name.replace('/', "-") };
-        let vessel = Vessel::start(&self.scope, &self.token, &short, image.clone(), &networks, &publish).await.map_err(failed)?;
+        let vessel = match self.spares.take(&image.id, purpose) {
+            Some(spare) => spare,
+            None => {
+                let name = self.spares.name(image_use(role));
+                Arc::new(Vessel::start(&self.scope, &self.token, &name, image.clone(), &networks, &publish).await.map_err(failed)?)
+            }
+        };
         let known = self.surveys.lock().unwrap_or_else(PoisonError::into_inner).get(&image.id).cloned();
         let survey = match known {
             Some(survey) => survey,
@@ -122,10 +130,11 @@ impl ContainerMachines {
         };
         Ok(ContainerMachine::new(Parts {
             purpose,
-            vessel: Arc::new(vessel),
+            vessel,
             clients: Arc::clone(&self.clients),
             survey,
             archives: Arc::clone(&self.archives),
+            spares: Arc::clone(&self.spares),
             image: image.id,
             here: if purpose == Purpose::Gateways { self.run_directory.clone() } else { self.run_directory.join(name) },
         }))

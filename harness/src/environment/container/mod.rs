@@ -6,6 +6,7 @@ mod dialer;
 pub mod engine;
 mod machine;
 mod machines;
+mod spares;
 mod vessel;
 
 use std::collections::BTreeSet;
