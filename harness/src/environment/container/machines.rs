@@ -22,7 +22,7 @@ use crate::model::image::ImageUse;
 use crate::model::network::{self, Network, Networks};
 use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
-use crate::model::server::{ServerKey, Service};
+use crate::model::server::{DeploymentKind, ServerKey, Service};
 
 /// The last part of the clients' address, in every network.
 const CLIENT: u8 = 7;
@@ -32,6 +32,9 @@ const GATEWAY: u8 = 2;
 
 /// The range of the pods' network as pg_hba.conf has it: that of the documents.
 const PODS_RANGE: &str = "10.0.0.0/8";
+
+/// The name of the gateways' container.
+const GATEWAYS: &str = "gateways";
 
 /// The image for each use, or why there is none.
 pub(super) type Found = BTreeMap<ImageUse, Result<ImageFound, String>>;
@@ -84,7 +87,7 @@ impl ContainerMachines {
         let clients = [NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere];
         let networks = clients.map(|network| Attachment { network, host: Some(CLIENT) });
         let clients = Arc::new(Vessel::start(&scope, &token, "clients", image, &networks, &[]).await?);
-        Ok(Self {
+        let machines = Self {
             scope,
             token,
             found,
@@ -94,10 +97,28 @@ impl ContainerMachines {
             archives: Arc::new(Archives::new(cache_directory)),
             spares: Arc::default(),
             run_directory,
-        })
+        };
+        machines.warm_up().await;
+        Ok(machines)
     }
 
-    async fn container(&self, role: Role, name: &str) -> Result<ContainerMachine, Failure> {
+    /// Starts a container from every image that the run needs, so that it is known what is in them, and that the first servers find theirs.
+    /// One that does not come up is told of by the server that asks for it.
+    async fn warm_up(&self) {
+        let roles = self.found.iter().filter(|(_, image)| image.is_ok()).filter_map(|(image_use, _)| role(*image_use));
+        let started = roles.map(|role| async move {
+            if role == Role::Gateway {
+                // It is kept by the machines.
+                let _ = self.machine(role, GATEWAYS).await;
+            } else if let Ok(Manned { purpose, vessel, image, .. }) = self.man(role, "").await {
+                self.spares.give(&image.id, purpose, vessel);
+            }
+        });
+        futures_util::future::join_all(started).await;
+    }
+
+    /// A container for a role, and what is in it.
+    async fn man(&self, role: Role, name: &str) -> Result<Manned, Failure> {
         let failed = |reason: String| Failure::new(reason, &self.run_directory.join(name));
         let image = match self.found.get(&image_use(role)) {
             Some(Ok(image)) => image.clone(),
@@ -110,11 +131,11 @@ impl ContainerMachines {
             Role::Gateway if is_installations(name) => (Purpose::Gateway, Vec::new(), None),
             Role::Gateway => (Purpose::Gateways, Vec::new(), Some(GATEWAY)),
         };
-        let networks = [NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere, NetworkName::Gateway];
-        let networks = networks.map(|network| Attachment { network, host });
         let vessel = match self.spares.take(&image.id, purpose) {
             Some(spare) => spare,
             None => {
+                let networks = [NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere, NetworkName::Gateway];
+                let networks = networks.map(|network| Attachment { network, host });
                 let name = self.spares.name(image_use(role));
                 Arc::new(Vessel::start(&self.scope, &self.token, &name, image.clone(), &networks, &publish).await.map_err(failed)?)
             }
@@ -128,6 +149,11 @@ impl ContainerMachines {
                 Arc::clone(surveys.entry(image.id.clone()).or_insert_with(|| Arc::new(survey)))
             }
         };
+        Ok(Manned { purpose, vessel, survey, image })
+    }
+
+    async fn container(&self, role: Role, name: &str) -> Result<ContainerMachine, Failure> {
+        let Manned { purpose, vessel, survey, image } = self.man(role, name).await?;
         Ok(ContainerMachine::new(Parts {
             purpose,
             vessel,
@@ -167,6 +193,25 @@ impl ContainerMachines {
 /// Whether a name is that of a part of an installation: those have a directory of their own.
 fn is_installations(name: &str) -> bool {
     name.contains('/')
+}
+
+/// A container with its purpose.
+struct Manned {
+    purpose: Purpose,
+    vessel: Arc<Vessel>,
+    survey: Arc<Survey>,
+    image: ImageFound,
+}
+
+/// Some role that needs this image; `None` for that of clients.
+fn role(image_use: ImageUse) -> Option<Role> {
+    let server = |service, version| Some(Role::Server(ServerKey { service, version, deployment: DeploymentKind::Documented }));
+    match image_use {
+        ImageUse::Postgres(major) => server(Service::Postgres, Some(major)),
+        ImageUse::Redis => server(Service::Redis, None),
+        ImageUse::Haproxy => Some(Role::Gateway),
+        ImageUse::Clients => None,
+    }
 }
 
 /// The image that a role needs.
