@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use bollard::models::{ContainerInspectResponse, NetworkDisconnectRequest};
 use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder, LogsOptionsBuilder, StartContainerOptions};
@@ -97,10 +98,18 @@ impl Container {
     /// Freezes all its processes.
     ///
     /// # Errors
-    /// [`EngineError`].
+    /// [`EngineError`]. The freezer of cgroup v1 gives up where processes come and go faster than it freezes them (`unable to freeze`): that
+    /// is tried again.
     pub async fn pause(&self) -> Result<(), EngineError> {
         let engine = &self.shared.engine;
-        engine.ask(limits::CHANGE, || format!("pause the container {}", self.full), engine.docker().pause_container(&self.full)).await
+        let begun = Instant::now();
+        loop {
+            let what = || format!("pause the container {}", self.full);
+            match engine.ask(limits::CHANGE, what, engine.docker().pause_container(&self.full)).await {
+                Err(error) if begun.elapsed() < limits::CHANGE && error.to_string().contains("unable to freeze") => {}
+                result => return result,
+            }
+        }
     }
 
     /// Lets them go on.
