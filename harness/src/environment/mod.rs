@@ -110,8 +110,8 @@ pub trait Server: Send + Sync {
 
     /// Whether its log names the client in every line. If not, some lines are tied to their connection by order alone, and connections to
     /// this server must be made one at a time, each only after the log lines of the one before were asked for; or whoever asks must be content
-    /// with [`Server::all_since`]. (Redis 7.0 does not:
-    /// `Error accepting a client connection` stands there without an address.)
+    /// with [`Server::all_since`]. (Redis does not:
+    /// `Error accepting a client connection` can stand there without an address.)
     fn log_names_clients(&self) -> bool {
         true
     }

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use super::super::instance::{PORT_TRIES, Place, Placed, StartError};
 use super::super::log::RedisLog;
 use super::super::machine;
-use super::super::redis::{make_data, names_clients, sets_several, start_once};
+use super::super::redis::{NAMES_CLIENTS, make_data, sets_several, start_once};
 use super::super::{Failure, Shared};
 use super::not_configurable;
 use super::server::{FilesAt, Installed, Process};
@@ -96,7 +96,7 @@ impl Placed for InstalledRedis {
     }
 
     fn names_clients(&self) -> bool {
-        names_clients(&self.program.version)
+        NAMES_CLIENTS
     }
 
     async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {

@@ -1,7 +1,7 @@
 //! Redis's log: `pid:role day month year time mark message`, where the mark is `.` debug, `-` verbose, `*` notice, `#` warning.
 //!
 //! `Accepted ADDRESS:PORT` opens a connection (log level verbose). Redis 7.2 and later name the client in
-//! `Error accepting a client connection: ... (addr=ADDRESS:PORT laddr=...)`; 7.0 names nobody. There the line is taken to belong to the
+//! `Error accepting a client connection: ... (addr=ADDRESS:PORT laddr=...)` where it has not left yet; 7.0 names nobody. There the line is taken to belong to the
 //! connection that was accepted last, which holds only while connections come one at a time.
 
 use std::net::{IpAddr, SocketAddr};
@@ -58,6 +58,8 @@ impl RedisLog {
             .iter()
             .any(|start| message.starts_with(start));
         let peer = match message.split_once(" addr=").or_else(|| message.split_once("(addr=")) {
+            // A client that has left already has no address any more.
+            Some((_, rest)) if rest.starts_with(' ') => self.latest.filter(|_| ends)?,
             // A unix socket's client has a path there: it is nobody's whom we know.
             Some((_, rest)) => address(rest.split([' ', ')']).next().unwrap_or(rest))?,
             None => self.latest.filter(|_| ends)?,
@@ -117,6 +119,17 @@ mod tests {
             .parse(b"1:M 24 Nov 2026 07:55:10.188 # Error accepting a client connection: error:0A000086:SSL routines::certificate verify failed (addr=127.0.0.1:49068 laddr=127.0.0.1:16379)")
             .expect("a line");
         assert_eq!(error.connection.expect("a connection").peer, "127.0.0.1:49068".parse().expect("an address"));
+    }
+
+    #[test]
+    fn an_error_about_a_client_that_has_left_belongs_to_the_latest() {
+        // Redis 8.0.2.
+        let mut log = RedisLog::default();
+        log.parse(b"39:M 24 Nov 2026 15:33:35.490 - Accepted 192.168.249.7:34262").expect("a line");
+        let error = log
+            .parse(b"39:M 24 Nov 2026 15:33:35.497 # Error accepting a client connection: error:0A000418:SSL routines::tlsv1 alert unknown ca (addr= laddr=192.168.249.16:6379)")
+            .expect("a line");
+        assert_eq!(error.connection.expect("a connection").peer, "192.168.249.7:34262".parse().expect("an address"));
     }
 
     #[test]
