@@ -25,7 +25,7 @@ fn nothing_is_left_after_an_ordinary_end() {
 
 #[test]
 fn nothing_is_left_after_a_panic() {
-    let Some(mut middle) = reach(ENDLESS, &["--panic-after", "40"]) else { return };
+    let Some(mut middle) = reach(ENDLESS, &["--panic-after", "400"]) else { return };
     assert_eq!(middle.harness.wait().code(), Some(101), "{}", middle.harness.said());
     assert!(middle.harness.said().contains("asked for by --panic-after"), "{}", middle.harness.said());
     middle.assert_nothing_is_left();

@@ -53,7 +53,7 @@ fn abandoned() -> BTreeSet<PathBuf> {
 /// Cases of PostgreSQL 17 and Redis, with these images.
 fn with_images(images: &[&str]) -> Ran {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut args = vec!["run", "postgres/ipv6", "redis/sources", "--postgres", "17", "--driver", "rustls,redis-rs"];
+    let mut args = vec!["run", "postgres/unset", "redis/sources", "--postgres", "17", "--driver", "rustls,redis-rs"];
     args.extend(images.iter().flat_map(|image| ["--image", image]));
     ran(directory.path(), harness(directory.path(), &[&args[..], &CONTAINERS, &REPORT].concat()))
 }

@@ -63,7 +63,7 @@ fn nothing_is_left_in_containers_after_an_ordinary_end() {
 
 #[test]
 fn nothing_is_left_in_containers_after_a_panic() {
-    let Some(mut run) = Contained::reach(ENDLESS, &["--panic-after", "40"]) else { return };
+    let Some(mut run) = Contained::reach(ENDLESS, &["--panic-after", "400"]) else { return };
     assert_eq!(run.middle.harness.wait().code(), Some(101), "{}", run.middle.harness.said());
     run.assert_nothing_is_left();
 }
