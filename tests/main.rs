@@ -5,6 +5,8 @@ mod bad_files;
 mod broken_environments;
 #[cfg(feature = "container")]
 mod containers;
+#[cfg(feature = "container")]
+mod environments;
 mod gateways;
 mod held_sessions;
 mod leaks;

@@ -280,8 +280,8 @@ impl Run {
             let (sender, receiver) = events::unbounded_channel();
             let (_never, interrupted) = watch::channel(false);
             let pace = Pace { jobs: default_jobs(), fail_fast: false };
-            let ((), problems) = tokio::join!(session.run(cases, pace, sender, interrupted), self.tell(receiver, ends, &redactor));
-            session.close().await;
+            let ((), mut problems) = tokio::join!(session.run(cases, pace, sender, interrupted), self.tell(receiver, ends, &redactor));
+            problems.extend(session.close().await);
             if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
         })
     }

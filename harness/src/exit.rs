@@ -11,7 +11,7 @@ pub enum Exit {
     NotConformant,
     /// 2: bad usage or input files.
     Usage,
-    /// 3: the environment or the harness failed; what ran to an end may still be conformant, but that is not known.
+    /// 3: the environment or the harness failed, or left something behind; what ran to an end may still be conformant, but that is not known.
     Environment,
     /// 4: nothing ran: no case matched, or all were skipped.
     NothingRan,

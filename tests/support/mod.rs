@@ -1,6 +1,7 @@
 //! What the tests share: the harness as a process, and waiting for conditions.
 
 pub(crate) mod fakes;
+pub(crate) mod middle;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};

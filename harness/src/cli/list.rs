@@ -12,6 +12,7 @@ use super::images::images;
 use super::run::LAST_RUN;
 use crate::driver::catalogue;
 use crate::exit::Exit;
+use crate::load::images::Images;
 use crate::load::{Catalogue, Selection, expand};
 use crate::model::case::Case;
 use crate::model::driver::DriverInfo;
@@ -102,11 +103,45 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
     let infos = driver_infos(&toolchain)?;
     let mut out = std::io::stdout().lock();
     report::doctor::write(&mut out, &toolchain, &infos, &directory, width())?;
-    report::doctor::write_images(&mut out, &images, width())?;
+    let (engine, states) = containers(&images);
+    writeln!(out, "container engine: {engine}")?;
+    report::doctor::write_images(&mut out, &images, &states, width())?;
     if toolchain.postgres.is_empty() {
         return Err(CliError::environment("there is no PostgreSQL server at all: `make setup` brings four versions"));
     }
     Ok(Exit::Conformant)
+}
+
+/// The container engine in a line, and what is known of each image, by its reference.
+#[cfg(feature = "container")]
+fn containers(images: &Images) -> (String, BTreeMap<String, String>) {
+    use crate::environment::container::engine::{Engine, EngineError};
+
+    let states = async {
+        let engine = Engine::connect().await?;
+        let info = engine.info().await?;
+        let mut states = BTreeMap::new();
+        for candidate in images.iter().flat_map(|(_, candidates)| candidates) {
+            let reference = candidate.reference.to_string();
+            if engine.present(&reference).await? {
+                let found = engine.resolve(&[&reference]).await?;
+                states.insert(reference, found.digest.unwrap_or(found.id));
+            }
+        }
+        Ok::<_, EngineError>((format!("Docker {} at {}, API {}, storage {}", info.version, info.host, info.api, info.storage), states))
+    };
+    let asked = tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| runtime.block_on(states));
+    match asked {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => (format!("none for --environment container: {error}"), BTreeMap::new()),
+        Err(error) => (format!("could not be asked: {error}"), BTreeMap::new()),
+    }
+}
+
+/// Without the feature there is no `--environment container`.
+#[cfg(not(feature = "container"))]
+fn containers(_: &Images) -> (String, BTreeMap<String, String>) {
+    ("not asked: this binary was built without the feature `container`".to_owned(), BTreeMap::new())
 }
 
 /// The terminal's width, or a readable one.

@@ -132,7 +132,7 @@ async fn carry_out(
         Some(session)
     } else {
         for left in session.close().await {
-            let _ = events.send(Event::Problem(left));
+            let _ = events.send(Event::LeftBehind(left));
         }
         None
     };
@@ -292,6 +292,7 @@ fn report(
             Event::CaseFinished(record) => fold.add(record),
             Event::TimelinesStarted { planned: _ } => fold.timelines_begin(),
             Event::Problem(problem) => fold.problem(problem.clone()),
+            Event::LeftBehind(left) => fold.left_behind(left.clone()),
             _ => {}
         }
         tell(&event);

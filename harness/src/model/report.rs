@@ -268,6 +268,9 @@ pub struct Summary {
     pub totals: Totals,
     /// Problems of the run that belong to no case: stale deviations and the like.
     pub problems: Vec<String>,
+    /// What the run made and could not remove, each with what was tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<String>,
     /// Every claim.
     pub claims: Vec<ClaimRecord>,
     /// Situations in which drivers differ from the reference.
@@ -295,6 +298,9 @@ pub struct Report {
     pub totals: Totals,
     /// Problems of the run that belong to no case.
     pub problems: Vec<String>,
+    /// What the run made and could not remove, each with what was tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<String>,
     /// Every claim.
     pub claims: Vec<ClaimRecord>,
     /// Situations in which drivers differ from the reference.

@@ -5,6 +5,7 @@ pub mod child;
 pub mod dial;
 pub mod frozen;
 pub mod growth;
+pub mod owner;
 pub mod poll;
 pub mod redact;
 pub mod rundir;

@@ -1,14 +1,14 @@
 //! The run's own directory, removed at its end by whoever is left to do it.
 //!
-//! Three layers: [`RunDir::close`] at an orderly end; `Drop` after a panic; and an outside watcher, a second process of the harness's own
-//! binary that waits for the end of a pipe and so also sees SIGKILL. The watcher runs as the harness's user: where that is root, it can
-//! remove what servers wrote as another.
+//! Four layers: [`RunDir::close`] at an orderly end; `Drop` after a panic; an outside watcher, a second process of the harness's own binary
+//! that waits for the end of a pipe and so also sees SIGKILL; and the next run, which removes what is left where the watcher was killed, too.
+//! The watcher runs as the harness's user: where that is root, it can remove what servers wrote as another.
 //!
 //! What a run owns outside of its directory, such as containers, is entrusted to the watcher by a name; how such a thing is removed is known
 //! further up.
 
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::owner::Owner;
 use super::{shared_memory, tree};
 
 /// The hidden subcommand that the watcher runs as.
@@ -24,6 +25,9 @@ pub const WATCH_COMMAND: &str = "watch-run-directory";
 
 /// How the directories of runs are named.
 const PREFIX: &str = "mtls-conformance-";
+
+/// The file in it that names the process which it belongs to.
+const OWNER: &str = ".owner";
 
 /// The run directory could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,11 @@ impl RunDir {
         let create = |source| RunDirError::Create { base: base.to_path_buf(), source };
         let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base).map_err(create)?;
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).map_err(create)?;
+        // Before there is anything else in it: what has no owner is nobody's to remove.
+        if let Ok(owner) = Owner::current() {
+            std::fs::write(directory.path().join(OWNER), owner.line()).map_err(create)?;
+            sweep(base, &owner);
+        }
         let watcher = watcher.map(|program| start_watcher(program, directory.path())).transpose()?;
         Ok(Self { directory: Some(directory), watcher, entrusted: false })
     }
@@ -145,6 +154,19 @@ impl RunDir {
 impl Drop for RunDir {
     fn drop(&mut self) {
         self.end(false);
+    }
+}
+
+/// Removes the directories of earlier runs whose process is gone: for the case that both a harness and its watcher were killed. Those of
+/// other users, of other machines and of runs that live stay.
+fn sweep(base: &Path, viewer: &Owner) {
+    let Ok(entries) = std::fs::read_dir(base) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
+        let ours = entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == nix::unistd::geteuid().as_raw());
+        let owner = || Owner::from_line(&std::fs::read_to_string(entry.path().join(OWNER)).ok()?);
+        if ours && owner().is_some_and(|owner| owner.is_gone(viewer)) {
+            clear(&entry.path());
+        }
     }
 }
 
@@ -231,6 +253,33 @@ mod tests {
         assert!(!path.exists());
         let kept = RunDir::create_in(base.path(), None).expect("makes").keep();
         assert!(kept.is_dir());
+    }
+
+    #[test]
+    fn a_new_directory_clears_away_those_of_dead_processes_and_no_others() {
+        let base = tempfile::tempdir().expect("a directory");
+        let living = RunDir::create_in(base.path(), None).expect("makes");
+        let make = |name: &str, owner: Option<&Owner>| {
+            let path = base.path().join(name);
+            std::fs::create_dir(&path).expect("makes");
+            if let Some(owner) = owner {
+                std::fs::write(path.join(OWNER), owner.line()).expect("writes");
+            }
+            path
+        };
+        let viewer = Owner::current().expect("/proc");
+        let mut child = Command::new("true").spawn().expect("starts");
+        child.wait().expect("ends");
+        let dead = Owner { pid: child.id().to_string(), ..viewer.clone() };
+        let left = make("mtls-conformance-left", Some(&dead));
+        let nobodys = make("mtls-conformance-nobodys", None);
+        let elsewhere = make("mtls-conformance-elsewhere", Some(&Owner { host: "another-host".to_owned(), ..dead.clone() }));
+        let foreign = make("foreign", Some(&dead));
+        let next = RunDir::create_in(base.path(), None).expect("makes");
+        assert!(!left.exists(), "its process is gone");
+        for stays in [living.path(), next.path(), &nobodys, &elsewhere, &foreign] {
+            assert!(stays.is_dir(), "{} stays", stays.display());
+        }
     }
 
     #[test]

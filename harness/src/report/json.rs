@@ -17,6 +17,8 @@ struct Document<'a> {
     environment: &'a EnvironmentRecord,
     totals: &'a Totals,
     problems: &'a [String],
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    left_behind: &'a [String],
     claims: &'a [ClaimRecord],
     divergence: &'a [DivergenceRecord],
     latency: &'a [LatencyRecord],
@@ -50,6 +52,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary, cases: SpooledCases<'_>) ->
         environment: &summary.environment,
         totals: &summary.totals,
         problems: &summary.problems,
+        left_behind: &summary.left_behind,
         claims: &summary.claims,
         divergence: &summary.divergence,
         latency: &summary.latency,
@@ -103,7 +106,7 @@ mod tests {
         );
         assert_eq!((report.environment, report.totals, report.problems), (summary.environment, summary.totals, summary.problems));
         assert_eq!((report.claims, report.divergence, report.latency), (summary.claims, summary.divergence, summary.latency));
-        assert_eq!(report.outages, summary.outages);
+        assert_eq!((report.outages, report.left_behind), (summary.outages, summary.left_behind));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub fn write(out: &mut dyn Write, summary: &Summary, cases: SpooledCases<'_>, ta
     }
     let problems: Vec<String> = summary.problems.iter().map(|problem| format!("- {}\n", cell(problem))).collect();
     Section::of("Problems of the run", SMALL, &problems).write(out)?;
+    let left: Vec<String> = summary.left_behind.iter().map(|left| format!("- {}\n", cell(left))).collect();
+    Section::of("Left behind by the run", SMALL, &left).write(out)?;
     write_unsound(out, cases)?;
     write_claims(out, &summary.claims)?;
     write_counts(out, "Known deviations seen", "deviation", &Tally::ranked(&tally.deviations))?;
@@ -227,6 +229,7 @@ mod tests {
             .flat_map(|verdict| vec![ClaimRecord { verdict, ..claim.clone() }; 2000])
             .collect();
         summary.problems = vec![long.clone(); 2000];
+        summary.left_behind = vec![long.clone(); 2000];
         summary.totals.slow_cases = vec![long.clone(); 2000];
         summary.latency = vec![summary.latency[0].clone(); 5000];
         summary.divergence = (0..2000)
@@ -250,7 +253,7 @@ mod tests {
             .collect();
         let text = written(&summary, &cases);
         assert!(text.len() < LIMIT, "{} bytes", text.len());
-        assert_eq!(text.matches("more in the json report").count(), 10, "each section but the first says what it left out");
+        assert_eq!(text.matches("more in the json report").count(), 11, "each section but the first says what it left out");
     }
 
     #[test]

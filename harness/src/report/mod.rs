@@ -10,6 +10,7 @@ pub mod files;
 pub mod json;
 pub mod junit;
 pub mod markdown;
+pub mod parity;
 pub mod spool;
 pub mod standing;
 pub mod tables;

@@ -1,5 +1,6 @@
 //! What a whole run comes to, in one line.
 
+use super::text::plural;
 use crate::model::outcome::OutcomeKind;
 use crate::model::report::Summary;
 
@@ -10,7 +11,7 @@ pub enum Standing {
     Interrupted,
     /// A case failed or passed unexpectedly, or the run has problems such as a stale deviation.
     NotConformant,
-    /// The harness or its environment failed in a case.
+    /// The harness or its environment failed in a case, or left something behind.
     Errored,
     /// No case ran.
     NothingRan,
@@ -27,7 +28,7 @@ impl Standing {
             Self::Interrupted
         } else if any(OutcomeKind::is_failure) || !summary.problems.is_empty() {
             Self::NotConformant
-        } else if any(OutcomeKind::is_error) {
+        } else if any(OutcomeKind::is_error) || !summary.left_behind.is_empty() {
             Self::Errored
         } else if !any(|kind| kind != OutcomeKind::Skipped) {
             Self::NothingRan
@@ -60,9 +61,14 @@ impl Standing {
                     1 => parts.push("1 problem of the run".to_owned()),
                     more => parts.push(format!("{more} problems of the run")),
                 }
+                parts.extend(leaks(summary));
                 format!("not conformant: {}", parts.join(", "))
             }
-            Self::Errored => format!("error: harness or environment failed in {erroring} of {}: nothing is known of those", cases(ran)),
+            Self::Errored => {
+                let failed = format!("harness or environment failed in {erroring} of {}: nothing is known of those", cases(ran));
+                let parts = [(erroring > 0).then_some(failed), leaks(summary)];
+                format!("error: {}", parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
+            }
             Self::NothingRan if totals.cases == 0 => "nothing ran: no case was selected".to_owned(),
             Self::NothingRan => format!("nothing ran: {} skipped", cases(totals.cases)),
             Self::Conformant => match count(OutcomeKind::Deviates) {
@@ -71,6 +77,11 @@ impl Standing {
             },
         }
     }
+}
+
+fn leaks(summary: &Summary) -> Option<String> {
+    let number = summary.left_behind.len();
+    (number > 0).then(|| plural(number, "leak"))
 }
 
 fn cases(number: usize) -> String {
@@ -84,6 +95,7 @@ mod tests {
 
     fn summary(outcomes: &[(OutcomeKind, usize)], problems: usize) -> Summary {
         let mut summary = fixture::summary();
+        summary.left_behind = Vec::new();
         summary.problems = vec!["stale".to_owned(); problems];
         summary.totals.cases = outcomes.iter().map(|(_, count)| count).sum();
         summary.totals.outcomes = outcomes.iter().copied().collect();
@@ -106,6 +118,21 @@ mod tests {
         ];
         for (outcomes, problems, line) in table {
             let summary = summary(outcomes, *problems);
+            assert_eq!(Standing::of(&summary, false).line(&summary), *line);
+        }
+        let table: &[Row<'_>] = &[
+            (&[(K::Pass, 3)], 0, "error: 1 leak"),
+            (
+                &[(K::Pass, 3), (K::Errored, 1)],
+                0,
+                "error: harness or environment failed in 1 of 4 cases: nothing is known of those; 1 leak",
+            ),
+            (&[(K::Pass, 3), (K::Fail, 1)], 0, "not conformant: 1 of 4 cases failed, 1 leak"),
+            (&[(K::Skipped, 2)], 0, "error: 1 leak"),
+        ];
+        for (outcomes, problems, line) in table {
+            let mut summary = summary(outcomes, *problems);
+            summary.left_behind = vec!["a volume".to_owned()];
             assert_eq!(Standing::of(&summary, false).line(&summary), *line);
         }
         let summary = summary(&[(K::Pass, 3), (K::Skipped, 2)], 0);

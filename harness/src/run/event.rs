@@ -39,6 +39,8 @@ pub enum Event {
     CaseFinished(Box<CaseRecord>),
     /// A problem of the run that belongs to no case, such as a stale deviation.
     Problem(String),
+    /// Something that the run made is still there at its end, with what was tried to remove it.
+    LeftBehind(String),
     /// Everything but the cases, folded.
     RunFinished(Box<Summary>),
 }

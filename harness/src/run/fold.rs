@@ -24,6 +24,7 @@ pub struct Fold {
     cases: usize,
     connections: u64,
     problems: Vec<String>,
+    left_behind: Vec<String>,
     slow_cases: Vec<String>,
     /// When the timelines began.
     timelines: Option<Instant>,
@@ -57,6 +58,7 @@ impl Fold {
             cases: 0,
             connections: 0,
             problems: Vec::new(),
+            left_behind: Vec::new(),
             slow_cases: Vec::new(),
             timelines: None,
             started,
@@ -111,6 +113,11 @@ impl Fold {
         self.problems.push(problem);
     }
 
+    /// Takes something that the run made and could not remove.
+    pub fn left_behind(&mut self, left: String) {
+        self.left_behind.push(left);
+    }
+
     /// The summary so far.
     ///
     /// # Errors
@@ -118,6 +125,7 @@ impl Fold {
     pub fn finish(mut self) -> Result<Summary, LatencyError> {
         let claims = self.ledger.finish();
         self.problems.sort();
+        self.left_behind.sort();
         self.slow_cases.sort();
         Ok(Summary {
             schema_version: SCHEMA_VERSION,
@@ -136,6 +144,7 @@ impl Fold {
                 peak_memory_bytes: peak_memory_bytes(),
             },
             problems: self.problems,
+            left_behind: self.left_behind,
             claims,
             divergence: self.divergence.finish(),
             latency: self.latencies.finish()?,

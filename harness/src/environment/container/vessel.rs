@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::engine::{Attachment, Container, ContainerSpec, HARNESS, ImageFound, NetworkName, Scope, TOKEN_FILE};
+use super::engine::{Attachment, Container, ContainerSpec, EngineError, HARNESS, ImageFound, NetworkName, Scope, TOKEN_FILE};
 use crate::agent::{Agent, COMMAND, Lifeline};
 use crate::os::poll;
 
@@ -18,6 +18,9 @@ const AGENT_LIMIT: Duration = Duration::from_secs(20);
 
 /// How often it is tried.
 const AGENT_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What the harness's own binary needs of an image.
+const NEEDS: &str = "the image must be of Linux with a glibc that is no older than this machine's";
 
 /// A container and the agent in it, which lives as long as this does.
 pub(super) struct Vessel {
@@ -43,7 +46,7 @@ impl Vessel {
         let mut spec = ContainerSpec::new(name, image, [HARNESS, COMMAND, "--listen", &listen, "--token-file", TOKEN_FILE]);
         spec.networks = networks.to_vec();
         spec.publish = std::iter::once(AGENT_PORT).chain(publish.iter().copied()).collect();
-        let container = scope.start(spec).await.map_err(|error| error.to_string())?;
+        let container = scope.start(spec).await.map_err(|error| about(&error))?;
         let address = container.published(AGENT_PORT).await.map_err(|error| error.to_string())?;
         let agent = Agent::new(address, token);
         let lifeline = match hold(&container, &agent).await {
@@ -53,8 +56,7 @@ impl Vessel {
                 // What can't be removed now is removed at the run's end.
                 let _ = container.remove().await;
                 return Err(format!(
-                    "the harness's own binary does not answer in the container {name} ({reference}): {timeout}; it says: {said}; \
-                     the image must be of Linux with a glibc that is no older than this machine's"
+                    "the harness's own binary does not answer in the container {name} ({reference}): {timeout}; it says: {said}; {NEEDS}"
                 ));
             }
         };
@@ -121,6 +123,14 @@ impl Vessel {
         if self.lifeline.lock().await.take().is_some() {
             let _ = self.container.remove().await;
         }
+    }
+}
+
+/// Why a container did not start. Where its output names the harness's own binary, the binary could not be run there.
+fn about(error: &EngineError) -> String {
+    match error {
+        EngineError::Start { log, .. } if log.contains(HARNESS) => format!("{error}; {NEEDS}"),
+        error => error.to_string(),
     }
 }
 

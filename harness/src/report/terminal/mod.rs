@@ -156,6 +156,7 @@ impl Reporter for Terminal {
             },
             Event::CaseStarted { id: _ } => Ok(()),
             Event::CaseFinished(case) => self.finished_case(case),
+            Event::LeftBehind(left) => self.say(&format!("{} {left}", self.style.paint(Ink::Bad, "LEFT BEHIND"))),
             Event::Problem(problem) => self.say(&format!("{} {problem}", self.style.paint(Ink::Bad, "PROBLEM"))),
             Event::RunFinished(summary) => {
                 if let Some(bar) = self.bar.take() {

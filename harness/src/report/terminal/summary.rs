@@ -31,7 +31,8 @@ pub(super) fn text(summary: &Summary, tally: &Tally, style: Style) -> String {
     page.divergence(summary);
     page.slow(&summary.totals.slow_cases);
     page.unsound(tally);
-    page.problems(&summary.problems);
+    page.problems("Problems of the run", &summary.problems);
+    page.problems("Left behind by the run", &summary.left_behind);
     page.speed(summary, tally);
     page.result(summary, tally);
     page.lines.join("\n")
@@ -194,11 +195,11 @@ impl Page {
         self.omission(all);
     }
 
-    fn problems(&mut self, problems: &[String]) {
+    fn problems(&mut self, title: &str, problems: &[String]) {
         if problems.is_empty() {
             return;
         }
-        self.head("Problems of the run");
+        self.head(title);
         for problem in problems.iter().take(ROWS) {
             let problem = clip(problem, self.room(2) * TEXT_LINES);
             let words: Vec<&str> = problem.split_whitespace().collect();

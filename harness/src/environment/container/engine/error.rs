@@ -27,6 +27,15 @@ pub enum EngineError {
         /// Where.
         host: String,
     },
+    /// One that may be on another machine.
+    #[error(
+        "the Docker engine at {host} can't be used: servers' ports are published on its own loopback interface, which is this machine's only \
+         where it is reached through a unix socket; set DOCKER_HOST to unix:///PATH, or leave it out"
+    )]
+    Remote {
+        /// Where.
+        host: String,
+    },
     /// It did not do something in time.
     #[error("the Docker engine did not {what} within {limit:?}; `docker info` and its log tell whether it hangs")]
     Slow {

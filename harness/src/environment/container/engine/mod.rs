@@ -72,7 +72,7 @@ impl Engine {
     /// The engine that the environment variable `DOCKER_HOST` names, else the one at the usual places: it answered just now.
     ///
     /// # Errors
-    /// [`EngineError::Absent`] or [`EngineError::Denied`], within seconds.
+    /// [`EngineError::Absent`], [`EngineError::Denied`] or [`EngineError::Remote`], within seconds.
     pub async fn connect() -> Result<Self, EngineError> {
         let host = host();
         knock(&host).await?;
@@ -156,8 +156,7 @@ fn host() -> String {
 
 /// Whether somebody listens at a unix socket, and lets us in: the client's own errors tell these two badly apart.
 async fn knock(host: &str) -> Result<(), EngineError> {
-    // Other ways to an engine are tried by the ping alone.
-    let Some(path) = host.strip_prefix("unix://") else { return Ok(()) };
+    let Some(path) = host.strip_prefix("unix://") else { return Err(EngineError::Remote { host: host.to_owned() }) };
     match tokio::time::timeout(limits::PING, UnixStream::connect(path)).await {
         Err(_) => Err(EngineError::absent(host, format!("it did not take a connection within {:?}", limits::PING))),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(EngineError::Denied { host: host.to_owned() }),

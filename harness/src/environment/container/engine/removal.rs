@@ -11,8 +11,9 @@ use bollard::query_parameters::{
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::labels::{Owner, RUN};
+use super::labels::RUN;
 use super::{Engine, EngineError, limits};
+use crate::os::owner::Owner;
 
 /// What a run owns at the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

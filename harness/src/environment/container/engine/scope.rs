@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OnceCell, RwLock};
 
-use super::labels::Owner;
 use super::network::{Addresses, Network};
 use super::spec::is_name;
 use super::{Engine, EngineError, Leak, NetworkName, network, removal, volume};
+use crate::os::owner::Owner;
 
 /// What a [`Scope`] is made from.
 #[derive(Clone)]

@@ -24,6 +24,15 @@ async fn without_an_engine_the_error_says_where_it_was_looked_for_and_how_to_sta
 }
 
 #[tokio::test]
+async fn an_engine_that_may_be_on_another_machine_is_refused_before_anything_is_sent_to_it() {
+    for host in ["tcp://127.0.0.1:1", "ssh://user@engine.example", "http://127.0.0.1:1", "npipe:////./pipe/docker_engine"] {
+        let error = knock(host).await.expect_err("refused");
+        assert!(matches!(error, EngineError::Remote { .. }), "{error:?}");
+        assert!(error.to_string().contains(host) && error.to_string().contains("unix://"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_engine_that_does_not_answer_counts_as_absent_soon() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("docker.sock");

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bollard::models::ContainerConfig;
 use bollard::query_parameters::{CommitContainerOptionsBuilder, InspectContainerOptions, ListVolumesOptions, RemoveImageOptions};
 
-use super::super::labels::Owner;
 use super::super::{EngineError, FileSpec, HARNESS, ImageFound, NetworkName, TOKEN_FILE};
 use super::{ContainerSpec, HARNESS_SAYS, Rig, on, serves, sh};
+use crate::os::owner::Owner;
 
 #[tokio::test]
 async fn a_container_has_the_harness_the_token_its_files_and_both_loopback_addresses() {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveVolumeOptions};
 
-use super::super::labels::Owner;
 use super::super::removal::remove_container;
 use super::super::{EngineError, Kind, Scope, limits, reap};
 use super::{Rig, all_of, engine_and_image, options};
+use crate::os::owner::Owner;
 
 #[tokio::test]
 async fn closing_removes_running_paused_and_dead_containers_networks_and_volume() {

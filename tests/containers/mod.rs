@@ -1,0 +1,8 @@
+//! Runs in containers: whatever ends one, nothing of it is left, and what can't run in a container says why.
+
+mod broken;
+mod doctor;
+mod ends;
+mod leak;
+mod outside;
+mod watcher;
