@@ -19,6 +19,7 @@ use crate::model::network::NoNetwork;
 use crate::model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
 use crate::model::outcome::SkipReason;
 use crate::model::refusal::Refusal;
+use crate::model::scenario::CommandPlace;
 use crate::model::server::Service;
 use crate::os::dial::Dialer;
 use crate::wire::{Relay, RelayOptions};
@@ -214,7 +215,7 @@ pub(crate) fn request(
     let host = plan.host.clone().unwrap_or_else(|| material.default_host(service));
     let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
     let application = material.application();
-    let with_paths = |(name, text): (&String, &String)| Ok((name.clone(), with_paths(text, server, material)?));
+    let with_paths = |(name, text): (&String, &String)| Ok((name.clone(), with_paths(text, CommandPlace::Here, server, material)?));
     let env = plan.env.iter().map(with_paths).collect::<Result<_, String>>()?;
     Ok(match service {
         Service::Postgres => ConnectRequest::Postgres(PostgresRequest {
@@ -243,17 +244,20 @@ pub(crate) fn request(
     })
 }
 
-/// `${identity:NAME/FILE}`, `${trust:NAME}` and `${server:FILE}` replaced by paths.
+/// `${identity:NAME/FILE}`, `${trust:NAME}` and `${server:FILE}` replaced by the paths that they have at a place.
 ///
 /// # Errors
 /// A line of text where a reference has no end, or there is no such file.
-pub(super) fn with_paths(text: &str, server: &dyn Server, material: &dyn Material) -> Result<String, String> {
+pub(super) fn with_paths(text: &str, at: CommandPlace, server: &dyn Server, material: &dyn Material) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((head, tail)) = rest.split_once("${") {
         let (reference, tail) = tail.split_once('}').ok_or_else(|| format!("`${{` without `}}` in {text:?}"))?;
         let path = match reference.strip_prefix("server:") {
-            Some(file) => server.file(file).ok_or_else(|| format!("the server has no file `{file}`"))?,
+            Some(file) => {
+                let path = if at == CommandPlace::Server { server.own_file(file) } else { server.file(file) };
+                path.ok_or_else(|| format!("the server has no file `{file}`"))?
+            }
             None => material.path(reference)?,
         };
         out.push_str(head);
@@ -262,6 +266,11 @@ pub(super) fn with_paths(text: &str, server: &dyn Server, material: &dyn Materia
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// What stands in the `${...}` of a text.
+pub(super) fn file_references(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${").skip(1).filter_map(|tail| tail.split_once('}')).map(|(reference, _)| reference)
 }
 
 /// The log texts that a case waits for: the witness of what the client saw, and the expectation's (or the deviation's) where the class is the same.
