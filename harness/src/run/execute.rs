@@ -10,13 +10,13 @@ use super::material::Material;
 use super::observe::{Scene, Trouble, request};
 use crate::check::agree::disagreements;
 use crate::check::judge::{Context, judge};
-use crate::driver::Driver;
+use crate::driver::{Driver, catalogue};
 use crate::environment::{Gateway, Server};
 use crate::model::case::{Action, Case, ConnectPlan, Expectation, PlannedStep};
 use crate::model::connect::{ConnectRequest, SslMode, SslNegotiation};
 use crate::model::network::Networks;
 use crate::model::observation::{ClientOutcome, Phases};
-use crate::model::outcome::{Mismatch, Outcome};
+use crate::model::outcome::{Mismatch, Outcome, SkipReason};
 use crate::model::report::{CaseRecord, ClientRecord, StepRecord};
 use crate::model::server::Service;
 use crate::os::toolchain::NAUTOBOT_DRIVERS;
@@ -84,6 +84,12 @@ pub(super) struct StepResult {
 }
 
 impl Workshop {
+    /// Why a case can't run that needs a driver in a container, where there is none.
+    pub(super) fn elsewhere(&self, case: &Case) -> Option<SkipReason> {
+        let missing = |name: &&str| catalogue::in_container(name).is_some() && !self.drivers.contains_key(*name);
+        case.drivers().find(missing).map(|name| SkipReason::DriverMissing(catalogue::container_missing(name)))
+    }
+
     /// The record of a case that doesn't run.
     #[must_use]
     pub fn record_without_run(&self, case: &Case, outcome: Outcome) -> CaseRecord {

@@ -1,5 +1,6 @@
 //! Running cases: schedule, one case, events, and their fold. Never imports a reporter.
 
+mod between;
 mod command;
 mod control;
 pub mod event;

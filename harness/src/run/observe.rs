@@ -1,9 +1,9 @@
 //! One connection with its three witnesses: client, server log, wire.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::between::Between;
 use super::control::Controls;
 use super::execute::Workshop;
 use super::gateway;
@@ -21,8 +21,6 @@ use crate::model::outcome::SkipReason;
 use crate::model::refusal::Refusal;
 use crate::model::scenario::CommandPlace;
 use crate::model::server::Service;
-use crate::os::dial::Dialer;
-use crate::wire::{Relay, RelayOptions};
 
 /// A case that could not be carried out.
 pub(super) enum Trouble {
@@ -54,7 +52,7 @@ pub(super) struct Testimony {
     /// What the client saw.
     pub(super) client: ClientObservation,
     /// Between client and server; `None` over a unix socket.
-    relay: Option<Relay>,
+    relay: Option<Between>,
     /// How far the server's log had come before.
     mark: u64,
 }
@@ -100,7 +98,15 @@ impl Workshop {
         if let (Some((_, route)), None) = (&way, &plan.host) {
             request.endpoint_mut().host.clone_from(&route.host);
         }
+        let outpost = driver.outpost();
+        if let Some(outpost) = outpost {
+            outpost.bring(request.files().into_iter().map(Path::to_path_buf)).await.map_err(Trouble::Error)?;
+        }
         let relay = if plan.unix {
+            if outpost.is_some() {
+                let reason = format!("driver {} runs in a container, and the server's unix socket is in another", plan.driver);
+                return Err(Trouble::Skip(SkipReason::DriverUnable(reason)));
+            }
             let socket = scene
                 .server
                 .unix_socket()
@@ -111,7 +117,7 @@ impl Workshop {
             let dialer = way.as_ref().map_or_else(|| scene.server.dialer(), |(gateway, _)| gateway.dialer());
             let source = plan.source.map(|source| self.networks.address(source)).transpose()?;
             let upstream = gateway::upstream(source, way.as_ref().map(|(_, route)| route), scene)?;
-            let relay = open_relay(dialer, source, upstream, scene.service).await?;
+            let relay = Between::open(outpost, dialer, source, upstream, scene.service).await?;
             request.endpoint_mut().address = Address::Tcp(relay.address());
             Some(relay)
         };
@@ -142,9 +148,9 @@ impl Workshop {
         let mut wire = match relay {
             // A server that let a client's own limit pass is expected to be silent: it is not waited for once more.
             Some(relay) if scene.limit < self.limits.connect && is_timeout(&client.outcome) => {
-                Some(relay.finish(self.limits.unwanted).await)
+                Some(relay.finish(self.limits.unwanted).await?)
             }
-            Some(relay) => Some(relay.finish(self.limits.wire).await),
+            Some(relay) => Some(relay.finish(self.limits.wire).await?),
             None => None,
         };
         let wanted = wanted_lines(service, &client.outcome, expectation, deviation);
@@ -285,10 +291,4 @@ fn wanted_lines(
         wanted.extend(expectation.server_log.iter().cloned());
     }
     wanted
-}
-
-async fn open_relay(dialer: Arc<dyn Dialer>, source: Option<IpAddr>, upstream: SocketAddr, service: Service) -> Result<Relay, Trouble> {
-    let listen = if upstream.is_ipv6() { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
-    let options = RelayOptions { dialer, upstream, source, listen, service, faults: Vec::new() };
-    Relay::open(options).await.map_err(|error| Trouble::Error(error.to_string()))
 }

@@ -70,7 +70,7 @@ pub async fn run(
                 continue;
             }
         };
-        if let Some(reason) = case.skip.clone().or_else(|| case.unmet(environment.name())) {
+        if let Some(reason) = case.skip.clone().or_else(|| case.unmet(environment.name())).or_else(|| shared.workshop.elsewhere(&case)) {
             shared.finish(shared.workshop.record_without_run(&case, Outcome::Skipped(reason)));
         } else if case.timeline.is_some() {
             timelines.push(case);

@@ -150,7 +150,7 @@ impl Session {
             .map(str::to_owned)
             .collect();
         let own = Own { drivers: &options.own_drivers, nautobot_config: options.nautobot_config.as_deref() };
-        let running = drivers::start(&needed, &options.toolchain, own, &options.harness, directory.path()).await;
+        let running = drivers::start(&needed, &options.toolchain, own, &options.harness, directory.path(), environment.outpost()).await;
         let workshop = Arc::new(Workshop {
             drivers: running,
             material: Arc::new(Issued { pki }),

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Failure;
 use super::configure::ConfigFile;
-use crate::agent::RemoteChild;
+use crate::agent::{Outpost, RemoteChild};
 use crate::environment::CommandError;
 use crate::model::change::Change;
 use crate::model::claim::Subject;
@@ -53,6 +53,11 @@ pub(in crate::environment) trait Machines: Send + Sync {
 
     /// See [`Environment::components`](crate::environment::Environment::components).
     fn components(&self) -> Vec<Component>;
+
+    /// Where clients can run beside this machine; `None`: nowhere.
+    fn outpost(&self) -> Option<Arc<Outpost>> {
+        None
+    }
 
     /// What is said of something that can't be had; `None` if it can.
     fn missing(&self, role: Role) -> Option<String>;
