@@ -12,6 +12,8 @@ mod held_sessions;
 mod leaks;
 mod nautobot_config;
 mod outcomes;
+#[cfg(feature = "container")]
+mod pods;
 mod schema;
 mod support;
 mod timelines;

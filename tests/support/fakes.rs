@@ -13,7 +13,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use mtls_conformance::driver::{Driver, DriverError};
-use mtls_conformance::environment::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, LogCondition, Server};
+use mtls_conformance::environment::{
+    CommandError, Environment, EnvironmentError, Gateway, InstallOptions, Installation, LogCondition, Server,
+};
 use mtls_conformance::model::claim::Subject;
 use mtls_conformance::model::connect::{ClientFiles, ConnectRequest, Password};
 use mtls_conformance::model::driver::{DriverInfo, Family};
@@ -24,6 +26,7 @@ use mtls_conformance::model::outcome::SkipReason;
 use mtls_conformance::model::refusal::{AuthRefusal, Refusal};
 use mtls_conformance::model::report::Component;
 use mtls_conformance::model::server::{Application, ServerConfig, ServerKey, Service};
+use mtls_conformance::os::command::CommandRun;
 use mtls_conformance::os::dial::{Dialer, Direct};
 use mtls_conformance::run::material::Material;
 
@@ -225,6 +228,14 @@ impl Server for FakeServer {
 
     fn file(&self, _: &str) -> Option<PathBuf> {
         None
+    }
+
+    fn own_file(&self, _: &str) -> Option<PathBuf> {
+        None
+    }
+
+    async fn openssl(&self, _: &[String], _: &[PathBuf], _: Duration) -> Result<CommandRun, CommandError> {
+        Err(CommandError::Failed("a fake runs no commands".to_owned()))
     }
 
     fn log_path(&self) -> PathBuf {

@@ -208,7 +208,7 @@ mod tests {
             deployment: "documented".to_owned(),
             outcome,
             claims: vec![],
-            steps: vec![StepRecord { expected: serde_json::Value::Null, observed, output: None }],
+            steps: vec![StepRecord { expected: serde_json::Value::Null, observed, command: None, output: None }],
             timeline: None,
             client: None,
             phases: None,

@@ -49,6 +49,9 @@ pub(super) enum Command {
     /// Load a libpq and serve the driver protocol
     #[command(name = crate::driver::libpq::COMMAND, hide = true)]
     LibpqClient(crate::driver::libpq::ChildArgs),
+    /// Serve the driver protocol with one of the harness's own clients
+    #[command(name = crate::driver::served::COMMAND, hide = true)]
+    OwnClient(crate::driver::served::ServedArgs),
     /// Serve the harness from inside a container
     #[command(name = crate::agent::COMMAND, hide = true)]
     Agent(crate::agent::AgentArgs),

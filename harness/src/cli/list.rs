@@ -157,7 +157,7 @@ fn driver_infos(toolchain: &Toolchain) -> Result<Vec<DriverInfo>, CliError> {
     let names =
         catalogue::known().into_iter().map(|info| info.name).filter(|name| drivers::missing(name, toolchain, &[]).is_none()).collect();
     let mut infos: Vec<DriverInfo> = runtime.block_on(async {
-        let running = drivers::start(&names, toolchain, drivers::Own::default(), &harness, directory.path()).await;
+        let running = drivers::start(&names, toolchain, drivers::Own::default(), &harness, directory.path(), None).await;
         for driver in running.values() {
             driver.close().await;
         }

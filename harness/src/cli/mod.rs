@@ -85,6 +85,7 @@ pub fn main() -> ExitCode {
             Ok(Exit::Conformant)
         }
         Command::Agent(args) => crate::agent::main(&args).map(|()| Exit::Conformant).map_err(CliError::environment),
+        Command::OwnClient(args) => return crate::driver::served::main(&args),
         Command::LibpqClient(args) => return crate::driver::libpq::child_main(&args),
     };
     match result {

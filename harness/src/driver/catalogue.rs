@@ -4,7 +4,7 @@ use crate::model::driver::{DriverInfo, Family};
 use crate::model::server::Service;
 
 /// A driver's name, family and libpq major version, known before it is started.
-const DRIVERS: [(&str, Service, Family, Option<u32>); 14] = [
+const DRIVERS: [(&str, Service, Family, Option<u32>); 18] = [
     ("rustls", Service::Postgres, Family::Rustls, None),
     ("libpq-15", Service::Postgres, Family::Libpq, Some(15)),
     ("libpq-16", Service::Postgres, Family::Libpq, Some(16)),
@@ -21,7 +21,27 @@ const DRIVERS: [(&str, Service, Family, Option<u32>); 14] = [
     ("nautobot-django", Service::Postgres, Family::Libpq, Some(17)),
     ("nautobot-redis", Service::Redis, Family::RedisPy, None),
     ("nautobot-kombu", Service::Redis, Family::RedisPy, None),
+    // In the clients' container: with the TLS and client libraries of its image, and our own.
+    ("container-psycopg2", Service::Postgres, Family::Libpq, None),
+    ("container-rustls", Service::Postgres, Family::Rustls, None),
+    ("container-redis-py", Service::Redis, Family::RedisPy, None),
+    ("container-redis-rs", Service::Redis, Family::RedisRs, None),
 ];
+
+/// What the names of drivers begin with that run in the clients' container.
+const IN_CONTAINER: &str = "container-";
+
+/// The client that runs in the clients' container as the driver of this name; `None` for other drivers.
+#[must_use]
+pub fn in_container(name: &str) -> Option<&str> {
+    name.strip_prefix(IN_CONTAINER)
+}
+
+/// Why there is no driver of this name in an environment without a clients' container.
+#[must_use]
+pub fn container_missing(name: &str) -> String {
+    format!("driver {name} runs in a container: give `--environment container`")
+}
 
 /// All of them; versions are those of the name (`libpq-17` is 170000) until the driver itself tells.
 #[must_use]

@@ -7,6 +7,7 @@ mod held;
 pub mod libpq;
 pub mod redis;
 pub mod rustls;
+pub mod served;
 pub mod tls;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
+use crate::agent::Outpost;
 use crate::model::connect::ConnectRequest;
 use crate::model::driver::DriverInfo;
 use crate::model::observation::{ClientObservation, Refused};
@@ -78,6 +80,11 @@ pub trait Driver: Send + Sync {
     async fn open(&self, request: &ConnectRequest, limit: Duration) -> Result<Opened, DriverError> {
         let _ = (request, limit);
         Err(DriverError::Unable { driver: self.info().name.clone(), reason: "it keeps no session open".to_owned() })
+    }
+
+    /// Where its process runs; `None`: on this machine. Requests then name files and a relay of there.
+    fn outpost(&self) -> Option<&Outpost> {
+        None
     }
 
     /// Ends whatever the driver started.

@@ -1,11 +1,13 @@
 //! Environments make a deployment real: they give endpoints, apply changes, and yield the servers' logs.
 
+mod command;
 #[cfg(feature = "container")]
 pub mod container;
 mod installation;
 pub mod local;
 mod servers;
 
+pub use command::CommandError;
 pub use servers::{Blueprint, ConfigFile, Configurator, ManifestConfigurator, Paths, Servers, ServersOptions};
 
 pub use installation::{Applied, Gateway, GatewayRoute, InstallOptions, Installation, Replication, ReplicationState};
@@ -26,6 +28,7 @@ use crate::model::observation::LogLine;
 use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
 use crate::model::server::{ServerConfig, ServerKey};
+use crate::os::command::CommandRun;
 use crate::os::dial::Dialer;
 
 /// The environment failed: nothing is known about the server's behaviour.
@@ -125,8 +128,18 @@ pub trait Server: Send + Sync {
     /// [`EnvironmentError`] if it did not take it.
     async fn apply(&self, config: &ServerConfig) -> Result<(), EnvironmentError>;
 
-    /// A file as this server has it, by the name CloudNativePG gives it (`client-ca.crt`, `server.crt`, ...).
+    /// A file of this machine that holds what this server has, by the name CloudNativePG gives it (`client-ca.crt`, `server.crt`, ...).
     fn file(&self, name: &str) -> Option<PathBuf>;
+
+    /// The same file on the server's own machine.
+    fn own_file(&self, name: &str) -> Option<PathBuf>;
+
+    /// Runs the `openssl` of the server's own machine, in a container as the server's user. `files` are those of this machine that `args`
+    /// name: they are brought there first, under the same paths.
+    ///
+    /// # Errors
+    /// [`CommandError`]. How the command ended is no error.
+    async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError>;
 
     /// Its log, for evidence.
     fn log_path(&self) -> PathBuf;

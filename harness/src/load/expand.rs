@@ -11,10 +11,10 @@ use super::rows::{Row, keys, rows};
 use super::set::{LoadedScenario, ScenarioSet};
 use super::tree;
 use super::yaml::{LoadError, Place};
-use crate::model::case::{Action, Case, Expectation, Expected, PlannedStep};
+use crate::model::case::{Action, Case, Expectation, Expected, OpensslPlan, PlannedStep};
 use crate::model::driver::{DriverInfo, Family};
 use crate::model::network::check_reference;
-use crate::model::scenario::{Axis, Scenario, Step};
+use crate::model::scenario::{Axis, CommandPlace, Scenario, Step};
 use crate::model::server::{DeploymentKind, ServerKey, Service};
 use crate::model::when::{When, alternative_matches, holds};
 
@@ -273,6 +273,7 @@ impl Expansion<'_> {
             scenario: scenario.id.raw(),
             values: cell.iter().map(|(axis, (value, _))| (axis.clone(), value.clone())).collect(),
             key,
+            needs: scenario.needs,
             config: Arc::new(self.config(&resolver)?),
             steps,
             timeline: timeline.map(Arc::new),
@@ -323,8 +324,10 @@ impl Expansion<'_> {
                 {
                     self.check_references(text, resolver)?;
                 }
-                let args = openssl.args.iter().map(|arg| resolver.replaced(arg)).collect::<Result<_, _>>()?;
-                Ok(PlannedStep { action: Action::Openssl(args), expectation, control: None })
+                let args = openssl.args.iter().map(|arg| resolver.replaced(arg)).collect::<Result<Vec<_>, _>>()?;
+                let names_server = args.iter().any(|arg| references(arg).any(|reference| reference.starts_with("server:")));
+                let at = openssl.at.unwrap_or(if names_server { CommandPlace::Server } else { CommandPlace::Here });
+                Ok(PlannedStep { action: Action::Openssl(OpensslPlan { args, at }), expectation, control: None })
             }
             (Some(_), None) => Err(at_row("`output` goes with `openssl`, not with `connect`".to_owned())),
             (None, Some(_)) => Err(at_row("`openssl` needs an expectation of `output`".to_owned())),

@@ -11,6 +11,7 @@ use super::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
 use super::network::{Networks, NoNetwork, Source};
 use super::outcome::SkipReason;
 use super::refusal::{Refusal, Stage};
+use super::scenario::{CommandPlace, EnvironmentNeed};
 use super::server::{ServerConfig, ServerKey};
 use super::timeline::ClientKind;
 use super::timeline::plan::TimelinePlan;
@@ -142,8 +143,17 @@ pub struct Expectation {
 pub enum Action {
     /// Connects.
     Connect(ConnectPlan),
-    /// Runs `openssl` with these arguments (credential places not yet replaced by paths).
-    Openssl(Vec<String>),
+    /// Runs `openssl`.
+    Openssl(OpensslPlan),
+}
+
+/// A run of `openssl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OpensslPlan {
+    /// Its arguments (credential places not yet replaced by paths).
+    pub args: Vec<String>,
+    /// Where it runs.
+    pub at: CommandPlace,
 }
 
 /// One step of a case.
@@ -186,7 +196,7 @@ impl PlannedStep {
         Ok(Self {
             action: match &self.action {
                 Action::Connect(plan) => Action::Connect(plan.at(networks)?),
-                Action::Openssl(args) => Action::Openssl(networks.fill_all(args)?),
+                Action::Openssl(plan) => Action::Openssl(OpensslPlan { args: networks.fill_all(&plan.args)?, at: plan.at }),
             },
             expectation: self.expectation.at(networks)?,
             control: self.control.as_ref().map(|control| control.at(networks)).transpose()?,
@@ -218,6 +228,8 @@ pub struct Case {
     pub values: IndexMap<String, String>,
     /// The server process it needs.
     pub key: ServerKey,
+    /// The only environment that it means something in.
+    pub needs: Option<EnvironmentNeed>,
     /// How that is configured.
     pub config: Arc<ServerConfig>,
     /// Its steps; none where it has a timeline.
@@ -251,6 +263,14 @@ impl Case {
             deviation: deviation.transpose()?,
             ..self.clone()
         })
+    }
+
+    /// Why it means nothing in the environment of this name; `None` if it does.
+    #[must_use]
+    pub fn unmet(&self, environment: &str) -> Option<SkipReason> {
+        let need = self.needs.filter(|need| need.name() != environment)?.name();
+        let reason = format!("it means something in the environment `{need}` only: run it with `--environment {need}`");
+        Some(SkipReason::EnvironmentUnable(reason))
     }
 
     /// Its connections: those of steps, of their controls, and of a timeline's clients.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -247,6 +247,16 @@ impl ConnectRequest {
             Self::Postgres(request) => &request.env,
             Self::Redis(request) => &request.env,
         }
+    }
+
+    /// The client's files that it names.
+    #[must_use]
+    pub fn files(&self) -> Vec<&Path> {
+        let files = match self {
+            Self::Postgres(request) => &request.files,
+            Self::Redis(request) => &request.files,
+        };
+        [&files.certificate, &files.key, &files.root].into_iter().flatten().map(PathBuf::as_path).collect()
     }
 
     /// Where it goes, mutable: the run points a request at its relay.

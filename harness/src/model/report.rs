@@ -69,6 +69,9 @@ pub struct StepRecord {
     /// What each witness saw; absent where the step did not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Observation>,
+    /// The command line, for steps that run one, with the paths of the machine that it ran on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// What a command printed, for steps that run one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,

@@ -72,6 +72,9 @@ pub struct Scenario {
     pub service: Service,
     /// `documented`, `cnpg`, or both.
     pub deployment: OneOrMany,
+    /// The only environment that it means something in; its cases are skipped in the others. Absent: all.
+    #[serde(default)]
+    pub needs: Option<EnvironmentNeed>,
     /// PostgreSQL major versions; absent: every version the harness knows. Not for Redis scenarios.
     #[serde(default)]
     pub postgres: Option<Vec<u16>>,
@@ -96,6 +99,27 @@ pub struct Scenario {
     /// In place of `steps`: the deployment changes while clients run.
     #[serde(default)]
     pub timeline: Option<Timeline>,
+}
+
+/// What a scenario can need of its environment, by the environment's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EnvironmentNeed {
+    /// Servers are processes of this machine.
+    Local,
+    /// Each server has a container of its own, with files where CloudNativePG has them.
+    Container,
+}
+
+impl EnvironmentNeed {
+    /// The environment's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Container => "container",
+        }
+    }
 }
 
 fn postgres() -> Service {
@@ -219,6 +243,19 @@ pub struct Openssl {
     /// Its arguments. `${identity:NAME/FILE}` and `${trust:NAME}` stand for the paths of credential files, `${server:client-ca.crt}`
     /// for a file as the server has it.
     pub args: Vec<Text>,
+    /// Which machine's `openssl` it is; absent: the server's where `args` name one of its files, else this one's.
+    #[serde(default)]
+    pub at: Option<CommandPlace>,
+}
+
+/// Where a command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CommandPlace {
+    /// On the harness's own machine.
+    Here,
+    /// On the server's machine, as its user where that is a container: what `kubectl exec` does.
+    Server,
 }
 
 /// What must be seen: a session, a refusal or a command's output, by each witness.

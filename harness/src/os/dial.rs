@@ -32,6 +32,15 @@ pub trait Dialer: Send + Sync + fmt::Debug {
     /// # Errors
     /// That of bind(2), or its like.
     fn check(&self, server: SocketAddr, source: IpAddr) -> io::Result<()>;
+
+    /// Where a client finds `server` that runs where the way begins, and has `source` there.
+    ///
+    /// # Errors
+    /// No client there can have that address.
+    fn from_its_start(&self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
+        let _ = source;
+        Ok(server)
+    }
 }
 
 /// Straight from this machine.

@@ -2,6 +2,7 @@
 
 pub mod carry;
 pub mod child;
+pub mod command;
 pub mod dial;
 pub mod frozen;
 pub mod growth;

@@ -109,6 +109,9 @@ fn witnesses(step: &StepRecord) -> Vec<(Part, String)> {
     if let Some(observed) = &step.observed {
         lines.extend(witnesses_of(observed));
     }
+    if let Some(command) = &step.command {
+        lines.push(format!("  ran       {}", clip(command, TEXT)));
+    }
     if let Some(output) = &step.output {
         lines.push(format!("  printed   {}", clip(output, TEXT)));
     }

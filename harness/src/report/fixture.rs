@@ -87,7 +87,7 @@ fn case(scenario: &str, values: &[(&str, &str)], outcome: Outcome, observed: Opt
         timeline: None,
         client: None,
         phases: observed.as_ref().map(|_| phases()),
-        steps: vec![StepRecord { expected: serde_json::json!({"session": {"tls": true}}), observed, output: None }],
+        steps: vec![StepRecord { expected: serde_json::json!({"session": {"tls": true}}), observed, command: None, output: None }],
         connections: 2,
         control: None,
         duration_ms: 12.5,

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use super::control::{ControlResult, Controls};
 use super::material::Material;
-use super::observe::{Scene, Trouble, request, with_paths};
+use super::observe::{Scene, Trouble, request};
 use crate::check::agree::disagreements;
-use crate::check::judge::{Context, describe, judge};
-use crate::driver::Driver;
+use crate::check::judge::{Context, judge};
+use crate::driver::{Driver, catalogue};
 use crate::environment::{Gateway, Server};
-use crate::model::case::{Action, Case, ConnectPlan, Expectation, Expected, PlannedStep};
+use crate::model::case::{Action, Case, ConnectPlan, Expectation, PlannedStep};
 use crate::model::connect::{ConnectRequest, SslMode, SslNegotiation};
 use crate::model::network::Networks;
 use crate::model::observation::{ClientOutcome, Phases};
-use crate::model::outcome::{Mismatch, Outcome, SkipReason, Witness};
+use crate::model::outcome::{Mismatch, Outcome, SkipReason};
 use crate::model::report::{CaseRecord, ClientRecord, StepRecord};
 use crate::model::server::Service;
 use crate::os::toolchain::NAUTOBOT_DRIVERS;
@@ -74,16 +74,22 @@ pub struct Workshop {
     pub repro_options: String,
 }
 
-struct StepResult {
-    record: StepRecord,
-    mismatches: Vec<Mismatch>,
+pub(super) struct StepResult {
+    pub(super) record: StepRecord,
+    pub(super) mismatches: Vec<Mismatch>,
     /// The same observation against the deviation's signature.
-    deviation: Option<Vec<Mismatch>>,
-    session: Option<(ClientRecord, Phases)>,
-    control: Option<String>,
+    pub(super) deviation: Option<Vec<Mismatch>>,
+    pub(super) session: Option<(ClientRecord, Phases)>,
+    pub(super) control: Option<String>,
 }
 
 impl Workshop {
+    /// Why a case can't run that needs a driver in a container, where there is none.
+    pub(super) fn elsewhere(&self, case: &Case) -> Option<SkipReason> {
+        let missing = |name: &&str| catalogue::in_container(name).is_some() && !self.drivers.contains_key(*name);
+        case.drivers().find(missing).map(|name| SkipReason::DriverMissing(catalogue::container_missing(name)))
+    }
+
     /// The record of a case that doesn't run.
     #[must_use]
     pub fn record_without_run(&self, case: &Case, outcome: Outcome) -> CaseRecord {
@@ -97,7 +103,7 @@ impl Workshop {
             steps: case
                 .steps
                 .iter()
-                .map(|step| StepRecord { expected: expected_value(&step.expectation), observed: None, output: None })
+                .map(|step| StepRecord { expected: expected_value(&step.expectation), observed: None, command: None, output: None })
                 .collect(),
             timeline: None,
             client: None,
@@ -153,9 +159,9 @@ impl Workshop {
         for (index, step) in case.steps.iter().enumerate() {
             let result = match &step.action {
                 Action::Connect(plan) => self.connect_step(case, index, step, plan, scene, &mut record.connections).await?,
-                Action::Openssl(args) => {
+                Action::Openssl(plan) => {
                     let deviation = case.deviation.as_ref().map(|deviation| &deviation.observed);
-                    self.openssl_step(index, step, args, scene.server, deviation).await?
+                    self.openssl_step(index, step, plan, scene.server, deviation).await?
                 }
             };
             record.steps[index] = result.record;
@@ -210,7 +216,7 @@ impl Workshop {
             ClientOutcome::Session(session) => Some((client_record(plan, service, session.tls), observation.client.phases)),
             ClientOutcome::Refused(_) => None,
         };
-        let record = StepRecord { expected: expected_value(&step.expectation), observed: Some(observation), output: None };
+        let record = StepRecord { expected: expected_value(&step.expectation), observed: Some(observation), command: None, output: None };
         Ok(StepResult { record, mismatches, deviation, session, control })
     }
 
@@ -237,65 +243,6 @@ impl Workshop {
     /// A line of text where a file can't be issued or written.
     pub fn request(&self, plan: &ConnectPlan, service: Service, server: &dyn Server) -> Result<ConnectRequest, String> {
         request(plan, service, server, self.material.as_ref())
-    }
-
-    async fn openssl_step(
-        &self,
-        index: usize,
-        step: &PlannedStep,
-        args: &[String],
-        server: &dyn Server,
-        deviation: Option<&Expectation>,
-    ) -> Result<StepResult, Trouble> {
-        let Some(openssl) = &self.openssl else {
-            return Err(Trouble::Skip(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned())));
-        };
-        let args = args
-            .iter()
-            .map(|arg| with_paths(arg, server, self.material.as_ref()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(Trouble::Error)?;
-        let run = tokio::process::Command::new(openssl).args(&args).stdin(std::process::Stdio::null()).kill_on_drop(true).output();
-        let finished = tokio::time::timeout(self.limits.connect, run)
-            .await
-            .map_err(|_| Trouble::Error(format!("`openssl {}` did not end within {:?}", args.join(" "), self.limits.connect)))?
-            .map_err(|error| Trouble::Error(format!("could not run {}: {error}", openssl.display())))?;
-        let output = format!("{}{}", String::from_utf8_lossy(&finished.stdout), String::from_utf8_lossy(&finished.stderr));
-        let status = finished.status.code();
-        let judged = |expectation: &Expectation| self.judge_output(index, expectation, status, &output, server).map_err(Trouble::Error);
-        let mismatches = judged(&step.expectation)?;
-        let deviation = deviation.map(judged).transpose()?;
-        let record = StepRecord { expected: expected_value(&step.expectation), observed: None, output: Some(output) };
-        Ok(StepResult { record, mismatches, deviation, session: None, control: None })
-    }
-
-    fn judge_output(
-        &self,
-        step: usize,
-        expectation: &Expectation,
-        status: Option<i32>,
-        output: &str,
-        server: &dyn Server,
-    ) -> Result<Vec<Mismatch>, String> {
-        let mut mismatches = Vec::new();
-        let mut add = |what: &str, expected: String, observed: String| {
-            mismatches.push(Mismatch { step, witness: Witness::Command, what: what.to_owned(), expected, observed });
-        };
-        match &expectation.expected {
-            Expected::Output { lines, status: expected } => {
-                if status != Some(*expected) {
-                    add("status", expected.to_string(), status.map_or_else(|| "ended by a signal".to_owned(), |status| status.to_string()));
-                }
-                for line in lines {
-                    let line = with_paths(line, server, self.material.as_ref())?;
-                    if !output.contains(&line) {
-                        add("output", format!("a line with `{line}`"), output.trim().to_owned());
-                    }
-                }
-            }
-            other => add("outcome", describe(other), output.trim().to_owned()),
-        }
-        Ok(mismatches)
     }
 
     /// Copies what a person needs to look into a failure; `None` if nothing could be kept.
@@ -333,7 +280,7 @@ fn steps_done(record: &CaseRecord) -> usize {
     record.steps.iter().filter(|step| step.observed.is_some() || step.output.is_some()).count()
 }
 
-fn expected_value(expectation: &Expectation) -> serde_json::Value {
+pub(super) fn expected_value(expectation: &Expectation) -> serde_json::Value {
     serde_json::to_value(expectation).unwrap_or_default()
 }
 

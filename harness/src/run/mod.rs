@@ -1,5 +1,7 @@
 //! Running cases: schedule, one case, events, and their fold. Never imports a reporter.
 
+mod between;
+mod command;
 mod control;
 pub mod event;
 pub mod execute;

@@ -1,9 +1,9 @@
 //! One connection with its three witnesses: client, server log, wire.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::between::Between;
 use super::control::Controls;
 use super::execute::Workshop;
 use super::gateway;
@@ -19,9 +19,8 @@ use crate::model::network::NoNetwork;
 use crate::model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
 use crate::model::outcome::SkipReason;
 use crate::model::refusal::Refusal;
+use crate::model::scenario::CommandPlace;
 use crate::model::server::Service;
-use crate::os::dial::Dialer;
-use crate::wire::{Relay, RelayOptions};
 
 /// A case that could not be carried out.
 pub(super) enum Trouble {
@@ -53,7 +52,7 @@ pub(super) struct Testimony {
     /// What the client saw.
     pub(super) client: ClientObservation,
     /// Between client and server; `None` over a unix socket.
-    relay: Option<Relay>,
+    relay: Option<Between>,
     /// How far the server's log had come before.
     mark: u64,
 }
@@ -99,7 +98,15 @@ impl Workshop {
         if let (Some((_, route)), None) = (&way, &plan.host) {
             request.endpoint_mut().host.clone_from(&route.host);
         }
+        let outpost = driver.outpost();
+        if let Some(outpost) = outpost {
+            outpost.bring(request.files().into_iter().map(Path::to_path_buf)).await.map_err(Trouble::Error)?;
+        }
         let relay = if plan.unix {
+            if outpost.is_some() {
+                let reason = format!("driver {} runs in a container, and the server's unix socket is in another", plan.driver);
+                return Err(Trouble::Skip(SkipReason::DriverUnable(reason)));
+            }
             let socket = scene
                 .server
                 .unix_socket()
@@ -110,7 +117,7 @@ impl Workshop {
             let dialer = way.as_ref().map_or_else(|| scene.server.dialer(), |(gateway, _)| gateway.dialer());
             let source = plan.source.map(|source| self.networks.address(source)).transpose()?;
             let upstream = gateway::upstream(source, way.as_ref().map(|(_, route)| route), scene)?;
-            let relay = open_relay(dialer, source, upstream, scene.service).await?;
+            let relay = Between::open(outpost, dialer, source, upstream, scene.service).await?;
             request.endpoint_mut().address = Address::Tcp(relay.address());
             Some(relay)
         };
@@ -141,9 +148,9 @@ impl Workshop {
         let mut wire = match relay {
             // A server that let a client's own limit pass is expected to be silent: it is not waited for once more.
             Some(relay) if scene.limit < self.limits.connect && is_timeout(&client.outcome) => {
-                Some(relay.finish(self.limits.unwanted).await)
+                Some(relay.finish(self.limits.unwanted).await?)
             }
-            Some(relay) => Some(relay.finish(self.limits.wire).await),
+            Some(relay) => Some(relay.finish(self.limits.wire).await?),
             None => None,
         };
         let wanted = wanted_lines(service, &client.outcome, expectation, deviation);
@@ -214,7 +221,7 @@ pub(crate) fn request(
     let host = plan.host.clone().unwrap_or_else(|| material.default_host(service));
     let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
     let application = material.application();
-    let with_paths = |(name, text): (&String, &String)| Ok((name.clone(), with_paths(text, server, material)?));
+    let with_paths = |(name, text): (&String, &String)| Ok((name.clone(), with_paths(text, CommandPlace::Here, server, material)?));
     let env = plan.env.iter().map(with_paths).collect::<Result<_, String>>()?;
     Ok(match service {
         Service::Postgres => ConnectRequest::Postgres(PostgresRequest {
@@ -243,17 +250,20 @@ pub(crate) fn request(
     })
 }
 
-/// `${identity:NAME/FILE}`, `${trust:NAME}` and `${server:FILE}` replaced by paths.
+/// `${identity:NAME/FILE}`, `${trust:NAME}` and `${server:FILE}` replaced by the paths that they have at a place.
 ///
 /// # Errors
 /// A line of text where a reference has no end, or there is no such file.
-pub(super) fn with_paths(text: &str, server: &dyn Server, material: &dyn Material) -> Result<String, String> {
+pub(super) fn with_paths(text: &str, at: CommandPlace, server: &dyn Server, material: &dyn Material) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((head, tail)) = rest.split_once("${") {
         let (reference, tail) = tail.split_once('}').ok_or_else(|| format!("`${{` without `}}` in {text:?}"))?;
         let path = match reference.strip_prefix("server:") {
-            Some(file) => server.file(file).ok_or_else(|| format!("the server has no file `{file}`"))?,
+            Some(file) => {
+                let path = if at == CommandPlace::Server { server.own_file(file) } else { server.file(file) };
+                path.ok_or_else(|| format!("the server has no file `{file}`"))?
+            }
             None => material.path(reference)?,
         };
         out.push_str(head);
@@ -262,6 +272,11 @@ pub(super) fn with_paths(text: &str, server: &dyn Server, material: &dyn Materia
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// What stands in the `${...}` of a text.
+pub(super) fn file_references(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${").skip(1).filter_map(|tail| tail.split_once('}')).map(|(reference, _)| reference)
 }
 
 /// The log texts that a case waits for: the witness of what the client saw, and the expectation's (or the deviation's) where the class is the same.
@@ -276,10 +291,4 @@ fn wanted_lines(
         wanted.extend(expectation.server_log.iter().cloned());
     }
     wanted
-}
-
-async fn open_relay(dialer: Arc<dyn Dialer>, source: Option<IpAddr>, upstream: SocketAddr, service: Service) -> Result<Relay, Trouble> {
-    let listen = if upstream.is_ipv6() { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
-    let options = RelayOptions { dialer, upstream, source, listen, service, faults: Vec::new() };
-    Relay::open(options).await.map_err(|error| Trouble::Error(error.to_string()))
 }

@@ -70,8 +70,8 @@ pub async fn run(
                 continue;
             }
         };
-        if let Some(reason) = &case.skip {
-            shared.finish(shared.workshop.record_without_run(&case, Outcome::Skipped(reason.clone())));
+        if let Some(reason) = case.skip.clone().or_else(|| case.unmet(environment.name())).or_else(|| shared.workshop.elsewhere(&case)) {
+            shared.finish(shared.workshop.record_without_run(&case, Outcome::Skipped(reason)));
         } else if case.timeline.is_some() {
             timelines.push(case);
         } else {

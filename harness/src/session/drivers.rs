@@ -1,5 +1,7 @@
 //! Which drivers there are, and starting those that a run needs.
 
+mod container;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
+use crate::agent::Outpost;
 use crate::driver::exec::{ExecDriver, Program};
 use crate::driver::redis::RedisDriver;
 use crate::driver::rustls::{RustlsDriver, RustlsOptions};
@@ -74,6 +77,8 @@ pub fn known(own: &[OwnDriver]) -> Vec<DriverInfo> {
 #[must_use]
 pub fn missing(name: &str, toolchain: &Toolchain, own: &[OwnDriver]) -> Option<String> {
     let there = matches!(name, "rustls" | "redis-rs")
+        // Whether there is a container for it, the environment knows.
+        || catalogue::in_container(name).is_some()
         || toolchain.libpq.iter().any(|build| build.driver == name)
         || toolchain.python.iter().any(|build| build.driver == name)
         || own.iter().any(|own| own.name == name);
@@ -93,16 +98,22 @@ pub struct Own<'a> {
     pub nautobot_config: Option<&'a Path>,
 }
 
-/// Starts the drivers of these names, at the same time. One that doesn't start is there all the same: its cases end as errors.
+/// Starts the drivers of these names, at the same time. One that doesn't start is there all the same: its cases end as errors. Those that
+/// run in a container are left out where there is no `outpost`.
 pub async fn start(
     names: &BTreeSet<String>,
     toolchain: &Toolchain,
     own: Own<'_>,
     harness: &Path,
     directory: &Path,
+    outpost: Option<Arc<Outpost>>,
 ) -> HashMap<String, Arc<dyn Driver>> {
     let mut drivers: HashMap<String, Arc<dyn Driver>> = HashMap::new();
     let mut programs: BTreeMap<String, Result<Program, DriverError>> = BTreeMap::new();
+    let (inside, names): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| catalogue::in_container(name).is_some());
+    if let Some(outpost) = outpost.filter(|_| !inside.is_empty()) {
+        programs.extend(container::programs(&inside, &outpost, directory).await);
+    }
     for name in names {
         match name.as_str() {
             "rustls" => drop(drivers.insert(name.clone(), Arc::new(RustlsDriver::new(RustlsOptions::default())))),
@@ -140,7 +151,7 @@ pub async fn start(
         let Ok((name, started)) = joined else { continue };
         let driver: Arc<dyn Driver> = match started {
             Ok(driver) => Arc::new(driver),
-            Err(error) => Arc::new(NotStarted::new(&name, &error)),
+            Err(error) => Arc::new(NotStarted::new(&name, error)),
         };
         drivers.insert(name, driver);
     }
@@ -150,11 +161,13 @@ pub async fn start(
 /// A driver that could not be started: every call says why.
 struct NotStarted {
     info: DriverInfo,
+    /// Whether it is not there at all, which is no failure.
+    unable: bool,
     reason: String,
 }
 
 impl NotStarted {
-    fn new(name: &str, error: &DriverError) -> Self {
+    fn new(name: &str, error: DriverError) -> Self {
         let info = catalogue::known().into_iter().find(|info| info.name == name).unwrap_or_else(|| DriverInfo {
             name: name.to_owned(),
             service: Service::Postgres,
@@ -163,15 +176,17 @@ impl NotStarted {
             version: String::new(),
             tls_library: None,
         });
-        let reason = match error {
-            DriverError::Start { reason, .. } => reason.clone(),
-            other => other.to_string(),
+        let (unable, reason) = match error {
+            DriverError::Start { reason, .. } => (false, reason),
+            DriverError::Unable { reason, .. } => (true, reason),
+            other => (false, other.to_string()),
         };
-        Self { info, reason }
+        Self { info, unable, reason }
     }
 
     fn error(&self) -> DriverError {
-        DriverError::Start { driver: self.info.name.clone(), reason: self.reason.clone() }
+        let (driver, reason) = (self.info.name.clone(), self.reason.clone());
+        if self.unable { DriverError::Unable { driver, reason } } else { DriverError::Start { driver, reason } }
     }
 }
 

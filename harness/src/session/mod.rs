@@ -143,10 +143,14 @@ impl Session {
             }
         };
         let environment = Arc::new(environment.map_err(SessionError)?);
-        let needed: BTreeSet<String> =
-            cases.iter().filter(|case| case.skip.is_none()).flat_map(|case| case.drivers()).map(str::to_owned).collect();
+        let needed: BTreeSet<String> = cases
+            .iter()
+            .filter(|case| case.skip.is_none() && case.unmet(environment.name()).is_none())
+            .flat_map(|case| case.drivers())
+            .map(str::to_owned)
+            .collect();
         let own = Own { drivers: &options.own_drivers, nautobot_config: options.nautobot_config.as_deref() };
-        let running = drivers::start(&needed, &options.toolchain, own, &options.harness, directory.path()).await;
+        let running = drivers::start(&needed, &options.toolchain, own, &options.harness, directory.path(), environment.outpost()).await;
         let workshop = Arc::new(Workshop {
             drivers: running,
             material: Arc::new(Issued { pki }),

@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use super::process::{Input, Output, Process};
 use super::program::Program;
 use super::protocol::{Answer, Ask, Greeting, Hello, MAX_CONCURRENCY, Outcome, PROTOCOL, Request};
 use crate::driver::DriverError;
 use crate::model::connect::{ConnectRequest, Password};
 use crate::model::driver::DriverInfo;
 use crate::model::observation::{ClientObservation, ClientOutcome};
-use crate::os::child::{Child, tail};
+use crate::os::child::tail;
 
 /// How much of a program's log an error shows.
 const TAIL_LINES: usize = 15;
@@ -85,10 +85,7 @@ impl Shared {
 impl Connection {
     /// Starts the program and waits for its greeting.
     pub(super) async fn open(program: &Program) -> Result<(Self, DriverInfo), DriverError> {
-        let mut child = program.child().spawn().await.map_err(|error| program.start_error(error))?;
-        let Some((stdin, stdout)) = child.take_pipes() else {
-            return Err(program.start_error("it has no pipes"));
-        };
+        let (mut child, stdin, stdout) = Process::start(program).await.map_err(|reason| program.start_error(reason))?;
         let mut lines = BufReader::new(stdout).lines();
         let greeting = tokio::time::timeout(program.hello_limit, lines.next_line()).await;
         let hello = match greeting {
@@ -212,7 +209,7 @@ fn check_hello(line: &str, name: &str) -> Result<Hello, String> {
     Ok(hello)
 }
 
-async fn write(mut stdin: ChildStdin, mut commands: mpsc::UnboundedReceiver<Command>) {
+async fn write(mut stdin: Input, mut commands: mpsc::UnboundedReceiver<Command>) {
     while let Some(Command::Line(line)) = commands.recv().await {
         if stdin.write_all(&line).await.is_err() {
             // The program is gone: the reader sees it, and tells.
@@ -223,8 +220,8 @@ async fn write(mut stdin: ChildStdin, mut commands: mpsc::UnboundedReceiver<Comm
 
 /// Reads answers until the program's output ends, then waits for the program itself and tells everyone who still waits.
 async fn read(
-    mut child: Child,
-    mut lines: Lines<BufReader<ChildStdout>>,
+    mut child: Process,
+    mut lines: Lines<BufReader<Output>>,
     mut kills: mpsc::UnboundedReceiver<Kill>,
     shared: Arc<Shared>,
     slots: Arc<Semaphore>,
@@ -310,7 +307,7 @@ impl Shared {
 }
 
 /// Stops the child if it has not ended by itself.
-async fn end_of(child: &mut Child) -> Option<ExitStatus> {
+async fn end_of(child: &mut Process) -> Option<ExitStatus> {
     // A program that crashes closes its output a moment before its status can be had.
     if let Ok(Ok(status)) = tokio::time::timeout(Duration::from_millis(500), child.wait()).await {
         return Some(status);
@@ -318,7 +315,7 @@ async fn end_of(child: &mut Child) -> Option<ExitStatus> {
     child.stop(STOP_LIMIT).await
 }
 
-fn with_log(reason: &str, status: Option<ExitStatus>, child: &Child) -> String {
+fn with_log(reason: &str, status: Option<ExitStatus>, child: &Process) -> String {
     let status = status.map_or_else(|| "how it ended is unknown".to_owned(), |status| status.to_string());
     let log = child.log();
     let tail = tail(log, TAIL_LINES);

@@ -5,6 +5,7 @@
 //! a single answer: then it would only end again, and the error stays.
 
 mod connection;
+mod process;
 pub mod program;
 pub mod protocol;
 mod session;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::{Driver, DriverError, Opened, classify};
+use crate::agent::Outpost;
 use crate::model::connect::{ConnectRequest, RedisTls, SslMode};
 use crate::model::driver::DriverInfo;
 use crate::model::endpoint::Address;
@@ -158,6 +160,10 @@ impl Driver for ExecDriver {
             ClientOutcome::Session(_) => Opened::Session(observation, Box::new(ExecSession::new(connection, self.info.clone(), id))),
             ClientOutcome::Refused(_) => Opened::Refused(observation),
         })
+    }
+
+    fn outpost(&self) -> Option<&Outpost> {
+        self.program.outpost.as_deref()
     }
 
     async fn close(&self) {

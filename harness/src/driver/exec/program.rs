@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::DriverError;
+use crate::agent::Outpost;
 use crate::driver::libpq;
+use crate::driver::served::{self, OwnClient};
 use crate::os::child::{ChildSpec, Pipes};
 use crate::os::toolchain::{LibpqBuild, PythonBuild};
 
@@ -49,6 +52,12 @@ pub struct Program {
     pub name: String,
     /// How long it may take to greet.
     pub hello_limit: Duration,
+    /// The container that it runs in; `None`: this machine.
+    pub outpost: Option<Arc<Outpost>>,
+    /// Files and directories of this machine that it needs there too.
+    pub files: Vec<PathBuf>,
+    /// See [`Self::files`].
+    pub directories: Vec<PathBuf>,
 }
 
 impl Program {
@@ -73,6 +82,9 @@ impl Program {
             log: directory.join(format!("{name}.log")),
             name: name.to_owned(),
             hello_limit: HELLO_LIMIT,
+            outpost: None,
+            files: Vec::new(),
+            directories: vec![directory.join("empty-home")],
         })
     }
 
@@ -105,6 +117,34 @@ impl Program {
         let mut args = vec!["--driver".into(), build.driver.clone().into()];
         args.extend(config.into_iter().flat_map(|config| ["--config".into(), config.into()]));
         Self::of_our_clients("nautobot_client.py", &args, build, directory)
+    }
+
+    /// One of the harness's own clients, run by its binary in a container.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn own_in(outpost: Arc<Outpost>, client: OwnClient, name: &str, directory: &Path) -> Result<Self, DriverError> {
+        let client = match client {
+            OwnClient::Rustls => "rustls",
+            OwnClient::RedisRs => "redis-rs",
+        };
+        let args = [served::COMMAND.into(), "--client".into(), client.into(), "--name".into(), name.into()];
+        let program = Self::new(outpost.harness(), &args, name, directory)?;
+        Ok(Self { outpost: Some(outpost), ..program })
+    }
+
+    /// The Python client with the Python of a container, running `driver` (`psycopg2` or `redis-py`).
+    ///
+    /// # Errors
+    /// As [`Self::python`].
+    pub fn python_in(outpost: Arc<Outpost>, interpreter: &Path, driver: &str, name: &str, directory: &Path) -> Result<Self, DriverError> {
+        let folder = directory.join(format!("{name}-client"));
+        make(name, &folder, write_clients(&folder))?;
+        let args =
+            [&python_args(&folder, "mtls_client.py")[..], &["--driver".into(), driver.into(), "--name".into(), name.into()]].concat();
+        let program = Self::new(interpreter, &args, name, directory)?;
+        let files = CLIENT_FILES.iter().map(|(path, _)| folder.join(path)).collect();
+        Ok(Self { outpost: Some(outpost), files, ..program })
     }
 
     fn of_our_clients(script: &str, args: &[OsString], build: &PythonBuild, directory: &Path) -> Result<Self, DriverError> {

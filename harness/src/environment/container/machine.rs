@@ -1,7 +1,9 @@
 //! A container as a machine for a server.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,11 +16,14 @@ use super::dialer::ContainerDialer;
 use super::engine::NetworkName;
 use super::spares::Spares;
 use super::vessel::Vessel;
-use crate::agent::{AgentError, DirectorySpec, FileSpec, Follower, Owner, Survey, UnixWay};
+use crate::agent::{Agent, AgentError, DirectorySpec, FileSpec, Follower, Owner, Survey, UnixWay};
+use crate::environment::CommandError;
 use crate::environment::servers::{ConfigFile, Directories, Failure, Machine, Paused, Process, Stream};
 use crate::model::endpoint::Address;
+use crate::model::outcome::SkipReason;
 use crate::model::server::Service;
 use crate::os::child::ChildSpec;
+use crate::os::command::{self, CommandRun};
 use crate::os::dial::Dialer;
 use crate::os::toolchain::Tool;
 use crate::os::tree;
@@ -241,6 +246,17 @@ impl Machine for ContainerMachine {
         self.vessel.agent().spawn(&spec, &output).await.map(Process::Remote).map_err(|error| error.to_string())
     }
 
+    async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
+        let none = || SkipReason::EnvironmentUnable(format!("the image of {} has no `openssl` command", self.survey.release));
+        let tool = self.survey.toolchain.openssl.as_ref().ok_or_else(|| CommandError::Missing(none()))?;
+        let agent = self.vessel.agent();
+        bring(agent, files, self.owner()).await.map_err(CommandError::Failed)?;
+        let spec = ChildSpec { user: self.user().cloned(), ..ChildSpec::new(&tool.path, "") };
+        let spec = args.iter().fold(spec, ChildSpec::arg);
+        let ran = agent.run(&spec, None, limit).await.map_err(|error| CommandError::Failed(error.to_string()))?;
+        Ok(CommandRun::of(command::line(&tool.path, args), ran.status, &ran.stdout, &ran.stderr))
+    }
+
     async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>> {
         Ok(Box::new(self.vessel.agent().dial_unix(socket).await?))
     }
@@ -310,4 +326,22 @@ impl Machine for ContainerMachine {
             self.vessel.close().await;
         }
     }
+}
+
+/// Copies files of this machine to a container, under the same paths and with the same modes.
+pub(super) async fn bring(agent: &Agent, files: &[PathBuf], owner: Option<Owner>) -> Result<(), String> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let failed = |path: &Path, error: &dyn std::fmt::Display| format!("could not bring {} into the container: {error}", path.display());
+    let parents: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    let parents = parents.into_iter().map(|path| DirectorySpec { path: path.to_path_buf(), mode: 0o755, owner: None });
+    agent.make_directories(&parents.collect::<Vec<_>>()).await.map_err(|error| error.to_string())?;
+    let mut specs = Vec::new();
+    for path in files {
+        let contents = std::fs::read(path).map_err(|error| failed(path, &error))?;
+        let mode = std::fs::metadata(path).map_err(|error| failed(path, &error))?.permissions().mode() & 0o7777;
+        specs.push(FileSpec { path: path.clone(), contents, mode, owner });
+    }
+    agent.write(&specs).await.map_err(|error| error.to_string())
 }

@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use super::data::Archives;
-use super::engine::{Attachment, Engine, ImageFound, NetworkName, Scope};
+use super::engine::{Attachment, Engine, HARNESS, ImageFound, NetworkName, Scope};
 use super::machine::{ContainerMachine, POSTGRES_PORT, Parts, Purpose, REDIS_PORT};
 use super::spares::Spares;
 use super::vessel::Vessel;
-use crate::agent::Survey;
+use crate::agent::{Outpost, Survey};
 use crate::environment::servers::{Failure, Machine, Machines, Role};
 use crate::load::images::Images;
 use crate::model::change::Change;
@@ -61,6 +61,7 @@ pub(super) struct ContainerMachines {
     token: String,
     found: Found,
     clients: Arc<Vessel>,
+    outpost: Arc<Outpost>,
     gateways: OnceCell<Result<Arc<ContainerMachine>, Failure>>,
     /// What is in an image, by its id.
     surveys: Mutex<BTreeMap<String, Arc<Survey>>>,
@@ -87,11 +88,13 @@ impl ContainerMachines {
         let clients = [NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere];
         let networks = clients.map(|network| Attachment { network, host: Some(CLIENT) });
         let clients = Arc::new(Vessel::start(&scope, &token, "clients", image, &networks, &[]).await?);
+        let outpost = Arc::new(Outpost::new(clients.agent().clone(), HARNESS));
         let machines = Self {
             scope,
             token,
             found,
             clients,
+            outpost,
             gateways: OnceCell::new(),
             surveys: Mutex::default(),
             archives: Arc::new(Archives::new(cache_directory)),
@@ -253,6 +256,10 @@ impl Machines for ContainerMachines {
 
     fn components(&self) -> Vec<Component> {
         self.found.iter().map(|(image_use, image)| self.component(*image_use, image)).collect()
+    }
+
+    fn outpost(&self) -> Option<Arc<Outpost>> {
+        Some(Arc::clone(&self.outpost))
     }
 
     fn missing(&self, role: Role) -> Option<String> {

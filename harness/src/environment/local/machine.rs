@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::port::PortSource;
 use super::{build, initdb, networks};
+use crate::environment::CommandError;
 use crate::environment::servers::{ConfigFile, Directories, Failure, Machine, Machines, Paused, Process, Role, Stream};
 use crate::model::change::{Change, Target};
 use crate::model::claim::Subject;
@@ -22,6 +23,7 @@ use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
 use crate::model::server::{ServerKey, Service};
 use crate::os::child::ChildSpec;
+use crate::os::command::{self, CommandRun};
 use crate::os::dial::{Dialer, Direct};
 use crate::os::frozen::Frozen;
 use crate::os::toolchain::{Tool, Toolchain};
@@ -267,6 +269,12 @@ impl Machine for LocalMachine {
 
     async fn spawn(&self, spec: ChildSpec) -> Result<Process, String> {
         spec.spawn().await.map(Process::Local).map_err(|error| error.to_string())
+    }
+
+    async fn openssl(&self, args: &[String], _: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
+        let missing = || CommandError::Missing(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned()));
+        let tool = self.toolchain.openssl.as_ref().ok_or_else(missing)?;
+        command::run(&tool.path, args, limit).await.map_err(CommandError::Failed)
     }
 
     async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>> {

@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use super::log::{Book, Parser, Tailer, quote};
 use super::machine::{Directories, Machine, Process};
 use super::{Failure, Paths, Shared};
-use crate::environment::{EnvironmentError, LogCondition, Server};
+use crate::environment::{CommandError, EnvironmentError, LogCondition, Server};
 use crate::model::connect::Password;
 use crate::model::endpoint::Address;
 use crate::model::observation::LogLine;
 use crate::model::server::{ServerConfig, ServerKey};
 use crate::os::child::{ChildSpec, tail_since};
+use crate::os::command::CommandRun;
 use crate::os::dial::Dialer;
 
 /// What the servers of this environment differ in; the rest of [`Server`] follows from their place.
@@ -71,6 +72,14 @@ impl<T: Placed> Server for T {
 
     fn file(&self, name: &str) -> Option<PathBuf> {
         self.place().file(name)
+    }
+
+    fn own_file(&self, name: &str) -> Option<PathBuf> {
+        self.place().own_file(name)
+    }
+
+    async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
+        self.place().machine.openssl(args, files, limit).await
     }
 
     fn log_path(&self) -> PathBuf {
@@ -245,6 +254,10 @@ impl Place {
     pub(super) fn file(&self, name: &str) -> Option<PathBuf> {
         let path = self.machine.here(&self.paths.certificates.join(name));
         (Path::new(name).components().count() == 1 && path.is_file()).then_some(path)
+    }
+
+    pub(super) fn own_file(&self, name: &str) -> Option<PathBuf> {
+        self.file(name).map(|_| self.paths.certificates.join(name))
     }
 
     /// How far log and output have come.

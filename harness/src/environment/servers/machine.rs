@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Failure;
 use super::configure::ConfigFile;
-use crate::agent::RemoteChild;
+use crate::agent::{Outpost, RemoteChild};
+use crate::environment::CommandError;
 use crate::model::change::Change;
 use crate::model::claim::Subject;
 use crate::model::endpoint::Address;
@@ -23,6 +24,7 @@ use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
 use crate::model::server::{ServerKey, Service};
 use crate::os::child::{Child, ChildSpec};
+use crate::os::command::CommandRun;
 use crate::os::dial::Dialer;
 use crate::os::frozen::Frozen;
 use crate::os::toolchain::Tool;
@@ -51,6 +53,11 @@ pub(in crate::environment) trait Machines: Send + Sync {
 
     /// See [`Environment::components`](crate::environment::Environment::components).
     fn components(&self) -> Vec<Component>;
+
+    /// Where clients can run beside this machine; `None`: nowhere.
+    fn outpost(&self) -> Option<Arc<Outpost>> {
+        None
+    }
 
     /// What is said of something that can't be had; `None` if it can.
     fn missing(&self, role: Role) -> Option<String>;
@@ -146,6 +153,9 @@ pub(in crate::environment) trait Machine: Send + Sync {
 
     /// Starts a process; its `log` is a file of this machine.
     async fn spawn(&self, spec: ChildSpec) -> Result<Process, String>;
+
+    /// See [`Server::openssl`](crate::environment::Server::openssl).
+    async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError>;
 
     /// Connects to a unix socket.
     async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>>;

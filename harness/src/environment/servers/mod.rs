@@ -36,6 +36,7 @@ use self::gateway::Gateways;
 use self::installation::RunningInstallation;
 use self::instance::Instance;
 use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
+use crate::agent::Outpost;
 use crate::model::change::Change;
 use crate::model::claim::Subject;
 use crate::model::connect::Password;
@@ -140,6 +141,12 @@ impl Servers {
     #[must_use]
     pub fn secrets(&self) -> Vec<String> {
         vec![self.shared.password.reveal().to_owned()]
+    }
+
+    /// Where clients can run beside this machine: the container that clients' connections come from. `None` where there is none.
+    #[must_use]
+    pub fn outpost(&self) -> Option<Arc<Outpost>> {
+        self.shared.machines.outpost()
     }
 
     #[cfg(test)]

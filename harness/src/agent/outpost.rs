@@ -1,0 +1,112 @@
+//! A container in which clients run.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use tokio::sync::Mutex;
+
+use super::client::Agent;
+use super::error::AgentError;
+use super::protocol::{DirectorySpec, FileSpec, Owner};
+
+/// A container in which clients run, and what was brought there for them.
+#[derive(Debug)]
+pub struct Outpost {
+    agent: Agent,
+    harness: PathBuf,
+    /// What files there hold. Held while files are on their way: whoever needs one waits until it is there.
+    brought: Mutex<HashMap<PathBuf, Brought>>,
+}
+
+/// A file as it was brought.
+#[derive(Debug, PartialEq, Eq)]
+struct Brought {
+    contents: Vec<u8>,
+    mode: u32,
+    owner: Option<Owner>,
+}
+
+impl Brought {
+    /// A file of this machine; `None` if it is not there.
+    fn read(path: &Path) -> io::Result<Option<Self>> {
+        let read = || -> io::Result<Self> {
+            let status = std::fs::metadata(path)?;
+            // Ours there is who the clients run as: the agent's user.
+            let ours = status.uid() == nix::unistd::geteuid().as_raw();
+            let owner = (!ours).then(|| Owner { uid: status.uid(), gid: status.gid() });
+            Ok(Self { contents: std::fs::read(path)?, mode: status.permissions().mode() & 0o7777, owner })
+        };
+        match read() {
+            Ok(brought) => Ok(Some(brought)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Outpost {
+    /// Clients in this agent's container, where `harness` is the harness's own binary.
+    #[must_use]
+    pub fn new(agent: Agent, harness: impl Into<PathBuf>) -> Self {
+        Self { agent, harness: harness.into(), brought: Mutex::default() }
+    }
+
+    /// Its agent.
+    #[must_use]
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// The harness's own binary there.
+    #[must_use]
+    pub fn harness(&self) -> &Path {
+        &self.harness
+    }
+
+    /// Makes files there what they are here, under the same paths, with mode and owner: what is ours here belongs there to the user that
+    /// clients run as. A file that is not here is not there afterwards. What has not changed since is not sent again.
+    ///
+    /// # Errors
+    /// A line of text with the file that can't be read here, or an [`AgentError`].
+    pub async fn bring(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<(), String> {
+        let mut brought = self.brought.lock().await;
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        for path in files {
+            let read = Brought::read(&path);
+            match read.map_err(|error| format!("could not read {} to bring it to the clients' container: {error}", path.display()))? {
+                Some(file) if brought.get(&path) != Some(&file) => changed.push((path, file)),
+                None if brought.contains_key(&path) => gone.push(path),
+                _ => {}
+            }
+        }
+        let failed = |error: AgentError| error.to_string();
+        if !gone.is_empty() {
+            self.agent.remove(&gone).await.map_err(failed)?;
+            gone.iter().for_each(|path| drop(brought.remove(path)));
+        }
+        if !changed.is_empty() {
+            self.make_directories(changed.iter().filter_map(|(path, _)| path.parent())).await?;
+            let spec = |(path, file): &(PathBuf, Brought)| FileSpec {
+                path: path.clone(),
+                contents: file.contents.clone(),
+                mode: file.mode,
+                owner: file.owner,
+            };
+            self.agent.write(&changed.iter().map(spec).collect::<Vec<_>>()).await.map_err(failed)?;
+            brought.extend(changed);
+        }
+        Ok(())
+    }
+
+    /// Makes directories that everybody may search.
+    ///
+    /// # Errors
+    /// An [`AgentError`] as a line of text.
+    pub async fn make_directories<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) -> Result<(), String> {
+        let paths: BTreeSet<&Path> = paths.into_iter().collect();
+        let specs: Vec<_> = paths.into_iter().map(|path| DirectorySpec { path: path.to_path_buf(), mode: 0o755, owner: None }).collect();
+        self.agent.make_directories(&specs).await.map_err(|error| error.to_string())
+    }
+}
