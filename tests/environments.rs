@@ -21,7 +21,7 @@ const IMAGES: [&str; 5] = [
 const SCENARIOS: [&str; 4] = ["postgres/*", "redis/*", "gateway/*", "openssl/*"];
 
 /// Of each family of clients one. More of them would tell more about the clients, and no more about the environments.
-const DRIVERS: &str = "rustls,libpq-15,psycopg2-2.9.12,redis-rs,redis-py";
+const DRIVERS: &str = "rustls,libpq-15,redis-rs,redis-py";
 
 /// Differences that are right. One that is not seen any more makes the test fail.
 const KNOWN: [Known<'static>; 0] = [];

@@ -124,6 +124,8 @@ fn an_image_that_can_not_run_the_harness_is_an_error_that_says_what_an_image_nee
         let [Outcome::Errored(reason)] = errored.values().copied().collect::<Vec<_>>()[..] else { panic!("{errored:?}") };
         assert!(reason.contains(&image.reference) && reason.contains(found), "{reason}");
         assert!(reason.contains("the image must be of Linux with a glibc that is no older than this machine's"), "{reason}");
-        assert!(outcomes(&ran, "postgres/").values().any(|outcome| **outcome == Outcome::Pass), "others go on: {}", ran.said);
+        let others = outcomes(&ran, "postgres/");
+        let good = |outcome: &&Outcome| matches!(outcome, Outcome::Pass | Outcome::Deviates { .. });
+        assert!(!others.is_empty() && others.values().all(good), "others go on: {}", ran.said);
     }
 }

@@ -21,15 +21,15 @@ async fn a_relay_there_tells_what_it_saw() {
         stream.write_all(b"N").expect("writes");
         peer
     });
-    let source = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)));
-    let spec = RelaySpec { upstream, source, listen: Ipv4Addr::LOCALHOST.into(), service: Service::Postgres };
+    let source = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+    let spec = RelaySpec { upstream, source: Some(source), listen: Ipv4Addr::LOCALHOST.into(), service: Service::Postgres };
     let relay = served.agent.open_relay(spec).await.expect("opens");
     assert!(relay.upstreams().await.expect("told").is_empty());
     let mut client = tokio::net::TcpStream::connect(relay.address()).await.expect("connects");
     tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]).await.expect("asks for TLS");
     client.read_exact(&mut [0]).await.expect("reads");
     let peer = thread.join().expect("no panic");
-    assert_eq!((relay.upstreams().await.expect("told"), peer.ip()), (vec![peer], source.expect("one")));
+    assert_eq!((relay.upstreams().await.expect("told"), peer.ip()), (vec![peer], source));
     drop(client);
     let trace = relay.finish(LIMIT).await.expect("told");
     assert_eq!((trace.events(), trace.error.as_deref()), (vec![Connect, SslRefused], None));
