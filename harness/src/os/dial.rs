@@ -37,7 +37,7 @@ pub trait Dialer: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// No client there can have that address.
-    fn from_its_start(&self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
+    fn at_its_start(&self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
         let _ = source;
         Ok(server)
     }

@@ -38,7 +38,7 @@ impl Between {
             let from = source.map_or_else(|| "any address".to_owned(), |source| source.to_string());
             Trouble::Skip(SkipReason::EnvironmentUnable(format!("the clients' container can't connect to {upstream} from {from}")))
         };
-        let upstream = dialer.from_its_start(upstream, source).map_err(nowhere)?;
+        let upstream = dialer.at_its_start(upstream, source).map_err(nowhere)?;
         let relay = outpost.agent().open_relay(RelaySpec { upstream, source, listen, service }).await;
         relay.map(Self::There).map_err(|error| Trouble::Error(error.to_string()))
     }
