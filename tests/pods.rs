@@ -18,7 +18,10 @@ use mtls_conformance::os::user::RunAs;
 use mtls_conformance::pki::Pki;
 use serde_json::{Value, json};
 
-use crate::support::{binary, cache, repository, skipped};
+use crate::support::{binary, cache, not_in_ci, repository};
+
+/// What the test needs that no registry is asked for.
+const IMAGE: &str = "mtls-conformance/postgres:17";
 
 const KEY: ServerKey = ServerKey { service: Service::Postgres, version: Some(17), deployment: DeploymentKind::Cnpg };
 
@@ -26,7 +29,7 @@ const KEY: ServerKey = ServerKey { service: Service::Postgres, version: Some(17)
 async fn a_postgres_in_a_container_is_no_root_and_has_its_files_as_cloudnativepg_does() {
     let engine = match Engine::connect().await {
         Ok(engine) => engine,
-        Err(error) => return skipped(&error.to_string()),
+        Err(error) => return not_in_ci(&error.to_string()),
     };
     let mut directory = RunDir::create(Some(binary())).expect("a directory");
     let run = format!("test-pods-{}", std::process::id());
@@ -42,12 +45,12 @@ async fn a_postgres_in_a_container_is_no_root_and_has_its_files_as_cloudnativepg
         run: run.clone(),
         cache_directory: cache(),
     };
-    let servers = match environment(&engine, options).await {
-        Ok(servers) => servers,
-        Err(error) => return skipped(&error.to_string()),
-    };
+    if !engine.present(IMAGE).await.expect("the engine tells") {
+        return not_in_ci(&format!("the image {IMAGE} is not there; `make images` builds it"));
+    }
+    let servers = environment(&engine, options).await.expect("the environment comes up");
     let server = servers.server(KEY).await.expect("it starts");
-    let container = container_of(&run, &KEY.to_string());
+    let container = container_of(&run, "postgres-17-");
 
     let postmaster = sh(&container, "grep ^Uid: /proc/$(head -n 1 /controller/data/postmaster.pid)/status");
     let uids: Vec<u32> = postmaster.split_whitespace().skip(1).map(|uid| uid.parse().expect("a number")).collect();

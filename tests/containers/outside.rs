@@ -7,7 +7,7 @@ use std::process::Command;
 use mtls_conformance::environment::container::engine::Engine;
 use serde_json::Value;
 
-use crate::support::skipped;
+use crate::support::not_in_ci;
 
 /// An image with PostgreSQL, of the set that `--image-set offline` names.
 pub(super) const POSTGRES: &str = "mtls-conformance/postgres:17";
@@ -30,13 +30,13 @@ impl Outside {
         let engine = match Engine::connect().await {
             Ok(engine) => engine,
             Err(error) => {
-                skipped(&error.to_string());
+                not_in_ci(&error.to_string());
                 return None;
             }
         };
         for image in images {
             if !engine.present(image).await.expect("the engine tells") {
-                skipped(&format!("the image {image} is not there; `make images` builds it"));
+                not_in_ci(&format!("the image {image} is not there; `make images` builds it"));
                 return None;
             }
         }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::protocol::Failure;
 
+use crate::os::dial::WayLost;
+
 /// Something that was asked of an agent was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -78,7 +80,8 @@ impl AgentError {
 
     /// The error that a connection attempt ends with: the system's own where connect(2) or bind(2) failed in the container, so that
     /// [`is_own_failure`](crate::os::dial::is_own_failure) knows it, and likewise where this machine has no resources left to
-    /// reach the agent. Anything else is no system's error: a text with its kind.
+    /// reach the agent. An agent that does not answer is a lost way, which it knows too. Anything else is no system's error: a text with its
+    /// kind.
     #[must_use]
     pub fn into_io(self) -> io::Error {
         let kind = match &self {
@@ -86,8 +89,9 @@ impl AgentError {
             Self::Connect { source, .. } if crate::os::dial::is_own_failure(source) => {
                 return source.raw_os_error().map_or_else(|| io::Error::other(self), io::Error::from_raw_os_error);
             }
-            Self::Connect { source, .. } | Self::Lost { source, .. } | Self::Local { source, .. } => source.kind(),
-            Self::Slow { .. } => io::ErrorKind::TimedOut,
+            Self::Connect { source, .. } | Self::Lost { source, .. } => return io::Error::new(source.kind(), WayLost(self.to_string())),
+            Self::Slow { .. } => return io::Error::new(io::ErrorKind::TimedOut, WayLost(self.to_string())),
+            Self::Local { source, .. } => source.kind(),
             Self::Refused { .. } => io::ErrorKind::Other,
         };
         io::Error::new(kind, self)

@@ -74,9 +74,17 @@ fn socket(server: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Whether a connection failed for want of the caller's own resources: that says nothing of the server.
+/// The way to a server is lost, wherever the server is: whoever carries connections there does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WayLost(pub String);
+
+/// Whether a connection failed for want of the caller's own resources, or of the way to the server: that says nothing of the server.
 #[must_use]
 pub fn is_own_failure(error: &io::Error) -> bool {
     use nix::libc::{EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<WayLost>) {
+        return true;
+    }
     matches!(error.raw_os_error(), Some(EADDRINUSE | EADDRNOTAVAIL | EAGAIN | EMFILE | ENFILE | ENOBUFS | ENOMEM))
 }

@@ -27,9 +27,10 @@ where
 {
     let start = Instant::now();
     loop {
-        let last = match probe().await {
-            Ok(value) => return Ok(value),
-            Err(status) => status,
+        let last = match tokio::time::timeout(limit.saturating_sub(start.elapsed()).max(interval), probe()).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(status)) => status,
+            Err(_) => "a try without an answer".to_owned(),
         };
         if start.elapsed() >= limit {
             return Err(PollTimeout { what: what.to_owned(), waited: start.elapsed(), last });

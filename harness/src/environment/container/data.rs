@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::Signal;
 use sha2::{Digest as _, Sha256};
@@ -50,7 +51,8 @@ impl Archives {
             return Ok(());
         }
         drop(turn);
-        agent.unpack(&archive, data, owner).await.map_err(|error| failed("could not unpack a prepared data directory", &error))
+        let what = format!("could not unpack the prepared data directory {} (delete it, and it is made anew)", archive.display());
+        agent.unpack(&archive, data, owner).await.map_err(|error| failed(&what, &error))
     }
 
     async fn keep(&self, agent: &Agent, data: &Path, archive: &Path) -> Result<(), Failure> {
@@ -60,7 +62,8 @@ impl Archives {
         };
         std::fs::create_dir_all(&self.directory).map_err(|error| unusable(&error))?;
         // Others may make the same at this time: whoever comes last puts an equal one in its place.
-        let partial = self.directory.join(format!("{}.partial", std::process::id()));
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let partial = archive.with_extension(format!("{}-{}.partial", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         let packed = agent.pack(data, &partial).await.map_err(|error| unusable(&error));
         let kept = packed.and_then(|()| std::fs::rename(&partial, archive).map_err(|error| unusable(&error)));
         if kept.is_err() {

@@ -60,6 +60,7 @@ pub(super) struct ContainerMachine {
     spares: Arc<Spares>,
     /// Whether a fault was made: another server gets a container without a past.
     harmed: AtomicBool,
+    closed: AtomicBool,
     /// The image's id.
     image: String,
     /// Where copies of its files are kept: the run's directory for gateways, else the server's in it.
@@ -74,7 +75,7 @@ pub(super) struct ContainerMachine {
 struct FollowedLog {
     there: PathBuf,
     here: PathBuf,
-    _follower: Follower,
+    follower: Follower,
 }
 
 /// What a [`ContainerMachine`] is made from.
@@ -100,6 +101,7 @@ impl ContainerMachine {
             archives,
             spares,
             harmed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             image,
             here,
             next_listener: AtomicU16::new(FIRST_LISTENER),
@@ -124,7 +126,7 @@ impl ContainerMachine {
 
     async fn follow(&self, there: PathBuf, here: PathBuf) -> Result<(), AgentError> {
         let follower = self.vessel.agent().follow(&there, &here).await?;
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(FollowedLog { there, here, _follower: follower });
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(FollowedLog { there, here, follower });
         Ok(())
     }
 
@@ -299,7 +301,9 @@ impl Machine for ContainerMachine {
             self.vessel.agent().remove(&stale).await.map_err(|error| error.to_string())?;
         }
         let logs = std::mem::take(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner));
-        for FollowedLog { there, here, .. } in logs {
+        for FollowedLog { there, here, follower } in logs {
+            // It has written all that it will: its agent is gone.
+            drop(follower);
             self.follow(there, here).await.map_err(|error| error.to_string())?;
         }
         Ok(())
@@ -317,6 +321,10 @@ impl Machine for ContainerMachine {
     async fn close(&self) {
         if self.purpose == Purpose::Gateways {
             // It is shared, and ends with the run.
+            return;
+        }
+        if self.closed.swap(true, Ordering::Relaxed) {
+            // Another may have it by now.
             return;
         }
         let empty = !self.harmed.load(Ordering::Relaxed) && self.vessel.agent().remove(&[self.root().to_path_buf()]).await.is_ok();

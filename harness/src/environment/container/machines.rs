@@ -134,7 +134,12 @@ impl ContainerMachines {
             Role::Gateway if is_installations(name) => (Purpose::Gateway, Vec::new(), None),
             Role::Gateway => (Purpose::Gateways, Vec::new(), Some(GATEWAY)),
         };
-        let vessel = match self.spares.take(&image.id, purpose) {
+        let spare = match self.spares.take(&image.id, purpose) {
+            // Its agent may have ended meanwhile.
+            Some(spare) if spare.agent().hold().await.is_ok() => Some(spare),
+            _ => None,
+        };
+        let vessel = match spare {
             Some(spare) => spare,
             None => {
                 let networks = [NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere, NetworkName::Gateway];

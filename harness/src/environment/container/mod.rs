@@ -49,11 +49,11 @@ pub async fn environment(engine: &Engine, options: ContainerOptions) -> Result<S
     let found = machines::find(engine, &images, &uses).await;
     let token = super::servers::random_hex().map_err(|error| EnvironmentError::Other(format!("could not make a token: {error}")))?;
     let scope = Scope::open(engine, ScopeOptions { run, harness, token: token.clone() }).await.map_err(failed)?;
-    match ContainerMachines::start(scope.clone(), token, found, servers.run_directory.clone(), cache_directory).await {
-        Ok(machines) => Servers::on(Arc::new(machines), servers),
-        Err(reason) => {
-            scope.close().await;
-            Err(EnvironmentError::Other(reason))
-        }
+    let machines = ContainerMachines::start(scope.clone(), token, found, servers.run_directory.clone(), cache_directory).await;
+    let made = machines.map_err(EnvironmentError::Other).and_then(|machines| Servers::on(Arc::new(machines), servers));
+    if made.is_err() {
+        // The error is told; what can't be removed now is found by the watcher.
+        scope.close().await;
     }
+    made
 }

@@ -6,11 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::machine::Purpose;
 use super::vessel::Vessel;
+use crate::model::image::ImageUse;
 
-/// Containers that are free for another server, by image and purpose.
+/// An image's id, and what a container of it is for.
+type Kind = (String, Purpose);
+
+/// Containers that are free for another server.
 #[derive(Default)]
 pub(super) struct Spares {
-    free: Mutex<BTreeMap<(String, Purpose), Vec<Arc<Vessel>>>>,
+    free: Mutex<BTreeMap<Kind, Vec<Arc<Vessel>>>>,
     named: AtomicU64,
 }
 
@@ -27,7 +31,7 @@ impl Spares {
     }
 
     /// A name for a new one, such as `postgres-17-3`.
-    pub(super) fn name(&self, image_use: crate::model::image::ImageUse) -> String {
+    pub(super) fn name(&self, image_use: ImageUse) -> String {
         format!("{image_use}-{}", self.named.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }

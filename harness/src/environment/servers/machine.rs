@@ -200,6 +200,10 @@ pub(in crate::environment) trait Stream: AsyncRead + AsyncWrite + Send + Unpin +
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
+/// What is said of a process that [is lost](Process::is_lost).
+pub(in crate::environment) const LOST: &str =
+    "its container, or the harness's agent in it, ended meanwhile: nothing is known of the server";
+
 /// A process of a machine. Dropping it stops it.
 #[derive(Debug)]
 pub(in crate::environment) enum Process {
@@ -215,6 +219,14 @@ impl Process {
         match self {
             Self::Local(child) => child.pid(),
             Self::Remote(child) => child.pid(),
+        }
+    }
+
+    /// Whether its end is only that of whoever would have told: of its container, or of the agent in it.
+    pub(in crate::environment) fn is_lost(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Remote(child) => child.is_lost(),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use super::configure::Written;
 use super::instance::{Instance, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
 use super::log::RedisLog;
-use super::machine::Process;
+use super::machine::{LOST, Process};
 use super::{Failure, Shared};
 use crate::environment::EnvironmentError;
 use crate::model::endpoint::Address;
@@ -107,6 +107,7 @@ pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, a
     };
     match outcome {
         Ok(None) => Ok(child),
+        Ok(Some(_)) if child.is_lost() => Err(StartError::Failed(place.failure(&format!("`{command}`: {LOST}"), since))),
         Ok(Some(status)) => {
             let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
             // Written by the process itself, so it is all there now; the tailer may be some lines behind.

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::super::configure::{ConfigFile, quoted};
 use super::super::instance::{Place, STOP_LIMIT, StartError};
-use super::super::machine::Process;
+use super::super::machine::{LOST, Process};
 use super::super::reload::{self, NotTaken};
 use super::super::{Paths, Shared};
 use crate::environment::EnvironmentError;
@@ -96,6 +96,7 @@ pub(in super::super) async fn start_once(shared: &Shared, bin: &Path, place: &Pl
             }
             None => Ok(child),
         },
+        Ok(Some(_)) if child.is_lost() => Err(place.failure(&format!("`{command}`: {LOST}"), since).into()),
         Ok(Some(status)) => {
             // Without a collector all was said to the output.
             if place.has_collector(since) {
