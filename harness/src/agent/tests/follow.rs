@@ -19,9 +19,11 @@ async fn pieces_of_lines_arrive_as_they_are_written() {
     let directory = tempfile::tempdir().expect("a directory");
     let (remote, local) = (directory.path().join("remote"), directory.path().join("local"));
     std::fs::write(&remote, "there before\n").expect("writes");
-    std::fs::write(&local, "mine\n").expect("writes");
+    // What was followed until the container was started again.
+    std::fs::write(&local, "there ").expect("writes");
     let follower = served.agent.follow(&remote, &local).await.expect("follows");
-    until_ends_with(&local, "mine\nthere before\n").await;
+    until_ends_with(&local, "before\n").await;
+    assert_eq!(std::fs::read_to_string(&local).expect("reads"), "there before\n", "nothing twice");
     append(&remote, b"half a li");
     until_ends_with(&local, "half a li").await;
     append(&remote, b"ne\n");

@@ -163,6 +163,6 @@ async fn what_shares_the_loopback_interface_can_not_be_cut_off_and_that_is_said_
         assert_eq!(fixture.environment.unable_change(&change), None);
     }
     let installation = install(&fixture, redis_key()).await;
-    assert!(error(&installation, Change::Cut(Target::Redis)).await.contains("can't cut a server's network"));
+    assert!(error(&installation, Change::Cut(Target::Redis)).await.contains("it can't be cut"));
     installation.close().await;
 }
