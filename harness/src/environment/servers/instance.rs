@@ -310,21 +310,14 @@ impl Place {
 
     /// A server that has ended by itself.
     pub(super) async fn lost(&self, status: ExitStatus) -> EnvironmentError {
-        self.await_farewell(0, FAREWELL).await;
+        self.await_shutdown(0, FAREWELL).await;
         let (log, words) = self.last_words(Moment::default());
         EnvironmentError::Lost { server: self.key.to_string(), reason: format!("it ended with {status}; its last lines: {words}"), log }
     }
 
     /// After a server's end: its last line may still be on the way, through the logging collector and the tailer. PostgreSQL's says that
-    /// it is shut down or that it is fatal, Redis's says good bye; one that was killed says nothing.
-    pub(super) async fn await_farewell(&self, mark: u64, limit: Duration) {
-        let last = |line: &LogLine| matches!(line.severity.as_str(), "FATAL" | "PANIC") || is_shut_down(line);
-        let farewell = self.book.find_since(mark, |lines| lines.iter().any(last).then_some(()));
-        let _ = tokio::time::timeout(limit, farewell).await;
-    }
-
-    /// After an orderly stop: waits until the log has come to its end, so that nothing of it is taken for a word of the next start. A FATAL
-    /// is none: sessions over a unix socket, which end by it, have no lines of their own.
+    /// it is shut down, after a FATAL, too (`UnlinkLockFiles` in miscinit.c); Redis's says good bye; one that was killed says nothing. Waits
+    /// for it, `limit` at most, so that nothing of this end is missing from its words or is taken for a word of the next start.
     pub(super) async fn await_shutdown(&self, mark: u64, limit: Duration) {
         let end = self.book.find_since(mark, |lines| lines.iter().any(is_shut_down).then_some(()));
         let _ = tokio::time::timeout(limit, end).await;
@@ -342,7 +335,7 @@ impl Place {
     }
 }
 
-/// The last line of a server that was stopped in order.
+/// The last line of a server that ended by itself or was stopped in order.
 fn is_shut_down(line: &LogLine) -> bool {
     line.message.ends_with("system is shut down") || line.message.ends_with("bye bye...")
 }

@@ -92,6 +92,7 @@ pub(in super::super) async fn start_once(shared: &Shared, bin: &Path, place: &Pl
             // It goes on with the other address where one is taken.
             Some(failure) => {
                 child.stop(STOP_LIMIT).await;
+                place.await_shutdown(mark, shared.options.reload_limit).await;
                 Err(StartError::PortTaken(failure))
             }
             None => Ok(child),
@@ -100,7 +101,7 @@ pub(in super::super) async fn start_once(shared: &Shared, bin: &Path, place: &Pl
         Ok(Some(status)) => {
             // Without a collector all was said to the output.
             if place.has_collector(since) {
-                place.await_farewell(mark, shared.options.reload_limit).await;
+                place.await_shutdown(mark, shared.options.reload_limit).await;
             }
             if let Some(failure) = place.port_taken(&command, mark) {
                 return Err(StartError::PortTaken(failure));
