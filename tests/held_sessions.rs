@@ -195,7 +195,7 @@ struct Superuser(tokio_postgres::Client);
 
 impl Superuser {
     async fn of(server: &dyn Server) -> Self {
-        let Some(Address::Unix { directory, port }) = server.unix_socket() else { panic!("it has a unix socket") };
+        let Ok(Some(Address::Unix { directory, port })) = server.unix_socket() else { panic!("it has a unix socket") };
         let mut config = tokio_postgres::Config::new();
         config.host_path(directory).port(port).user("postgres").dbname("postgres");
         let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("a session");

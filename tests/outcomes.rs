@@ -260,10 +260,14 @@ async fn a_refusal_whose_control_fails_is_errored_and_never_passes() {
     assert!(ran.errored("fake/case").contains("it was refused too (auth: no-hba-entry)"), "{}", ran.errored("fake/case"));
 }
 
-/// One case a version of PostgreSQL.
+/// One case a version of PostgreSQL; all pass.
 fn of_versions() -> World {
+    of_versions_expecting("session: {tls: false}")
+}
+
+fn of_versions_expecting(expectation: &str) -> World {
     let scenario = format!(
-        "matrix: {{driver: [{DRIVER}]}}\nsteps:\n  - connect: {{identity: none, trust: none}}\n    expect:\n      - session: {{tls: false}}\n"
+        "matrix: {{driver: [{DRIVER}]}}\nsteps:\n  - connect: {{identity: none, trust: none}}\n    expect:\n      - {expectation}\n"
     );
     World::new(&scenario, "")
 }
@@ -280,6 +284,27 @@ async fn a_server_that_does_not_start_or_takes_no_configuration_makes_its_cases_
     assert_eq!(ran.errored("postgres=17"), "postgres-17 did not take its configuration: a bad line; its log: /run/17/server.log");
     assert_eq!((ran.count(OutcomeKind::Pass), ran.count(OutcomeKind::Errored)), (2, 2));
     assert_eq!(ran.standing, Standing::Errored);
+}
+
+#[tokio::test]
+async fn what_a_case_did_not_pass_with_is_an_error_where_the_server_was_lost_meanwhile() {
+    // All fail: they meet no TLS.
+    let mut world = of_versions_expecting("session: {tls: true}");
+    let (server, log) = ("postgres-17".to_owned(), "/run/17/server.log".into());
+    world.environment.lost.insert(17, EnvironmentError::Lost { server, reason: "it ended with signal: 9 (SIGKILL)".to_owned(), log });
+    let ran = world.run().await;
+    let error = ran.errored("postgres=17");
+    assert_eq!(error, "postgres-17 is no longer usable: it ended with signal: 9 (SIGKILL); its log: /run/17/server.log");
+    assert_eq!((ran.count(OutcomeKind::Fail), ran.count(OutcomeKind::Errored)), (3, 1));
+}
+
+#[tokio::test]
+async fn a_case_that_passes_is_worth_what_was_seen_whatever_becomes_of_the_server() {
+    let mut world = of_versions();
+    let (server, log) = ("postgres-17".to_owned(), "/run/17/server.log".into());
+    world.environment.lost.insert(17, EnvironmentError::Lost { server, reason: "it ended".to_owned(), log });
+    let ran = world.run().await;
+    assert_eq!((ran.count(OutcomeKind::Pass), ran.standing), (4, Standing::Conformant));
 }
 
 #[tokio::test]

@@ -4,5 +4,7 @@ mod broken;
 mod doctor;
 mod ends;
 mod leak;
+mod lost;
 mod outside;
+mod reuse;
 mod watcher;

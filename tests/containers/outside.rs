@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mtls_conformance::environment::container::engine::Engine;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::not_in_ci;
 
@@ -52,6 +53,10 @@ impl Outside {
 
     /// Asks the engine: arguments of curl beside the address.
     pub(super) fn ask(&self, path: &str, more: &[&str]) -> Result<Value, String> {
+        Ok(serde_json::from_slice(&self.ask_for_bytes(path, more)?).unwrap_or(Value::Null))
+    }
+
+    fn ask_for_bytes(&self, path: &str, more: &[&str]) -> Result<Vec<u8>, String> {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--fail", "--globoff", "--unix-socket", &self.socket])
             .args(more)
@@ -61,7 +66,19 @@ impl Outside {
         if !output.status.success() {
             return Err(format!("{path}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
         }
-        Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
+        Ok(output.stdout)
+    }
+
+    /// The images of all containers that the harness with this process id has made since then.
+    pub(super) fn created(&self, harness: i32, since: SystemTime) -> Vec<String> {
+        let filters = json!({"type": ["container"], "event": ["create"], "label": [format!("mtls-conformance.pid={harness}")]});
+        // With an end in the past they come at once.
+        let [since, until] = [since, SystemTime::now()].map(|time| time.duration_since(UNIX_EPOCH).expect("past 1970").as_secs_f64());
+        let path = format!("events?since={since}&until={until}&filters={filters}");
+        let events = self.ask_for_bytes(&path.replace('"', "%22"), &[]).expect("the engine tells");
+        let events = serde_json::Deserializer::from_slice(&events).into_iter::<Value>();
+        let image = |event: Value| event["Actor"]["Attributes"]["mtls-conformance.image"].as_str().map(str::to_owned);
+        events.filter_map(|event| image(event.expect("is JSON"))).collect()
     }
 
     /// Sends JSON.

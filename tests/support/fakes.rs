@@ -151,10 +151,12 @@ pub(crate) struct FakeServer {
     log: Arc<Mutex<HashMap<SocketAddr, Vec<LogLine>>>>,
     /// What it says when it is to take a configuration.
     apply: Option<EnvironmentError>,
+    /// What is said of it once it has served a connection.
+    lost: Option<EnvironmentError>,
 }
 
 impl FakeServer {
-    fn start(apply: Option<EnvironmentError>) -> Self {
+    fn start(apply: Option<EnvironmentError>, lost: Option<EnvironmentError>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let log: Arc<Mutex<HashMap<SocketAddr, Vec<LogLine>>>> = Arc::default();
@@ -166,7 +168,7 @@ impl FakeServer {
                 std::thread::spawn(move || answer(stream, &lines));
             }
         });
-        Self { address, log, apply }
+        Self { address, log, apply, lost }
     }
 }
 
@@ -209,8 +211,8 @@ impl Server for FakeServer {
         Arc::new(Direct)
     }
 
-    fn unix_socket(&self) -> Option<Address> {
-        None
+    fn unix_socket(&self) -> Result<Option<Address>, String> {
+        Ok(None)
     }
 
     fn password(&self) -> Password {
@@ -253,6 +255,11 @@ impl Server for FakeServer {
     async fn all_since(&self, _: u64, _: LogCondition<'_>, _: Duration) -> Vec<LogLine> {
         Vec::new()
     }
+
+    async fn lost(&self) -> Option<EnvironmentError> {
+        let served = !self.log.lock().expect("no panic").is_empty();
+        self.lost.clone().filter(|_| served)
+    }
 }
 
 /// Fake servers, one for each version of PostgreSQL that is asked for.
@@ -264,6 +271,8 @@ pub(crate) struct FakeEnvironment {
     pub(crate) broken: BTreeMap<u16, EnvironmentError>,
     /// Versions that take no configuration.
     pub(crate) stubborn: BTreeMap<u16, EnvironmentError>,
+    /// Versions that are lost after the first connection.
+    pub(crate) lost: BTreeMap<u16, EnvironmentError>,
     /// Its networks.
     pub(crate) networks: Networks,
 }
@@ -294,7 +303,7 @@ impl Environment for FakeEnvironment {
         let version = key.version.expect("PostgreSQL");
         match self.broken.get(&version) {
             Some(error) => Err(error.clone()),
-            None => Ok(Arc::new(FakeServer::start(self.stubborn.get(&version).cloned()))),
+            None => Ok(Arc::new(FakeServer::start(self.stubborn.get(&version).cloned(), self.lost.get(&version).cloned()))),
         }
     }
 

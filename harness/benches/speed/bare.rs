@@ -174,7 +174,7 @@ impl Loop {
         let Some(driver) = workshop.drivers.get(&plan.driver) else { return Ok(None) };
         let mut request = workshop.request(plan, service, server)?;
         let address = if plan.unix {
-            server.unix_socket()
+            server.unix_socket()?
         } else if over_ipv6(plan) {
             server.address_v6().map(Address::Tcp)
         } else {

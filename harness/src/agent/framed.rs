@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -11,51 +10,23 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf};
 
 use super::frame::{self, Kind};
-use crate::os::carry::reset;
+use crate::os::carry::{End, both, reset};
 
 /// Bytes read at once: a TLS record of the largest size, about.
 const BUFFER: usize = 16 * 1024;
 
-/// How one direction ended; as in [`carry`](crate::os::carry), whose rules these are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// The sender's end of stream was passed on.
-    Finished,
-    /// The sender reset the connection.
-    SenderReset,
-    /// The receiver takes nothing any more.
-    ReceiverGone,
-}
-
 /// Carries between a plain connection and a framed one until nothing more can pass, and closes or resets the plain one.
 pub(super) async fn carry(mut plain: TcpStream, framed: TcpStream) {
     let (framed_read, mut framed_write) = framed.into_split();
-    let (is_reset, tell) = {
+    let resets = {
         let (plain_read, plain_write) = plain.split();
-        let mut up = pin!(to_frames(plain_read, &mut framed_write));
-        let mut down = pin!(from_frames(framed_read, plain_write));
-        let (mut up_end, mut down_end) = (None, None);
-        loop {
-            tokio::select! {
-                biased;
-                end = &mut up, if up_end.is_none() => up_end = Some(end),
-                end = &mut down, if down_end.is_none() => down_end = Some(end),
-            }
-            // A side that was reset is gone in both directions, but its last words may still be on their way: a direction that
-            // ended because its receiver is gone waits for the other one, which reads them and ends soon.
-            match (up_end, down_end) {
-                (Some(End::SenderReset), _) => break (false, true),
-                (_, Some(End::SenderReset)) => break (true, false),
-                (Some(up), Some(down)) => break (up == End::ReceiverGone, down == End::ReceiverGone),
-                _ => {}
-            }
-        }
+        both(to_frames(plain_read, &mut framed_write), from_frames(framed_read, plain_write)).await
     };
-    if tell {
+    if resets.server {
         // Fails only if nobody is there to be told.
         let _ = frame::send(&mut framed_write, Kind::Reset, &[]).await;
     }
-    if is_reset {
+    if resets.client {
         reset(&plain);
     }
 }

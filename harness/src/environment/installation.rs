@@ -62,6 +62,21 @@ pub trait Installation: Send + Sync {
     /// [`EnvironmentError`] if it could not be made: an unknown name, a server that hangs. A target that refuses it is no error.
     async fn apply(&self, change: &Change<String>) -> Result<Applied, EnvironmentError>;
 
+    /// See [`Server::lost`]: the first of its servers, or its gateway, that is.
+    async fn lost(&self) -> Option<EnvironmentError> {
+        for target in [Target::Postgres, Target::Replica, Target::Redis] {
+            if let Some(server) = self.server(target)
+                && let Some(lost) = server.lost().await
+            {
+                return Some(lost);
+            }
+        }
+        match self.gateway() {
+            Some(gateway) => gateway.lost().await,
+            None => None,
+        }
+    }
+
     /// Stops everything and removes its files, logs too: who wants evidence copies it before.
     async fn close(&self);
 }
@@ -92,6 +107,9 @@ pub trait Gateway: Send + Sync {
 
     /// Its log, for evidence.
     fn log_path(&self) -> PathBuf;
+
+    /// See [`Server::lost`].
+    async fn lost(&self) -> Option<EnvironmentError>;
 }
 
 /// What streaming replication is found to do.

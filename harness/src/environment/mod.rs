@@ -106,7 +106,10 @@ pub trait Server: Send + Sync {
     fn dialer(&self) -> Arc<dyn Dialer>;
 
     /// Its unix socket, where it has one.
-    fn unix_socket(&self) -> Option<Address>;
+    ///
+    /// # Errors
+    /// Why clients here can't reach the one that it has.
+    fn unix_socket(&self) -> Result<Option<Address>, String>;
 
     /// The password of the application's user, made for this run.
     fn password(&self) -> Password;
@@ -154,6 +157,10 @@ pub trait Server: Send + Sync {
     /// All log lines since the mark, whichever connection they are about: for a server that doesn't name its clients, where several connect
     /// at a time. Returns as [`Server::says_since`] does.
     async fn all_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine>;
+
+    /// Why nothing that a case saw says anything about this server any more: it has ended by itself, or its log can't be seen. One that the
+    /// harness stopped, paused or killed is not lost.
+    async fn lost(&self) -> Option<EnvironmentError>;
 }
 
 /// Where servers come from.

@@ -13,13 +13,13 @@ const BUFFER: usize = 16 * 1024;
 
 /// How one direction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub enum End {
     /// The sender's end of stream was passed on.
     Finished,
     /// The sender reset the connection: all that it had sent was passed on.
     SenderReset,
-    /// The receiver reset the connection.
-    ReceiverReset,
+    /// The receiver takes nothing any more.
+    ReceiverGone,
     /// [`Passage::is_cut`].
     Cut,
 }
@@ -82,8 +82,15 @@ where
     P1: Passage<W1>,
     P2: Passage<W2>,
 {
-    let mut up = pin!(copy(up));
-    let mut down = pin!(copy(down));
+    both(copy(up), copy(down)).await
+}
+
+/// Waits for both directions, each of which ends by itself, until nothing more can pass.
+///
+/// A side that was reset is gone in both directions, but its last words may still be on their way: a direction that ended because its
+/// receiver is gone waits for the other one, which reads them and ends soon.
+pub async fn both(up: impl Future<Output = End>, down: impl Future<Output = End>) -> Resets {
+    let (mut up, mut down) = (pin!(up), pin!(down));
     let (mut up_end, mut down_end) = (None, None);
     loop {
         tokio::select! {
@@ -104,15 +111,12 @@ pub fn reset(stream: &TcpStream) {
 }
 
 /// Whether the connection is over when its directions have ended like this, and which sides must be told by a reset.
-///
-/// A side that was reset is gone in both directions, but its last words may still be on their way: a direction that ended
-/// because its receiver is gone waits for the other one, which reads them and ends soon.
 fn outcome(up: Option<End>, down: Option<End>) -> Option<Resets> {
     match (up, down) {
         (Some(End::Cut), _) | (_, Some(End::Cut)) => Some(Resets { client: true, server: true }),
         (Some(End::SenderReset), _) => Some(Resets { client: false, server: true }),
         (_, Some(End::SenderReset)) => Some(Resets { client: true, server: false }),
-        (Some(up), Some(down)) => Some(Resets { client: up == End::ReceiverReset, server: down == End::ReceiverReset }),
+        (Some(up), Some(down)) => Some(Resets { client: up == End::ReceiverGone, server: down == End::ReceiverGone }),
         _ => None,
     }
 }
@@ -134,7 +138,7 @@ where
             Ok(0) => {
                 passage.sender_finished(&to);
                 // Fails only if the receiver is gone, which the other direction finds as well.
-                return if to.shutdown().await.is_ok() { End::Finished } else { End::ReceiverReset };
+                return if to.shutdown().await.is_ok() { End::Finished } else { End::ReceiverGone };
             }
             Ok(length) => length,
             Err(_) => {
@@ -145,7 +149,7 @@ where
         let Some(bytes) = buffer.get_mut(..length) else { return End::SenderReset };
         if to.write_all(passage.pass(bytes)).await.is_err() {
             passage.receiver_gone();
-            return End::ReceiverReset;
+            return End::ReceiverGone;
         }
     }
 }

@@ -39,9 +39,43 @@ where
     }
 }
 
+/// Asks `probe` once, and every `interval` for as long as `grace`, until it finds something. One that is under way is waited for.
+pub async fn find<T, F, Fut>(grace: Duration, interval: Duration, mut probe: F) -> Option<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let start = Instant::now();
+    loop {
+        if let Some(found) = probe().await {
+            return Some(found);
+        }
+        if start.elapsed() >= grace {
+            return None;
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_comes_within_the_grace_is_found_also_by_a_probe_that_takes_longer() {
+        let (grace, interval) = (Duration::from_millis(100), Duration::from_millis(10));
+        let start = Instant::now();
+        let after = |when: u64, takes: u64| async move {
+            let due = start.elapsed() >= Duration::from_millis(when);
+            tokio::time::sleep(Duration::from_millis(if due { takes } else { 0 })).await;
+            due.then_some(when)
+        };
+        assert_eq!(find(grace, interval, || after(50, 500)).await, Some(50));
+        assert_eq!(find(Duration::ZERO, interval, || after(50, 0)).await, Some(50), "asked once in any case");
+        let start = Instant::now();
+        assert_eq!(find(grace, interval, || async { None::<()> }).await, None);
+        assert!(start.elapsed() >= grace);
+    }
 
     #[tokio::test]
     async fn a_condition_that_comes_true_gives_its_value() {

@@ -136,6 +136,8 @@ impl RunDir {
         if let Some(directory) = self.directory.take() {
             // From here on the guard would remove it without patience for a server that is just ending.
             let path = directory.keep();
+            // Of a server that somebody else killed.
+            shared_memory::release_below(&path);
             if !keep {
                 // Nobody is left to be told of a failure: the watcher, where there is one, tries again.
                 removed = tree::remove(&path, REMOVAL).is_ok();

@@ -11,7 +11,7 @@ use super::observe::{Scene, Trouble, request};
 use crate::check::agree::disagreements;
 use crate::check::judge::{Context, judge};
 use crate::driver::{Driver, catalogue};
-use crate::environment::{Gateway, Server};
+use crate::environment::{EnvironmentError, Gateway, Server};
 use crate::model::case::{Action, Case, ConnectPlan, Expectation, PlannedStep};
 use crate::model::connect::{ConnectRequest, SslMode, SslNegotiation};
 use crate::model::network::Networks;
@@ -19,6 +19,7 @@ use crate::model::observation::{ClientOutcome, Phases};
 use crate::model::outcome::{Mismatch, Outcome, SkipReason};
 use crate::model::report::{CaseRecord, ClientRecord, StepRecord};
 use crate::model::server::Service;
+use crate::os::poll;
 use crate::os::toolchain::NAUTOBOT_DRIVERS;
 
 /// Every time limit of a case, in one place.
@@ -55,6 +56,13 @@ impl Default for Limits {
         }
     }
 }
+
+/// How long after a case that did not pass it may take until a server's end is known: clients see that of its connections first. That of a
+/// container is told by the end of the agent in it, some milliseconds later.
+const LOSS: Duration = Duration::from_millis(200);
+
+/// How often it is asked for meanwhile.
+const LOSS_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What all cases of a run share.
 pub struct Workshop {
@@ -145,12 +153,33 @@ impl Workshop {
             Ok(Err(Trouble::Error(message))) => Outcome::Errored(message),
             Ok(Ok(outcome)) => outcome,
         };
-        record.outcome = outcome;
+        let lost = || async {
+            match (server.lost().await, gateway) {
+                (None, Some(gateway)) => gateway.lost().await,
+                (lost, _) => lost,
+            }
+        };
+        record.outcome = self.unless_lost(case, outcome, lost).await;
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
         if record.outcome.kind().is_failure() || record.outcome.kind().is_error() {
             record.evidence = self.keep_evidence(case, server, gateway, &record);
         }
         record
+    }
+
+    /// What a case's outcome is worth: that it did not pass says nothing about a server that was lost meanwhile.
+    pub(super) async fn unless_lost<F, Fut>(&self, case: &Case, outcome: Outcome, lost: F) -> Outcome
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Option<EnvironmentError>>,
+    {
+        match &outcome {
+            Outcome::Fail(_) | Outcome::TimedOut(_) => match poll::find(LOSS, LOSS_INTERVAL, lost).await {
+                Some(lost) => Outcome::Errored(super::keep::log(self.evidence.as_deref(), case.key, lost).to_string()),
+                None => outcome,
+            },
+            _ => outcome,
+        }
     }
 
     async fn steps(&self, case: &Case, scene: &Scene<'_>, record: &mut CaseRecord) -> Result<Outcome, Trouble> {

@@ -110,6 +110,7 @@ impl Workshop {
             let socket = scene
                 .server
                 .unix_socket()
+                .map_err(Trouble::Error)?
                 .ok_or_else(|| Trouble::Skip(SkipReason::EnvironmentUnable("the environment gives no unix socket".to_owned())))?;
             request.endpoint_mut().address = socket;
             None

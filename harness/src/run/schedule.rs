@@ -233,11 +233,21 @@ impl Shared {
         mix(&mut cases);
         let controls = Arc::new(Controls::default());
         let mut running = Running::default();
+        let mut lost = None;
         for case in cases {
             let permit = Arc::clone(&self.slots).acquire_owned().await;
             running.take_ended(self);
             if let Some(reason) = self.stopped() {
                 self.finish(self.workshop.record_without_run(&case, Outcome::Skipped(reason)));
+                continue;
+            }
+            if lost.is_none() {
+                let found = server.lost().await;
+                lost = found.map(|lost| Outcome::Errored(keep::log(self.workshop.evidence.as_deref(), case.key, lost).to_string()));
+            }
+            if let Some(lost) = &lost {
+                // It would only wait for its limits.
+                self.finish(self.workshop.record_without_run(&case, lost.clone()));
                 continue;
             }
             let _ = self.events.send(Event::CaseStarted { id: case.id.clone() });

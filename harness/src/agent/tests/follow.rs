@@ -33,6 +33,16 @@ async fn pieces_of_lines_arrive_as_they_are_written() {
 }
 
 #[tokio::test]
+async fn a_follower_whose_place_here_is_full_has_ended() {
+    let served = served().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let remote = directory.path().join("remote");
+    std::fs::write(&remote, "there before\n").expect("writes");
+    let follower = served.agent.follow(&remote, Path::new("/dev/full")).await.expect("follows");
+    until("its end", || if follower.has_ended() { Ok(()) } else { Err("it goes on".to_owned()) }).await;
+}
+
+#[tokio::test]
 async fn a_lot_arrives_whole_and_a_line_within_milliseconds() {
     let served = served().await;
     let directory = tempfile::tempdir().expect("a directory");

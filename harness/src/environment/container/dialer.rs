@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::engine::NetworkName;
 use super::vessel::Vessel;
 use crate::agent::Agent;
+use crate::model::network::NetworkName;
 use crate::os::dial::{Dialer, Dialled};
 
 /// The way to the ports of one container.

@@ -13,13 +13,13 @@ use async_trait::async_trait;
 
 use super::data::Archives;
 use super::dialer::ContainerDialer;
-use super::engine::NetworkName;
 use super::spares::Spares;
 use super::vessel::Vessel;
 use crate::agent::{Agent, AgentError, DirectorySpec, FileSpec, Follower, Owner, Survey, UnixWay};
 use crate::environment::CommandError;
 use crate::environment::servers::{ConfigFile, Directories, Failure, Machine, Paused, Process, Stream};
 use crate::model::endpoint::Address;
+use crate::model::network::NetworkName;
 use crate::model::outcome::SkipReason;
 use crate::model::server::Service;
 use crate::os::child::ChildSpec;
@@ -233,6 +233,16 @@ impl Machine for ContainerMachine {
         Ok(Box::new(()))
     }
 
+    fn unseen_log(&self) -> Option<String> {
+        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = logs.iter().find(|log| log.follower.has_ended())?;
+        Some(format!(
+            "its log {} is not brought here any more: the agent in its container is gone, or {} can't be written to",
+            ended.there.display(),
+            ended.here.display()
+        ))
+    }
+
     async fn make_data(&self, major: u16, data: &Path) -> Result<PathBuf, Failure> {
         let has = || self.survey.toolchain.postgres.iter().map(|build| build.version.as_str()).collect::<Vec<_>>().join(", ");
         let missing = || Failure::new(format!("the image has no PostgreSQL {major}: it has {:?} ({})", has(), self.survey.release), data);
@@ -263,14 +273,15 @@ impl Machine for ContainerMachine {
         Ok(Box::new(self.vessel.agent().dial_unix(socket).await?))
     }
 
-    fn clients_socket(&self, directory: &Path, port: u16) -> Option<Address> {
+    fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, String> {
         let name = format!(".s.PGSQL.{port}");
         let here = self.here(directory);
         let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
         if way.is_none() {
-            *way = Some(UnixWay::open(self.vessel.agent().clone(), &here.join(&name), &directory.join(&name)).ok()?);
+            let opened = UnixWay::open(self.vessel.agent().clone(), &here.join(&name), &directory.join(&name));
+            *way = Some(opened.map_err(|error| format!("no way to the unix socket in the container: {error}"))?);
         }
-        Some(Address::Unix { directory: here, port })
+        Ok(Address::Unix { directory: here, port })
     }
 
     async fn pause(&self, _: &Path, _: u32, _: Duration) -> Result<Paused, String> {

@@ -1,7 +1,6 @@
 //! Containers for servers: which images are there, and a container for each server.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use super::data::Archives;
-use super::engine::{Attachment, Engine, HARNESS, ImageFound, NetworkName, Scope};
+use super::engine::{Attachment, Engine, HARNESS, ImageFound, Scope};
 use super::machine::{ContainerMachine, POSTGRES_PORT, Parts, Purpose, REDIS_PORT};
 use super::spares::Spares;
 use super::vessel::Vessel;
@@ -19,7 +18,7 @@ use crate::load::images::Images;
 use crate::model::change::Change;
 use crate::model::claim::Subject;
 use crate::model::image::ImageUse;
-use crate::model::network::{self, Network, Networks};
+use crate::model::network::{Network, NetworkName, Networks};
 use crate::model::outcome::SkipReason;
 use crate::model::report::Component;
 use crate::model::server::{DeploymentKind, ServerKey, Service};
@@ -85,8 +84,7 @@ impl ContainerMachines {
             format!("there is no image to run containers from: {}", reasons.collect::<Vec<_>>().join("; "))
         };
         let image = image.ok_or_else(none)?.clone();
-        let clients = [NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere];
-        let networks = clients.map(|network| Attachment { network, host: Some(CLIENT) });
+        let networks = NetworkName::OF_CLIENTS.map(|network| Attachment { network, host: Some(CLIENT) });
         let clients = Arc::new(Vessel::start(&scope, &token, "clients", image, &networks, &[]).await?);
         let outpost = Arc::new(Outpost::new(clients.agent().clone(), HARNESS));
         let machines = Self {
@@ -142,8 +140,7 @@ impl ContainerMachines {
         let vessel = match spare {
             Some(spare) => spare,
             None => {
-                let networks = [NetworkName::Pods, NetworkName::Sites, NetworkName::Elsewhere, NetworkName::Gateway];
-                let networks = networks.map(|network| Attachment { network, host });
+                let networks = NetworkName::ALL.map(|network| Attachment { network, host });
                 let name = self.spares.name(image_use(role));
                 Arc::new(Vessel::start(&self.scope, &self.token, &name, image.clone(), &networks, &publish).await.map_err(failed)?)
             }
@@ -246,17 +243,13 @@ impl Machines for ContainerMachines {
     }
 
     fn networks(&self) -> Networks {
-        let client = |network| self.clients.address_in(network).unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        let of = |name, network: NetworkName, range: Option<&str>, client: IpAddr| {
-            (name, Network { range: range.map_or_else(|| self.scope.range(network), str::to_owned), client })
+        let of = |network| {
+            let range = if network == NetworkName::Pods { PODS_RANGE.to_owned() } else { self.scope.range(network) };
+            // Clients are in all the others.
+            let gateway = || self.scope.address(network, GATEWAY);
+            (network, Network { range, client: self.clients.address_in(network).unwrap_or_else(gateway) })
         };
-        let gateway = self.scope.address(NetworkName::Gateway, GATEWAY);
-        Networks(BTreeMap::from([
-            of(network::NetworkName::Pods, NetworkName::Pods, Some(PODS_RANGE), client(NetworkName::Pods)),
-            of(network::NetworkName::Sites, NetworkName::Sites, None, client(NetworkName::Sites)),
-            of(network::NetworkName::Elsewhere, NetworkName::Elsewhere, None, client(NetworkName::Elsewhere)),
-            of(network::NetworkName::Gateway, NetworkName::Gateway, None, gateway),
-        ]))
+        Networks(NetworkName::ALL.map(of).into())
     }
 
     fn components(&self) -> Vec<Component> {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::engine::{Attachment, Container, ContainerSpec, EngineError, HARNESS, ImageFound, NetworkName, Scope, TOKEN_FILE};
+use super::engine::{Attachment, Container, ContainerSpec, EngineError, HARNESS, ImageFound, Scope, TOKEN_FILE};
 use crate::agent::{Agent, COMMAND, Lifeline};
+use crate::model::network::NetworkName;
 use crate::os::poll;
 
 /// The port that every agent listens on in its container.

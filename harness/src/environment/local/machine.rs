@@ -281,8 +281,8 @@ impl Machine for LocalMachine {
         Ok(Box::new(UnixStream::connect(socket).await?))
     }
 
-    fn clients_socket(&self, directory: &Path, port: u16) -> Option<Address> {
-        Some(Address::Unix { directory: directory.to_path_buf(), port })
+    fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, String> {
+        Ok(Address::Unix { directory: directory.to_path_buf(), port })
     }
 
     async fn pause(&self, directory: &Path, first: u32, limit: Duration) -> Result<Paused, String> {

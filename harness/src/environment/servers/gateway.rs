@@ -289,13 +289,6 @@ impl HaproxyGateway {
             drop(child.take());
         }
     }
-
-    /// Why it can't be used any more, if it has ended by itself.
-    pub(super) async fn lost(&self) -> Option<EnvironmentError> {
-        let status = self.child.lock().await.as_mut().and_then(Process::try_wait)?;
-        let reason = format!("it ended with {status}; its last lines: {}", tail_since(&self.log, 0, 8));
-        Some(EnvironmentError::Lost { server: self.name.clone(), reason, log: self.log.clone() })
-    }
 }
 
 #[async_trait]
@@ -319,5 +312,11 @@ impl Gateway for HaproxyGateway {
 
     fn log_path(&self) -> PathBuf {
         self.log.clone()
+    }
+
+    async fn lost(&self) -> Option<EnvironmentError> {
+        let status = self.child.lock().await.as_mut().and_then(Process::try_wait)?;
+        let reason = format!("it ended with {status}; its last lines: {}", tail_since(&self.log, 0, 8));
+        Some(EnvironmentError::Lost { server: self.name.clone(), reason, log: self.log.clone() })
     }
 }

@@ -15,7 +15,7 @@ use crate::environment::{CommandError, EnvironmentError, LogCondition, Server};
 use crate::model::connect::Password;
 use crate::model::endpoint::Address;
 use crate::model::observation::LogLine;
-use crate::model::server::{ServerConfig, ServerKey};
+use crate::model::server::{ServerConfig, ServerKey, Service};
 use crate::os::child::{ChildSpec, tail_since};
 use crate::os::command::CommandRun;
 use crate::os::dial::Dialer;
@@ -26,14 +26,29 @@ pub(super) trait Placed: Send + Sync {
     /// Where it is.
     fn place(&self) -> &Place;
 
-    /// See [`Server::unix_socket`].
-    fn clients_unix_socket(&self) -> Option<Address>;
-
-    /// See [`Server::log_names_clients`].
-    fn names_clients(&self) -> bool;
-
     /// See [`Server::apply`].
     async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError>;
+
+    /// How its process is. Does not wait for whoever works on it, and who finds out by himself: it is [`Life::Down`] meanwhile.
+    fn life(&self) -> Life;
+}
+
+/// How a server's process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It runs, or is paused.
+    Up,
+    /// The harness has stopped it.
+    Down,
+    /// It has ended by itself.
+    Ended(ExitStatus),
+}
+
+impl Life {
+    /// That of a process which should run.
+    pub(super) fn of(process: &mut Process) -> Self {
+        process.try_wait().map_or(Self::Up, Self::Ended)
+    }
 }
 
 #[async_trait]
@@ -50,8 +65,8 @@ impl<T: Placed> Server for T {
         self.place().machine.dialer()
     }
 
-    fn unix_socket(&self) -> Option<Address> {
-        self.clients_unix_socket()
+    fn unix_socket(&self) -> Result<Option<Address>, String> {
+        self.place().clients_socket()
     }
 
     fn password(&self) -> Password {
@@ -59,7 +74,7 @@ impl<T: Placed> Server for T {
     }
 
     fn log_names_clients(&self) -> bool {
-        self.names_clients()
+        self.place().names_clients()
     }
 
     async fn log_lines(&self, peers: &[SocketAddr], enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
@@ -97,14 +112,19 @@ impl<T: Placed> Server for T {
     async fn all_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
         self.place().book.all_since(mark, enough, limit).await
     }
+
+    async fn lost(&self) -> Option<EnvironmentError> {
+        match self.life() {
+            Life::Up => self.place().unseen(),
+            Life::Down => None,
+            Life::Ended(status) => Some(self.place().lost(status).await),
+        }
+    }
 }
 
 /// A server that many cases share.
 #[async_trait]
 pub(super) trait Instance: Server + Placed {
-    /// Why it can't be used any more, if it has ended by itself.
-    async fn lost(&self) -> Option<EnvironmentError>;
-
     /// Stops it.
     async fn stop(&self);
 }
@@ -241,9 +261,18 @@ impl Place {
         self.machine.address_v6(self.paths.port)
     }
 
-    /// The unix socket of a PostgreSQL.
-    pub(super) fn clients_socket(&self) -> Option<Address> {
-        self.machine.clients_socket(&self.paths.sockets, self.paths.port)
+    /// See [`Server::unix_socket`]: that of a PostgreSQL.
+    pub(super) fn clients_socket(&self) -> Result<Option<Address>, String> {
+        match self.key.service {
+            Service::Postgres => self.machine.clients_socket(&self.paths.sockets, self.paths.port).map(Some),
+            Service::Redis => Ok(None),
+        }
+    }
+
+    /// See [`Server::log_names_clients`]. Redis 7.0's log never does where a handshake is refused; 7.2 and later do where the client has not
+    /// left yet, and say `addr=` with nothing else where it has (seen with 8.0.2 and clients that refuse the server's certificate).
+    pub(super) fn names_clients(&self) -> bool {
+        self.key.service == Service::Postgres
     }
 
     /// Where a gateway finds it.
@@ -306,6 +335,12 @@ impl Place {
     /// A configuration that wasn't taken.
     pub(super) fn not_configured(&self, reason: String) -> EnvironmentError {
         EnvironmentError::Configure { server: self.key.to_string(), reason, log: self.log.clone() }
+    }
+
+    /// A server whose log can't be seen any more.
+    pub(super) fn unseen(&self) -> Option<EnvironmentError> {
+        let reason = self.machine.unseen_log()?;
+        Some(EnvironmentError::Lost { server: self.key.to_string(), reason, log: self.log.clone() })
     }
 
     /// A server that has ended by itself.

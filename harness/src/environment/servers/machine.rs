@@ -147,6 +147,11 @@ pub(in crate::environment) trait Machine: Send + Sync {
     /// Makes an empty log file; all that it gets appears in [`Machine::here`] as long as the returned value lives.
     async fn make_log(&self, log: &Path) -> io::Result<Box<dyn Send + Sync>>;
 
+    /// Why a log does not appear in [`Machine::here`] any more, while its server runs; `None` as long as all do.
+    fn unseen_log(&self) -> Option<String> {
+        None
+    }
+
     /// Makes a data directory of a PostgreSQL major version at `data`, with the roles and the database that all have; the directory of its
     /// programs.
     async fn make_data(&self, major: u16, data: &Path) -> Result<PathBuf, Failure>;
@@ -160,8 +165,8 @@ pub(in crate::environment) trait Machine: Send + Sync {
     /// Connects to a unix socket.
     async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>>;
 
-    /// A unix socket of a PostgreSQL as clients on this machine can name it; `None`: there is none.
-    fn clients_socket(&self, directory: &Path, port: u16) -> Option<Address>;
+    /// A unix socket of a PostgreSQL as clients on this machine can name it; why they can't reach it.
+    fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, String>;
 
     /// Stops all processes of a server, so that none answers: `first`, which starts the others, and what works in `directory`. Dropping the
     /// result lets them go on, if they are of this machine.

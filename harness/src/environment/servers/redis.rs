@@ -11,12 +11,11 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::configure::Written;
-use super::instance::{Instance, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
+use super::instance::{Instance, Life, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
 use super::log::RedisLog;
 use super::machine::{LOST, Process};
 use super::{Failure, Shared};
 use crate::environment::EnvironmentError;
-use crate::model::endpoint::Address;
 use crate::model::server::{ServerConfig, ServerKey};
 use crate::os::child::tail_since;
 use crate::os::toolchain::Tool;
@@ -128,10 +127,6 @@ pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, a
     }
 }
 
-/// Whether Redis's log names the client of a refused handshake. 7.0 never does; 7.2 and later do where the client has not left yet, and
-/// say `addr=` with nothing else where it has (seen with 8.0.2 and clients that refuse the server's certificate).
-pub(super) const NAMES_CLIENTS: bool = false;
-
 /// A line of the log without process and time: `27121:M 24 Nov 2026 07:55:10.165 # Failed to load certificate`.
 fn without_prefix(line: &str) -> &str {
     let prefixed = line.split_once(':').is_some_and(|(pid, _)| pid.parse::<u32>().is_ok());
@@ -154,12 +149,8 @@ impl Placed for RedisServer {
         &self.place
     }
 
-    fn clients_unix_socket(&self) -> Option<Address> {
-        None
-    }
-
-    fn names_clients(&self) -> bool {
-        NAMES_CLIENTS
+    fn life(&self) -> Life {
+        self.state.try_lock().map_or(Life::Down, |mut state| state.child.as_mut().map_or(Life::Down, Life::of))
     }
 
     async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
@@ -193,13 +184,6 @@ impl Placed for RedisServer {
 
 #[async_trait]
 impl Instance for RedisServer {
-    async fn lost(&self) -> Option<EnvironmentError> {
-        // Whoever holds the state finds out by himself.
-        let mut state = self.state.try_lock().ok()?;
-        let status = state.child.as_mut().and_then(Process::try_wait)?;
-        Some(self.place.lost(status).await)
-    }
-
     async fn stop(&self) {
         if let Some(child) = &mut self.state.lock().await.child {
             child.stop(STOP_LIMIT).await;

@@ -97,7 +97,7 @@ impl Workshop {
             Ok(Err(Trouble::Error(message))) => Outcome::Errored(message),
             Err(_) => Outcome::TimedOut(format!("no end within {limit:?}")),
         };
-        record.outcome = outcome;
+        record.outcome = self.unless_lost(case, outcome, || installation.lost()).await;
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
         if let Some(server) = installation.server(case.key.service.into())
             && (record.outcome.kind().is_failure() || record.outcome.kind().is_error())

@@ -13,7 +13,8 @@ use futures_util::TryStreamExt as _;
 use super::removal::remove_container;
 use super::scope::Shared;
 use super::start::endpoint;
-use super::{EngineError, NetworkName, limits};
+use super::{EngineError, limits};
+use crate::model::network::NetworkName;
 use crate::os::poll::until;
 
 /// Lines of output that an error shows.

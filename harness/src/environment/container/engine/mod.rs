@@ -21,7 +21,6 @@ mod volume;
 pub use container::Container;
 pub use error::EngineError;
 pub use image::ImageFound;
-pub use network::NetworkName;
 pub use removal::{Kind, Leak, Swept, reap};
 pub use scope::{Scope, ScopeOptions};
 pub use spec::{Attachment, ContainerSpec, FileSpec};

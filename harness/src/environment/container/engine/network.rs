@@ -10,52 +10,34 @@ use bollard::query_parameters::ListNetworksOptions;
 use futures_util::future::try_join_all;
 
 use super::{Engine, EngineError, limits};
+use crate::model::network::NetworkName;
 
-/// The networks of a run. Clients are told apart by the range from which they come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum NetworkName {
-    /// Pods of the cluster: somewhere in 10.0.0.0/8.
-    Pods,
-    /// Clients of other sites: somewhere in 172.16.0.0/12.
-    Sites,
-    /// Clients from elsewhere: somewhere in 192.168.0.0/16.
-    Elsewhere,
-    /// Where the gateway comes from: somewhere else in 10.0.0.0/8.
-    Gateway,
+/// What a network of a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Where servers meet clients, who are told apart by the range from which they come.
+    Named(NetworkName),
     /// Every container is on this one: its ports are published over it. Containers don't reach one another here, and nothing outside.
     Control,
 }
 
-impl NetworkName {
-    pub(super) const ALL: [Self; 5] = [Self::Pods, Self::Sites, Self::Elsewhere, Self::Gateway, Self::Control];
-
-    /// The lowercase name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+impl Purpose {
+    fn name(self) -> &'static str {
         match self {
-            Self::Pods => "pods",
-            Self::Sites => "sites",
-            Self::Elsewhere => "elsewhere",
-            Self::Gateway => "gateway",
+            Self::Named(network) => network.name(),
             Self::Control => "control",
         }
     }
 
-    /// A /24 of its range, chosen by `random`.
+    /// A /24 chosen by `random`: somewhere in 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16.
     fn range(self, random: u64) -> Range {
         let [one, two, ..] = random.to_le_bytes();
         let base = match self {
-            Self::Pods | Self::Gateway => Ipv4Addr::new(10, one, two, 0),
-            Self::Sites | Self::Control => Ipv4Addr::new(172, 16 + one % 16, two, 0),
-            Self::Elsewhere => Ipv4Addr::new(192, 168, two, 0),
+            Self::Named(NetworkName::Pods | NetworkName::Gateway) => Ipv4Addr::new(10, one, two, 0),
+            Self::Named(NetworkName::Sites) | Self::Control => Ipv4Addr::new(172, 16 + one % 16, two, 0),
+            Self::Named(NetworkName::Elsewhere) => Ipv4Addr::new(192, 168, two, 0),
         };
         Range { base, length: OUR_LENGTH }
-    }
-}
-
-impl fmt::Display for NetworkName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
     }
 }
 
@@ -108,28 +90,38 @@ impl fmt::Display for Range {
     }
 }
 
+/// The networks of a run.
+#[derive(Debug)]
+pub(super) struct RunNetworks {
+    /// Those that servers and clients are on.
+    pub(super) named: BTreeMap<NetworkName, Network>,
+    /// The one that the harness reaches its containers over.
+    pub(super) control: Network,
+}
+
 /// Makes all networks of a run. `name` gives the engine's name, `labels` is what they all carry.
 ///
 /// # Errors
 /// [`EngineError`]; what was made until then stays, with its labels.
 pub(super) async fn make_all(
     engine: &Engine,
-    name: impl Fn(NetworkName) -> String,
+    name: impl Fn(&str) -> String,
     labels: &HashMap<String, String>,
-) -> Result<BTreeMap<NetworkName, Network>, EngineError> {
+) -> Result<RunNetworks, EngineError> {
     let taken = taken(engine).await?;
-    let networks = NetworkName::ALL.map(|network| {
-        let name = name(network);
-        let taken = &taken;
-        async move { Ok((network, make(engine, network, name, labels, taken).await?)) }
+    let make = |purpose: Purpose| make(engine, purpose, name(purpose.name()), labels, &taken);
+    let named = NetworkName::ALL.map(|network| {
+        let made = make(Purpose::Named(network));
+        async move { Ok((network, made.await?)) }
     });
-    Ok(try_join_all(networks).await?.into_iter().collect())
+    let (named, control) = tokio::try_join!(try_join_all(named), make(Purpose::Control))?;
+    Ok(RunNetworks { named: named.into_iter().collect(), control })
 }
 
 /// Makes one, in a range of its own: of two that choose the same the engine refuses the second.
 async fn make(
     engine: &Engine,
-    network: NetworkName,
+    purpose: Purpose,
     name: String,
     labels: &HashMap<String, String>,
     taken: &[Range],
@@ -137,11 +129,11 @@ async fn make(
     let random = RandomState::new();
     let mut refused = Vec::new();
     for attempt in 0..TRIES {
-        let range = network.range(random.hash_one(attempt));
+        let range = purpose.range(random.hash_one(attempt));
         if taken.iter().any(|other| other.overlaps(range)) {
             continue;
         }
-        let request = request(network, &name, range, labels);
+        let request = request(purpose, &name, range, labels);
         match engine.ask(limits::CHANGE, || format!("make the network {name}"), engine.docker().create_network(request)).await {
             Ok(_) => return Ok(Network { name, range }),
             Err(error) if error.is_overlap() => refused.push(range.to_string()),
@@ -158,8 +150,8 @@ async fn make(
     })
 }
 
-fn request(network: NetworkName, name: &str, range: Range, labels: &HashMap<String, String>) -> NetworkCreateRequest {
-    let control = network == NetworkName::Control;
+fn request(purpose: Purpose, name: &str, range: Range, labels: &HashMap<String, String>) -> NetworkCreateRequest {
+    let control = purpose == Purpose::Control;
     // Ports are published over a network that leads outside only. Without masquerading nothing that leaves it is answered, and containers
     // don't reach one another over it: a server that is cut off stays reachable for the harness alone.
     let options = ["com.docker.network.bridge.enable_ip_masquerade", "com.docker.network.bridge.enable_icc"]
@@ -273,15 +265,15 @@ mod tests {
     #[test]
     fn each_network_stays_in_its_range() {
         for random in (0..1000_u64).map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15)) {
-            for (network, wide) in [
-                (NetworkName::Pods, "10.0.0.0/8"),
-                (NetworkName::Gateway, "10.0.0.0/8"),
-                (NetworkName::Sites, "172.16.0.0/12"),
-                (NetworkName::Control, "172.16.0.0/12"),
-                (NetworkName::Elsewhere, "192.168.0.0/16"),
+            for (purpose, wide) in [
+                (Purpose::Named(NetworkName::Pods), "10.0.0.0/8"),
+                (Purpose::Named(NetworkName::Gateway), "10.0.0.0/8"),
+                (Purpose::Named(NetworkName::Sites), "172.16.0.0/12"),
+                (Purpose::Control, "172.16.0.0/12"),
+                (Purpose::Named(NetworkName::Elsewhere), "192.168.0.0/16"),
             ] {
-                let narrow = network.range(random);
-                assert!(narrow.overlaps(range(wide)) && narrow.length == OUR_LENGTH, "{network}: {narrow}");
+                let narrow = purpose.range(random);
+                assert!(narrow.overlaps(range(wide)) && narrow.length == OUR_LENGTH, "{purpose:?}: {narrow}");
             }
         }
     }

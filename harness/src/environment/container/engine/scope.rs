@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OnceCell, RwLock};
 
-use super::network::{Addresses, Network};
+use super::network::{Addresses, Network, RunNetworks};
 use super::spec::is_name;
-use super::{Engine, EngineError, Leak, NetworkName, network, removal, volume};
+use super::{Engine, EngineError, Leak, network, removal, volume};
+use crate::model::network::NetworkName;
 use crate::os::owner::Owner;
 
 /// What a [`Scope`] is made from.
@@ -46,7 +47,7 @@ pub(super) struct Shared {
     pub(super) harness: PathBuf,
     pub(super) token: String,
     pub(super) labels: HashMap<String, String>,
-    pub(super) networks: BTreeMap<NetworkName, Network>,
+    pub(super) networks: RunNetworks,
     pub(super) volume: String,
     pub(super) filled: OnceCell<()>,
     /// Whether the scope is closed. Starts hold it for reading, so that the end waits for them.
@@ -73,7 +74,7 @@ impl Shared {
 
     /// The network's engine name and range. All are there from the start.
     pub(super) fn network(&self, network: NetworkName) -> Result<&Network, EngineError> {
-        self.networks.get(&network).ok_or_else(|| EngineError::Misuse(format!("the run has no network {network}")))
+        self.networks.named.get(&network).ok_or_else(|| EngineError::Misuse(format!("the run has no network {network}")))
     }
 }
 
@@ -94,10 +95,8 @@ impl Scope {
         let owner = Owner::current().map_err(|error| EngineError::Misuse(format!("this process can't be told from others: {error}")))?;
         let labels = owner.labels(&run);
         let volume = name_of(&run, "harness");
-        let made = tokio::try_join!(
-            network::make_all(engine, |network| name_of(&run, network.name()), &labels),
-            volume::make(engine, &volume, &labels)
-        );
+        let made =
+            tokio::try_join!(network::make_all(engine, |network| name_of(&run, network), &labels), volume::make(engine, &volume, &labels));
         let networks = match made {
             Ok((networks, ())) => networks,
             Err(error) => {
@@ -130,13 +129,13 @@ impl Scope {
     /// The range of a network, such as `10.7.201.0/24`.
     #[must_use]
     pub fn range(&self, network: NetworkName) -> String {
-        self.shared.networks.get(&network).map(|network| network.range.to_string()).unwrap_or_default()
+        self.shared.networks.named.get(&network).map(|network| network.range.to_string()).unwrap_or_default()
     }
 
     /// The address of a network with this last part.
     #[must_use]
     pub fn address(&self, network: NetworkName, host: u8) -> IpAddr {
-        let range = self.shared.networks.get(&network).map(|network| network.range);
+        let range = self.shared.networks.named.get(&network).map(|network| network.range);
         range.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |range| IpAddr::V4(range.address(host)))
     }
 

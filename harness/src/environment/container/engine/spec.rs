@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{EngineError, ImageFound, NetworkName};
+use super::{EngineError, ImageFound};
+use crate::model::network::NetworkName;
 
 /// One container, before it is started.
 #[derive(Debug, Clone)]

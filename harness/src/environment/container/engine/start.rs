@@ -12,7 +12,7 @@ use testcontainers::{CopyTargetOptions, GenericImage, ImageExt as _};
 use super::container::{Container, Place};
 use super::labels::IMAGE;
 use super::scope::{Scope, Shared};
-use super::{ContainerSpec, EngineError, FileSpec, NetworkName, limits, volume};
+use super::{ContainerSpec, EngineError, FileSpec, limits, volume};
 
 /// Where every container finds the run's token, mode 0600.
 pub const TOKEN_FILE: &str = "/etc/mtls-conformance/token";
@@ -59,14 +59,9 @@ fn reserve(shared: &Arc<Shared>, spec: &ContainerSpec) -> Result<Container, Engi
     let mut places: Vec<Place> = Vec::new();
     for attachment in &spec.networks {
         let network = attachment.network;
-        let problem = match () {
-            () if network == NetworkName::Control => Some("every container is on it already".to_owned()),
-            () if places.iter().any(|place| place.network == network) => Some("it is named twice".to_owned()),
-            () => None,
-        };
-        let taken = match problem {
-            Some(problem) => Err(problem),
-            None => book.addresses.entry(network).or_default().take(attachment.host).ok_or_else(|| match attachment.host {
+        let taken = match places.iter().any(|place| place.network == network) {
+            true => Err("it is named twice".to_owned()),
+            false => book.addresses.entry(network).or_default().take(attachment.host).ok_or_else(|| match attachment.host {
                 Some(host) => format!("the address {host} is not free"),
                 None => "no address is free".to_owned(),
             }),
@@ -130,7 +125,7 @@ fn request(shared: &Shared, name: &str, spec: &ContainerSpec) -> Result<testcont
         .with_cmd(arguments.iter().cloned())
         .with_container_name(name)
         .with_labels(labels.chain([(IMAGE, spec.image.reference.as_str())]))
-        .with_network(&shared.network(NetworkName::Control)?.name)
+        .with_network(&shared.networks.control.name)
         .with_user("0")
         .with_startup_timeout(limits::START);
     let token = FileSpec { path: TOKEN_FILE.to_owned(), bytes: shared.token.clone().into_bytes(), mode: 0o600 };

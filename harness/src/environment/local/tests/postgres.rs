@@ -315,7 +315,7 @@ async fn user_and_database_have_the_deployments_names() {
     let server = fixture.environment.server(postgres_key(any_major())).await.expect("it starts");
     let rules = ["local all all scram-sha-256".to_owned()];
     server.apply(&ServerConfig { pg_hba: Some(rules.to_vec()), ..ServerConfig::default() }).await.expect("it reloads");
-    let Some(crate::model::endpoint::Address::Unix { directory, port }) = server.unix_socket() else { panic!("no unix socket") };
+    let Ok(Some(crate::model::endpoint::Address::Unix { directory, port })) = server.unix_socket() else { panic!("no unix socket") };
     let mut config = tokio_postgres::Config::new();
     config.host_path(&directory).port(port).user("the shop").dbname("or\"ders").password(server.password().reveal());
     let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("a session");

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::super::configure::{ConfigFile, Paths, Written};
-use super::super::instance::{Moment, PORT_TRIES, Place, Placed, StartError};
+use super::super::instance::{Life, Moment, PORT_TRIES, Place, Placed, StartError};
 use super::super::log::JsonLog;
 use super::super::machine;
 use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
@@ -19,7 +19,6 @@ use super::not_configurable;
 use super::server::{FilesAt, Installed, Process};
 use crate::deployment::postgres::{self, ReplicaPlaces};
 use crate::environment::{Applied, EnvironmentError};
-use crate::model::endpoint::Address;
 use crate::model::server::{ServerConfig, ServerKey};
 
 /// The file that makes a server a standby: PostgreSQL manual, "Log-Shipping Standby Servers".
@@ -127,12 +126,8 @@ impl Placed for InstalledPostgres {
         &self.place
     }
 
-    fn clients_unix_socket(&self) -> Option<Address> {
-        self.place.clients_socket()
-    }
-
-    fn names_clients(&self) -> bool {
-        true
+    fn life(&self) -> Life {
+        self.process.try_lock().map_or(Life::Down, |mut process| process.child.as_mut().map_or(Life::Down, Life::of))
     }
 
     async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {

@@ -10,16 +10,15 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 
-use super::super::instance::{PORT_TRIES, Place, Placed, StartError};
+use super::super::instance::{Life, PORT_TRIES, Place, Placed, StartError};
 use super::super::log::RedisLog;
 use super::super::machine;
-use super::super::redis::{NAMES_CLIENTS, make_data, sets_several, start_once};
+use super::super::redis::{make_data, sets_several, start_once};
 use super::super::{Failure, Shared};
 use super::not_configurable;
 use super::server::{FilesAt, Installed, Process};
 use crate::deployment::redis_conf::{CLIENT_CA, SERVER_CERTIFICATE, SERVER_KEY};
 use crate::environment::{Applied, EnvironmentError};
-use crate::model::endpoint::Address;
 use crate::model::server::{ServerConfig, ServerKey};
 use crate::os::toolchain::Tool;
 
@@ -91,12 +90,8 @@ impl Placed for InstalledRedis {
         &self.place
     }
 
-    fn clients_unix_socket(&self) -> Option<Address> {
-        None
-    }
-
-    fn names_clients(&self) -> bool {
-        NAMES_CLIENTS
+    fn life(&self) -> Life {
+        self.process.try_lock().map_or(Life::Down, |mut process| process.child.as_mut().map_or(Life::Down, Life::of))
     }
 
     async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {

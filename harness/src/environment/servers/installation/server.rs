@@ -92,7 +92,7 @@ pub(super) trait Installed: Server + Placed {
         }
         match child.try_wait() {
             Some(status) => Err(self.place().lost(status).await),
-            None => Ok(child),
+            None => self.place().unseen().map_or(Ok(child), Err),
         }
     }
 

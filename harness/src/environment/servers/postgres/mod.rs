@@ -11,13 +11,12 @@ use tokio::sync::Mutex;
 use self::admin::prepare_application;
 use self::process::{main_file, reload, start_once};
 use super::configure::{ConfigFile, Written};
-use super::instance::{Instance, Moment, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
+use super::instance::{Instance, Life, Moment, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
 use super::log::JsonLog;
 use super::machine::{Machine, Process};
 use super::manifest::HBA_FILE;
 use super::{Failure, Paths, Shared};
 use crate::environment::EnvironmentError;
-use crate::model::endpoint::Address;
 use crate::model::server::{ServerConfig, ServerKey};
 
 /// A running PostgreSQL.
@@ -95,12 +94,8 @@ impl Placed for PostgresServer {
         &self.place
     }
 
-    fn clients_unix_socket(&self) -> Option<Address> {
-        self.place.clients_socket()
-    }
-
-    fn names_clients(&self) -> bool {
-        true
+    fn life(&self) -> Life {
+        self.state.try_lock().map_or(Life::Down, |mut state| Life::of(&mut state.child))
     }
 
     async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
@@ -131,13 +126,6 @@ impl Placed for PostgresServer {
 
 #[async_trait]
 impl Instance for PostgresServer {
-    async fn lost(&self) -> Option<EnvironmentError> {
-        // Whoever holds the state finds out by himself.
-        let mut state = self.state.try_lock().ok()?;
-        let status = state.child.try_wait()?;
-        Some(self.place.lost(status).await)
-    }
-
     async fn stop(&self) {
         self.state.lock().await.child.stop(STOP_LIMIT).await;
         self.place.close().await;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use bollard::models::ContainerConfig;
 use bollard::query_parameters::{CommitContainerOptionsBuilder, InspectContainerOptions, ListVolumesOptions, RemoveImageOptions};
 
-use super::super::{EngineError, FileSpec, HARNESS, ImageFound, NetworkName, TOKEN_FILE};
+use super::super::{EngineError, FileSpec, HARNESS, ImageFound, TOKEN_FILE};
 use super::{ContainerSpec, HARNESS_SAYS, Rig, on, serves, sh};
+use crate::model::network::NetworkName;
 use crate::os::owner::Owner;
 
 #[tokio::test]
@@ -46,11 +47,12 @@ async fn everything_of_a_run_carries_its_labels() {
     let docker = rig.engine.docker();
     let inspected = docker.inspect_container(container.engine_name(), None::<InspectContainerOptions>).await.expect("looks");
     let mut all = vec![inspected.config.and_then(|config| config.labels).expect("labels")];
-    for network in rig.scope.shared.networks.values() {
+    let networks = &rig.scope.shared.networks;
+    for network in networks.named.values().chain([&networks.control]) {
         all.push(docker.inspect_network(&network.name, None).await.expect("looks").labels.expect("labels"));
     }
     all.push(docker.inspect_volume(&rig.scope.shared.volume).await.expect("looks").labels);
-    assert_eq!(all.len(), 2 + NetworkName::ALL.len());
+    assert_eq!(all.len(), 2 + NetworkName::ALL.len() + 1, "container, volume, networks and the control network");
     for labels in all {
         let missing: Vec<_> = expected.iter().filter(|(name, value)| labels.get(*name) != Some(*value)).collect();
         assert!(missing.is_empty(), "{missing:?} are not in {labels:?}");

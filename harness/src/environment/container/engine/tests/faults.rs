@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::super::NetworkName;
 use super::{Rig, dial, on, serves};
+use crate::model::network::NetworkName;
 
 #[tokio::test]
 async fn a_killed_container_starts_again_at_the_same_addresses() {

@@ -147,6 +147,6 @@ async fn serves(address: std::net::SocketAddr) {
 }
 
 /// A spec's networks without wishes for an address.
-fn on(networks: impl IntoIterator<Item = super::NetworkName>) -> Vec<Attachment> {
+fn on(networks: impl IntoIterator<Item = crate::model::network::NetworkName>) -> Vec<Attachment> {
     networks.into_iter().map(Attachment::from).collect()
 }

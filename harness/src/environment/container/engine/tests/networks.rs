@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::super::{Attachment, NetworkName};
+use super::super::Attachment;
 use super::{Rig, dial, on, serves};
+use crate::model::network::NetworkName;
 
 #[tokio::test]
 async fn containers_reach_one_another_over_common_networks_under_their_names_and_nothing_else() {
@@ -53,6 +54,6 @@ async fn containers_reach_one_another_over_common_networks_under_their_names_and
 pub(super) async fn control_address(rig: &Rig, name: &str) -> String {
     let inspected = rig.engine.docker().inspect_container(name, None).await.expect("looks");
     let networks = inspected.network_settings.and_then(|settings| settings.networks).expect("networks");
-    let network = &rig.scope.shared.network(NetworkName::Control).expect("there").name;
+    let network = &rig.scope.shared.networks.control.name;
     networks.get(network).and_then(|endpoint| endpoint.ip_address.clone()).expect("an address")
 }
