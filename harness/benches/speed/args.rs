@@ -41,6 +41,9 @@ pub(crate) enum Part {
     Connections,
     /// All timelines: how long they take, and how exactly outages are known
     Timelines,
+    /// Servers in containers, beside the same as processes here; needs a container engine and `make images`
+    #[cfg(feature = "container")]
+    Containers,
 }
 
 /// How much is measured.

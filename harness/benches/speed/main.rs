@@ -2,11 +2,14 @@
 //!
 //! Three measurements, each beside its yardstick and interleaved with it, so that a machine that gets busy slows both: whole runs beside a
 //! bare loop that makes the same connections ([`throughput`]), server starts ([`starts`]), and single connections beside `pgbench -C`
-//! ([`connections`]). And the timelines, whose pace is set ([`timelines`]). Prints tables, and writes `reports/bench.json` with every raw sample.
+//! ([`connections`]). Runs with servers in containers beside the same runs here ([`containers`]). And the timelines, whose pace is set
+//! ([`timelines`]). Prints tables, and writes `reports/bench.json` with every raw sample.
 
 mod args;
 mod bare;
 mod connections;
+#[cfg(feature = "container")]
+mod containers;
 mod contender;
 mod pgbench;
 mod report;
@@ -62,6 +65,13 @@ fn measure(args: &Args) -> Result<(), Error> {
     }
     if args.measures(Part::Timelines) {
         report.timelines = Some(timelines::measure(&site, args.is_quick())?);
+    }
+    #[cfg(feature = "container")]
+    if args.measures(Part::Containers) {
+        match containers::measure(&site, args.is_quick())? {
+            Ok(measured) => report.containers = Some(measured),
+            Err(why_not) => report.no_containers = Some(why_not),
+        }
     }
     report.end();
     writeln!(std::io::stdout().lock(), "{}", report.tables())?;

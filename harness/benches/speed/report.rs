@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::connections::{Beside, Client, Measured};
+#[cfg(feature = "container")]
+use crate::containers::Containers;
 use crate::contender::Kind;
 use crate::site::Site;
 use crate::starts::{self, Starts};
@@ -60,6 +62,14 @@ pub(crate) struct Report {
     /// Timelines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timelines: Option<Timelines>,
+    /// Servers in containers.
+    #[cfg(feature = "container")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) containers: Option<Containers>,
+    /// Why there are none.
+    #[cfg(feature = "container")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) no_containers: Option<String>,
     #[serde(skip)]
     begun: std::time::Instant,
 }
@@ -83,6 +93,10 @@ impl Report {
             starts: None,
             connections: None,
             timelines: None,
+            #[cfg(feature = "container")]
+            containers: None,
+            #[cfg(feature = "container")]
+            no_containers: None,
             begun: std::time::Instant::now(),
         })
     }
@@ -123,6 +137,11 @@ impl Report {
         parts.extend(self.connections.iter().flatten().map(situation));
         parts.extend(self.connections.as_deref().and_then(explanation));
         parts.extend(self.timelines.as_ref().map(Timelines::text));
+        #[cfg(feature = "container")]
+        {
+            parts.extend(self.containers.as_ref().map(Containers::text));
+            parts.extend(self.no_containers.as_ref().map(|why_not| format!("Servers in containers: not measured: {why_not}")));
+        }
         parts.extend(self.busy());
         parts.join("\n\n")
     }

@@ -107,11 +107,15 @@ impl Site {
     pub(crate) fn stand(&self, name: &str) -> Result<Stand, Error> {
         let directory = self.directory.path().join(name);
         tree::make_directory(&directory, 0o755, None)?;
-        let credentials = self.set.credentials.clone();
-        let pki = Arc::new(Pki::new(Arc::clone(&self.manifests), credentials, directory.join("pki"), RunAs::unprivileged()));
+        let pki = self.pki(&directory);
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
         let options = LocalOptions::new(self.toolchain.clone(), &directory, &self.cache, configurator);
         Ok(Stand { environment: Arc::new(local::environment(options)?), pki, directory })
+    }
+
+    /// Credentials with their files below `directory`.
+    pub(crate) fn pki(&self, directory: &Path) -> Arc<Pki> {
+        Arc::new(Pki::new(Arc::clone(&self.manifests), self.set.credentials.clone(), directory.join("pki"), RunAs::unprivileged()))
     }
 
     /// What the deployment's own client asks of a PostgreSQL there: `verify-full` with its certificate.

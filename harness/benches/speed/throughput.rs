@@ -52,23 +52,23 @@ struct Pair {
 
 /// One process.
 #[derive(Debug, Serialize)]
-struct Run {
+pub(crate) struct Run {
     /// Cases that were carried out; skipped ones are none.
-    cases: u64,
+    pub(crate) cases: u64,
     /// Connections, positive controls included.
     connections: u64,
     /// From the process's start to its end.
-    wall_seconds: f64,
+    pub(crate) wall_seconds: f64,
     /// Processor time of the process and of all that it started, servers included: hardly changes with what else the machine does.
     cpu_seconds: f64,
     /// Its peak resident memory.
     peak_memory_bytes: u64,
     /// Cases that failed or could not be carried out: they wait for what does not come, and slow a run down.
-    unsuccessful: u64,
+    pub(crate) unsuccessful: u64,
 }
 
 impl Run {
-    fn cases_per_second(&self) -> f64 {
+    pub(crate) fn cases_per_second(&self) -> f64 {
         self.cases as f64 / self.wall_seconds
     }
 
@@ -123,14 +123,17 @@ pub(crate) fn measure(site: &Site, effort: &Effort) -> Result<Throughput, Error>
 }
 
 async fn harness(site: &Site, scenarios: &[String], size: Size) -> Result<Run, Error> {
+    let partition = [format!("--partition=1/{}", size.every), format!("--repeat={}", size.repeat)];
+    run(site, scenarios.iter().chain(&partition)).await
+}
+
+/// A run with these arguments.
+pub(crate) async fn run(site: &Site, args: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Run, Error> {
     let report = site.directory().join("run.json");
-    let mut spec = ChildSpec::new(&site.harness, site.directory().join("harness.log")).arg("run");
-    for scenario in scenarios {
-        spec = spec.arg(scenario);
-    }
+    let spec = ChildSpec::new(&site.harness, site.directory().join("harness.log")).arg("run");
+    let spec = args.into_iter().fold(spec, |spec, arg| spec.arg(arg.as_ref()));
     let evidence = site.root.join("reports/bench-evidence");
-    spec = spec.arg("--partition").arg(format!("1/{}", size.every)).arg("--repeat").arg(size.repeat.to_string());
-    spec = spec.arg("--report").arg(format!("json={}", report.display())).arg("--evidence").arg(evidence);
+    let spec = spec.arg("--report").arg(format!("json={}", report.display())).arg("--evidence").arg(evidence);
     // Not conformant is no failure of the measurement; the table says so.
     let (wall, cpu_seconds) = timed(site, spec, &[0, 1]).await?;
     let Tail { totals } = serde_json::from_reader(BufReader::new(File::open(&report)?))?;
