@@ -1,6 +1,6 @@
 //! Servers in containers, looked at from outside of the harness: users, files and modes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use mtls_conformance::os::rundir::RunDir;
 use mtls_conformance::os::user::RunAs;
 use mtls_conformance::pki::Pki;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::support::{binary, cache, not_in_ci, repository};
 
@@ -40,10 +41,11 @@ async fn a_postgres_in_a_container_is_no_root_and_has_its_files_as_cloudnativepg
     let options = ContainerOptions {
         servers: ServersOptions::new(directory.path(), Arc::new(ManifestConfigurator::new(Arc::new(pki)))),
         images: Images::resolve(&ImageSettings::default()).expect("the built-in ones"),
-        uses: BTreeSet::from([ImageUse::Postgres(17)]),
+        uses: BTreeMap::from([(ImageUse::Postgres(17), 1)]),
         harness: binary().to_path_buf(),
         run: run.clone(),
         cache_directory: cache(),
+        interrupted: watch::channel(false).1,
     };
     if !engine.present(IMAGE).await.expect("the engine tells") {
         return not_in_ci(&format!("the image {IMAGE} is not there; `make images` builds it"));

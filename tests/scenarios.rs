@@ -146,6 +146,7 @@ impl Planned {
             start_limit: None,
             evidence: Some(repository().join("reports/evidence")),
             repro_options: String::new(),
+            interrupted: watch::channel(false).1,
         }
     }
 }
@@ -278,9 +279,8 @@ impl Run {
             let session = Session::start(self.planned.session_options(), &cases).await.map_err(|error| error.to_string())?;
             let redactor = Redactor::new(session.environment().secrets());
             let (sender, receiver) = events::unbounded_channel();
-            let (_never, interrupted) = watch::channel(false);
             let pace = Pace { jobs: default_jobs(), fail_fast: false };
-            let ((), mut problems) = tokio::join!(session.run(cases, pace, sender, interrupted), self.tell(receiver, ends, &redactor));
+            let ((), mut problems) = tokio::join!(session.run(cases, pace, sender), self.tell(receiver, ends, &redactor));
             problems.extend(session.close().await);
             if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
         })

@@ -1,6 +1,8 @@
 //! The ends of a run that has servers in containers: orderly, by a panic, by signals, and by `kill -9` of all who could clean up.
 
+use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -9,7 +11,7 @@ use mtls_conformance::os::owner::started;
 
 use super::outside::{IMAGES, Outside};
 use crate::support::middle::{ENDLESS, Middle, command_line};
-use crate::support::{harness, ran};
+use crate::support::{PATIENCE, Running, harness, ran, until};
 
 /// Arguments that make servers run in containers, from images that need no registry.
 pub(super) const CONTAINERS: [&str; 4] = ["--environment", "container", "--image-set", "offline"];
@@ -83,6 +85,25 @@ fn interrupted_by(signal: Signal) {
     run.middle.signal(signal);
     assert_eq!(run.middle.harness.wait().code(), Some(5), "{}", run.middle.harness.said());
     run.assert_nothing_is_left();
+}
+
+#[test]
+fn ctrl_c_ends_a_run_that_waits_for_an_image() {
+    let Some(_outside) = Outside::here(&[]) else { return };
+    // A registry that takes connections and never answers.
+    let registry = TcpListener::bind("127.0.0.1:0").expect("a port");
+    registry.set_nonblocking(true).expect("can be told");
+    let image = format!("postgres-17={}/never:1", registry.local_addr().expect("an address"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let args = [&["run", "postgres/unset", "--postgres", "17", "--driver", "rustls", "--image", &image], &CONTAINERS[..]].concat();
+    let mut run = Running::start(harness(directory.path(), &args));
+    let _asked =
+        until("the engine to ask the registry", PATIENCE, || registry.accept().map_err(|error| format!("{error}: {}", run.said())));
+    kill(Pid::from_raw(run.pid()), Signal::SIGINT).expect("the harness is there");
+    let begun = Instant::now();
+    assert_eq!(run.wait().code(), Some(5), "{}", run.said());
+    assert!(begun.elapsed() < Duration::from_secs(5), "the engine waits longer for a registry: {:?}", begun.elapsed());
+    assert!(run.said().contains("interrupted while images were looked for or pulled"), "{}", run.said());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The same cases with servers in containers and by processes on this machine, and how long a server in a container takes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use mtls_conformance::model::server::{DeploymentKind, ServerKey, Service};
 use mtls_conformance::os::rundir::RunDir;
 use mtls_conformance::report::tables::Rows;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::report::{WIDTH, number};
 use crate::site::Site;
@@ -78,7 +79,7 @@ pub(crate) fn measure(site: &Site, quick: bool) -> Result<Result<Containers, Str
             Err(error) => return Ok(Err(error.to_string())),
         };
         let images = Images::resolve(&ImageSettings { set: Some(SET.to_owned()), ..ImageSettings::default() })?;
-        for image_use in uses() {
+        for image_use in uses().into_keys() {
             let candidates: Vec<String> = images.candidates(image_use)?.iter().map(|candidate| candidate.reference.to_string()).collect();
             let mut there = false;
             for candidate in &candidates {
@@ -118,9 +119,9 @@ pub(crate) fn measure(site: &Site, quick: bool) -> Result<Result<Containers, Str
     })
 }
 
-/// What images are needed for.
-fn uses() -> BTreeSet<ImageUse> {
-    VERSIONS.map(ImageUse::Postgres).into_iter().chain([ImageUse::Redis, ImageUse::Clients]).collect()
+/// What images are needed for: so that some servers find a container, and others start one.
+fn uses() -> BTreeMap<ImageUse, usize> {
+    VERSIONS.map(ImageUse::Postgres).into_iter().chain([ImageUse::Redis, ImageUse::Clients]).map(|image_use| (image_use, 1)).collect()
 }
 
 /// The servers whose starts are measured, and whether each finds a container that was started to look into its image.
@@ -163,6 +164,7 @@ async fn start(site: &Site, engine: &Engine, images: &Images) -> Result<Begun, E
         harness: site.harness.clone(),
         run,
         cache_directory: site.cache.clone(),
+        interrupted: watch::channel(false).1,
     };
     let begun = Instant::now();
     let environment = container::environment(engine, options).await?;

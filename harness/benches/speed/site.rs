@@ -21,6 +21,7 @@ use mtls_conformance::os::user::RunAs;
 use mtls_conformance::pki::Pki;
 use mtls_conformance::run::execute::Limits;
 use mtls_conformance::session::{self, EnvironmentKind, SessionOptions};
+use tokio::sync::watch;
 
 use crate::Error;
 
@@ -95,6 +96,7 @@ impl Site {
             start_limit: None,
             evidence: None,
             repro_options: String::new(),
+            interrupted: watch::channel(false).1,
         }
     }
 

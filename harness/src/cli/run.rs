@@ -104,8 +104,12 @@ async fn carry_out(
         start_limit: Some(args.start_timeout),
         evidence: Some(args.evidence.clone()),
         repro_options: repro_options(args),
+        interrupted: interrupted.clone(),
     };
-    let session = Session::start(options, &cases).await?;
+    let session = Session::start(options, &cases).await.map_err(|error| {
+        let exit = if *interrupted.borrow() { Exit::Interrupted } else { Exit::Environment };
+        CliError { message: error.to_string(), exit }
+    })?;
     let record = session.record();
     let redactor = Redactor::new(session.environment().secrets());
     let fold = Fold::new(&set.claims, &cases, record.clone(), std::env::args().collect(), started)
@@ -124,7 +128,7 @@ async fn carry_out(
     let pace = Pace { jobs, fail_fast: args.fail_fast };
     let keys: BTreeSet<ServerKey> = cases.iter().filter(|case| case.skip.is_none()).map(|case| case.key).collect();
     tokio::select! {
-        () = session.run(cases, pace, events.clone(), interrupted.clone()) => {}
+        () = session.run(cases, pace, events.clone()) => {}
         true = async { asked.await.is_ok() } => panic!("asked for by --panic-after"),
     }
     // What is left behind belongs into the report, if nobody wants to keep the servers.

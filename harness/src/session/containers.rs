@@ -1,8 +1,10 @@
 //! A session in containers: what it needs images for, and who removes them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::environment::container::engine::Engine;
 use crate::environment::container::{self, ContainerOptions};
@@ -21,27 +23,34 @@ pub(super) async fn environment(
     servers: ServersOptions,
     directory: &mut RunDir,
     cases: &[Arc<Case>],
+    interrupted: watch::Receiver<bool>,
 ) -> Result<Servers, String> {
     let engine = Engine::connect().await.map_err(|error| error.to_string())?;
     let run = directory.name().ok_or("the run's directory has no name")?;
     let failed = |error| format!("the containers could not be entrusted to the watcher of the run's directory: {error}");
     directory.entrust(&run).map_err(failed)?;
     let uses = uses(cases);
-    let options = ContainerOptions { servers, images, uses, harness: harness.to_path_buf(), run, cache_directory };
+    let options = ContainerOptions { servers, images, uses, harness: harness.to_path_buf(), run, cache_directory, interrupted };
     container::environment(&engine, options).await.map_err(|error| error.to_string())
 }
 
-/// What the cases need images for.
-fn uses(cases: &[Arc<Case>]) -> BTreeSet<ImageUse> {
-    let mut uses = BTreeSet::from([ImageUse::Clients]);
+/// What the cases need images for, and for how many servers from the run's beginning: those of timelines come later, and take what is free.
+fn uses(cases: &[Arc<Case>]) -> BTreeMap<ImageUse, usize> {
+    let mut servers: BTreeMap<ImageUse, BTreeSet<ServerKey>> = BTreeMap::new();
+    let mut uses = BTreeMap::from([(ImageUse::Clients, 1)]);
     for case in cases.iter().filter(|case| case.skip.is_none()) {
-        uses.insert(match case.key {
+        let servers = servers.entry(match case.key {
             ServerKey { service: Service::Postgres, version, .. } => ImageUse::Postgres(version.unwrap_or_default()),
             ServerKey { service: Service::Redis, .. } => ImageUse::Redis,
         });
+        let servers = servers.or_default();
+        if case.timeline.is_none() {
+            servers.insert(case.key);
+        }
         if case.needs_gateway() {
-            uses.insert(ImageUse::Haproxy);
+            uses.insert(ImageUse::Haproxy, 1);
         }
     }
+    uses.extend(servers.into_iter().map(|(image_use, servers)| (image_use, servers.len().max(1))));
     uses
 }

@@ -105,6 +105,8 @@ pub struct SessionOptions {
     pub evidence: Option<PathBuf>,
     /// What stands after `mtls-conformance run ID` to repeat a case in the same environment.
     pub repro_options: String,
+    /// Turns true when the run is to end: cases that have begun do, and nothing else begins.
+    pub interrupted: watch::Receiver<bool>,
 }
 
 /// Everything that runs cases: the run directory, the environment, the drivers. Servers start at their first use.
@@ -114,6 +116,7 @@ pub struct Session {
     // Fields drop in this order: clients, servers, and the directory last.
     workshop: Arc<Workshop>,
     environment: Arc<Servers>,
+    interrupted: watch::Receiver<bool>,
     directory: RunDir,
 }
 
@@ -139,7 +142,16 @@ impl Session {
             }
             #[cfg(feature = "container")]
             EnvironmentKind::Container(images) => {
-                containers::environment(images, &options.harness, options.cache, servers, &mut directory, cases).await
+                containers::environment(
+                    images,
+                    &options.harness,
+                    options.cache,
+                    servers,
+                    &mut directory,
+                    cases,
+                    options.interrupted.clone(),
+                )
+                .await
             }
         };
         let environment = Arc::new(environment.map_err(SessionError)?);
@@ -160,7 +172,7 @@ impl Session {
             evidence: options.evidence,
             repro_options: options.repro_options,
         });
-        Ok(Self { workshop, environment, directory })
+        Ok(Self { workshop, environment, interrupted: options.interrupted, directory })
     }
 
     /// The environment, for servers and secrets.
@@ -199,9 +211,9 @@ impl Session {
     }
 
     /// Runs cases; see [`run_cases`].
-    pub async fn run(&self, cases: Vec<Arc<Case>>, pace: Pace, events: mpsc::UnboundedSender<Event>, interrupted: watch::Receiver<bool>) {
+    pub async fn run(&self, cases: Vec<Arc<Case>>, pace: Pace, events: mpsc::UnboundedSender<Event>) {
         let environment = Arc::clone(&self.environment) as Arc<dyn Environment>;
-        run_cases(cases, environment, Arc::clone(&self.workshop), pace, events, interrupted).await;
+        run_cases(cases, environment, Arc::clone(&self.workshop), pace, events, self.interrupted.clone()).await;
     }
 
     /// Stops clients and servers and removes the run directory; what could not be removed, each with what was tried.

@@ -1,6 +1,6 @@
 //! Containers for servers: which images are there, and a container for each server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,7 +39,7 @@ const GATEWAYS: &str = "gateways";
 pub(super) type Found = BTreeMap<ImageUse, Result<ImageFound, String>>;
 
 /// Looks for the images that a run needs.
-pub(super) async fn find(engine: &Engine, images: &Images, uses: &BTreeSet<ImageUse>) -> Found {
+pub(super) async fn find(engine: &Engine, images: &Images, uses: impl IntoIterator<Item = &ImageUse>) -> Found {
     let mut found = Found::new();
     for image_use in uses {
         let image = match images.candidates(*image_use) {
@@ -56,25 +56,32 @@ pub(super) async fn find(engine: &Engine, images: &Images, uses: &BTreeSet<Image
 
 /// Gives a container to every server.
 pub(super) struct ContainerMachines {
-    scope: Scope,
-    token: String,
-    found: Found,
+    yard: Yard,
     clients: Arc<Vessel>,
     outpost: Arc<Outpost>,
     gateways: OnceCell<Result<Arc<ContainerMachine>, Failure>>,
+    archives: Arc<Archives>,
+}
+
+/// Containers by role, started or taken over.
+struct Yard {
+    scope: Scope,
+    token: String,
+    found: Found,
     /// What is in an image, by its id.
     surveys: Mutex<BTreeMap<String, Arc<Survey>>>,
-    archives: Arc<Archives>,
     spares: Arc<Spares>,
     run_directory: PathBuf,
 }
 
 impl ContainerMachines {
-    /// Starts the container that clients' connections come from. `found` needs one image at least.
+    /// Starts the container that clients' connections come from, and `uses` others, so that the first servers find theirs. `found` needs one
+    /// image at least.
     pub(super) async fn start(
         scope: Scope,
         token: String,
         found: Found,
+        uses: &BTreeMap<ImageUse, usize>,
         run_directory: PathBuf,
         cache_directory: PathBuf,
     ) -> Result<Self, String> {
@@ -85,37 +92,41 @@ impl ContainerMachines {
         };
         let image = image.ok_or_else(none)?.clone();
         let networks = NetworkName::OF_CLIENTS.map(|network| Attachment { network, host: Some(CLIENT) });
-        let clients = Arc::new(Vessel::start(&scope, &token, "clients", image, &networks, &[]).await?);
+        let yard = Yard { scope, token, found, surveys: Mutex::default(), spares: Arc::default(), run_directory };
+        let clients = Vessel::start(&yard.scope, &yard.token, "clients", image, &networks, &[]);
+        let (clients, ()) = tokio::join!(clients, yard.warm_up(uses));
+        let clients = Arc::new(clients?);
         let outpost = Arc::new(Outpost::new(clients.agent().clone(), HARNESS));
-        let machines = Self {
-            scope,
-            token,
-            found,
-            clients,
-            outpost,
-            gateways: OnceCell::new(),
-            surveys: Mutex::default(),
-            archives: Arc::new(Archives::new(cache_directory)),
-            spares: Arc::default(),
-            run_directory,
-        };
-        machines.warm_up().await;
-        Ok(machines)
+        Ok(Self { yard, clients, outpost, gateways: OnceCell::new(), archives: Arc::new(Archives::new(cache_directory)) })
     }
 
-    /// Starts a container from every image that the run needs, so that it is known what is in them, and that the first servers find theirs.
-    /// One that does not come up is told of by the server that asks for it.
-    async fn warm_up(&self) {
-        let roles = self.found.iter().filter(|(_, image)| image.is_ok()).filter_map(|(image_use, _)| role(*image_use));
-        let started = roles.map(|role| async move {
-            if role == Role::Gateway {
-                // It is kept by the machines.
-                let _ = self.machine(role, GATEWAYS).await;
-            } else if let Ok(Manned { purpose, vessel, image, .. }) = self.man(role, "").await {
-                self.spares.give(&image.id, purpose, vessel);
-            }
-        });
-        futures_util::future::join_all(started).await;
+    async fn container(&self, role: Role, name: &str) -> Result<ContainerMachine, Failure> {
+        let Manned { purpose, vessel, survey, image } = self.yard.man(role, name).await?;
+        let run_directory = &self.yard.run_directory;
+        Ok(ContainerMachine::new(Parts {
+            purpose,
+            vessel,
+            clients: Arc::clone(&self.clients),
+            survey,
+            archives: Arc::clone(&self.archives),
+            spares: Arc::clone(&self.yard.spares),
+            image: image.id,
+            here: if purpose == Purpose::Gateways { run_directory.clone() } else { run_directory.join(name) },
+        }))
+    }
+}
+
+impl Yard {
+    /// Starts so many containers for each use, so that it is known what is in the images, and that the first servers find theirs. One that
+    /// does not come up is told of by the server that asks for it.
+    async fn warm_up(&self, uses: &BTreeMap<ImageUse, usize>) {
+        let there = uses.iter().filter(|(image_use, _)| self.found.get(*image_use).is_some_and(Result::is_ok));
+        let roles = there.filter_map(|(image_use, count)| Some(std::iter::repeat_n(role(*image_use)?, *count))).flatten();
+        let manned = futures_util::future::join_all(roles.map(|role| self.man(role, GATEWAYS))).await;
+        // Not before all are there: each is to be another one.
+        for Manned { purpose, vessel, image, .. } in manned.into_iter().flatten() {
+            self.spares.give(&image.id, purpose, vessel);
+        }
     }
 
     /// A container for a role, and what is in it.
@@ -155,20 +166,6 @@ impl ContainerMachines {
             }
         };
         Ok(Manned { purpose, vessel, survey, image })
-    }
-
-    async fn container(&self, role: Role, name: &str) -> Result<ContainerMachine, Failure> {
-        let Manned { purpose, vessel, survey, image } = self.man(role, name).await?;
-        Ok(ContainerMachine::new(Parts {
-            purpose,
-            vessel,
-            clients: Arc::clone(&self.clients),
-            survey,
-            archives: Arc::clone(&self.archives),
-            spares: Arc::clone(&self.spares),
-            image: image.id,
-            here: if purpose == Purpose::Gateways { self.run_directory.clone() } else { self.run_directory.join(name) },
-        }))
     }
 
     /// What is known of the image for a use.
@@ -244,16 +241,16 @@ impl Machines for ContainerMachines {
 
     fn networks(&self) -> Networks {
         let of = |network| {
-            let range = if network == NetworkName::Pods { PODS_RANGE.to_owned() } else { self.scope.range(network) };
-            // Clients are in all the others.
-            let gateway = || self.scope.address(network, GATEWAY);
+            let range = if network == NetworkName::Pods { PODS_RANGE.to_owned() } else { self.yard.scope.range(network) };
+            // No client is in the gateway's.
+            let gateway = || self.yard.scope.address(network, GATEWAY);
             (network, Network { range, client: self.clients.address_in(network).unwrap_or_else(gateway) })
         };
         Networks(NetworkName::ALL.map(of).into())
     }
 
     fn components(&self) -> Vec<Component> {
-        self.found.iter().map(|(image_use, image)| self.component(*image_use, image)).collect()
+        self.yard.found.iter().map(|(image_use, image)| self.yard.component(*image_use, image)).collect()
     }
 
     fn outpost(&self) -> Option<Arc<Outpost>> {
@@ -261,7 +258,7 @@ impl Machines for ContainerMachines {
     }
 
     fn missing(&self, role: Role) -> Option<String> {
-        match self.found.get(&image_use(role)) {
+        match self.yard.found.get(&image_use(role)) {
             Some(Ok(_)) => None,
             Some(Err(reason)) => Some(reason.clone()),
             None => Some(format!("this run did not look for an image for {role}")),
@@ -281,6 +278,6 @@ impl Machines for ContainerMachines {
     }
 
     async fn close(&self) -> Vec<String> {
-        self.scope.close().await.iter().map(ToString::to_string).collect()
+        self.yard.scope.close().await.iter().map(ToString::to_string).collect()
     }
 }

@@ -16,7 +16,7 @@ use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepar
 use super::super::postgres::process::{main_file, reload, start_once};
 use super::super::{Failure, Shared};
 use super::not_configurable;
-use super::server::{FilesAt, Installed, Process};
+use super::server::{FilesAt, Installed, Process, life};
 use crate::deployment::postgres::{self, ReplicaPlaces};
 use crate::environment::{Applied, EnvironmentError};
 use crate::model::server::{ServerConfig, ServerKey};
@@ -127,7 +127,7 @@ impl Placed for InstalledPostgres {
     }
 
     fn life(&self) -> Life {
-        self.process.try_lock().map_or(Life::Down, |mut process| process.child.as_mut().map_or(Life::Down, Life::of))
+        life(&self.process)
     }
 
     async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {

@@ -16,7 +16,7 @@ use super::super::machine;
 use super::super::redis::{make_data, sets_several, start_once};
 use super::super::{Failure, Shared};
 use super::not_configurable;
-use super::server::{FilesAt, Installed, Process};
+use super::server::{FilesAt, Installed, Process, life};
 use crate::deployment::redis_conf::{CLIENT_CA, SERVER_CERTIFICATE, SERVER_KEY};
 use crate::environment::{Applied, EnvironmentError};
 use crate::model::server::{ServerConfig, ServerKey};
@@ -91,7 +91,7 @@ impl Placed for InstalledRedis {
     }
 
     fn life(&self) -> Life {
-        self.process.try_lock().map_or(Life::Down, |mut process| process.child.as_mut().map_or(Life::Down, Life::of))
+        life(&self.process)
     }
 
     async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {

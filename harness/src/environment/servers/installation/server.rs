@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::super::Shared;
 use super::super::configure::{ConfigFile, Paths, Written};
-use super::super::instance::{Placed, STOP_LIMIT, StartError};
+use super::super::instance::{Life, Placed, STOP_LIMIT, StartError};
 use super::super::machine::{self, Machine, Paused};
 use crate::environment::{Applied, EnvironmentError, Server};
 
@@ -38,6 +38,11 @@ impl Process {
         self.configuration.bring_to(files.configuration, machine).await?;
         self.certificates.bring_to(files.certificates, machine).await
     }
+}
+
+/// See [`Placed::life`].
+pub(super) fn life(process: &Mutex<Process>) -> Life {
+    process.try_lock().map_or(Life::Down, |mut process| process.child.as_mut().map_or(Life::Down, Life::of))
 }
 
 /// A server of an installation. It stays the same over its stops and starts, with its address.
