@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mtls_conformance::deployment::Manifests;
 use mtls_conformance::environment::container::engine::Engine;
-use mtls_conformance::environment::container::{ContainerOptions, environment};
+use mtls_conformance::environment::container::{ContainerOptions, FoundImages, environment};
 use mtls_conformance::environment::{Environment as _, ManifestConfigurator, ServersOptions};
 use mtls_conformance::load::ScenarioSet;
 use mtls_conformance::load::images::{ImageSettings, Images};
@@ -17,7 +17,6 @@ use mtls_conformance::os::rundir::RunDir;
 use mtls_conformance::os::user::RunAs;
 use mtls_conformance::pki::Pki;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use crate::support::{binary, cache, not_in_ci, repository};
 
@@ -38,18 +37,17 @@ async fn a_postgres_in_a_container_is_no_root_and_has_its_files_as_cloudnativepg
     let set = ScenarioSet::load(&[repository().join("scenarios")]).expect("loads");
     let manifests = Arc::new(Manifests::load(&repository().join("kind/deployment")).expect("loads"));
     let pki = Pki::new(manifests, set.credentials, directory.path().join("pki"), RunAs::unprivileged());
-    let options = ContainerOptions {
-        servers: ServersOptions::new(directory.path(), Arc::new(ManifestConfigurator::new(Arc::new(pki)))),
-        images: Images::resolve(&ImageSettings::default()).expect("the built-in ones"),
-        uses: BTreeMap::from([(ImageUse::Postgres(17), 1)]),
-        harness: binary().to_path_buf(),
-        run: run.clone(),
-        cache_directory: cache(),
-        interrupted: watch::channel(false).1,
-    };
     if !engine.present(IMAGE).await.expect("the engine tells") {
         return not_in_ci(&format!("the image {IMAGE} is not there; `make images` builds it"));
     }
+    let images = Images::resolve(&ImageSettings::default()).expect("the built-in ones");
+    let options = ContainerOptions {
+        servers: ServersOptions::new(directory.path(), Arc::new(ManifestConfigurator::new(Arc::new(pki)))),
+        images: FoundImages::look(&engine, &images, BTreeMap::from([(ImageUse::Postgres(17), 1)])).await,
+        harness: binary().to_path_buf(),
+        run: run.clone(),
+        cache_directory: cache(),
+    };
     let servers = environment(&engine, options).await.expect("the environment comes up");
     let server = servers.server(KEY).await.expect("it starts");
     let container = container_of(&run, "postgres-17-");

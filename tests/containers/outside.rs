@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::process::{Child, Command};
 
 use mtls_conformance::environment::container::engine::Engine;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::not_in_ci;
+use crate::support::{PATIENCE, not_in_ci, until};
 
 /// An image with PostgreSQL, of the set that `--image-set offline` names.
 pub(super) const POSTGRES: &str = "mtls-conformance/postgres:17";
@@ -53,10 +52,6 @@ impl Outside {
 
     /// Asks the engine: arguments of curl beside the address.
     pub(super) fn ask(&self, path: &str, more: &[&str]) -> Result<Value, String> {
-        Ok(serde_json::from_slice(&self.ask_for_bytes(path, more)?).unwrap_or(Value::Null))
-    }
-
-    fn ask_for_bytes(&self, path: &str, more: &[&str]) -> Result<Vec<u8>, String> {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--fail", "--globoff", "--unix-socket", &self.socket])
             .args(more)
@@ -66,19 +61,19 @@ impl Outside {
         if !output.status.success() {
             return Err(format!("{path}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
         }
-        Ok(output.stdout)
+        Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
     }
 
-    /// The images of all containers that the harness with this process id has made since then.
-    pub(super) fn created(&self, harness: i32, since: SystemTime) -> Vec<String> {
-        let filters = json!({"type": ["container"], "event": ["create"], "label": [format!("mtls-conformance.pid={harness}")]});
-        // With an end in the past they come at once.
-        let [since, until] = [since, SystemTime::now()].map(|time| time.duration_since(UNIX_EPOCH).expect("past 1970").as_secs_f64());
-        let path = format!("events?since={since}&until={until}&filters={filters}");
-        let events = self.ask_for_bytes(&path.replace('"', "%22"), &[]).expect("the engine tells");
-        let events = serde_json::Deserializer::from_slice(&events).into_iter::<Value>();
-        let image = |event: Value| event["Actor"]["Attributes"]["mtls-conformance.image"].as_str().map(str::to_owned);
-        events.filter_map(|event| image(event.expect("is JSON"))).collect()
+    /// Writes down what happens to containers from now on.
+    pub(super) fn events(&self) -> Events {
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let curl = Command::new("curl")
+            .args(["--silent", "--no-buffer", "--globoff", "--unix-socket", &self.socket])
+            .arg(r"http://localhost/events?filters={%22type%22:[%22container%22],%22event%22:[%22create%22,%22destroy%22]}")
+            .stdout(log.reopen().expect("opens"))
+            .spawn()
+            .expect("curl runs");
+        Events { log, curl }
     }
 
     /// Sends JSON.
@@ -120,5 +115,40 @@ impl Outside {
             processes.extend(rows.filter_map(|row| row[column].as_str()?.parse::<i32>().ok()));
         }
         processes
+    }
+}
+
+/// What happens to containers. (Asked for afterwards, the engine remembers a few hundred events of all runs together.)
+pub(super) struct Events {
+    log: tempfile::NamedTempFile,
+    curl: Child,
+}
+
+impl Events {
+    /// The images of all containers that the harness with this process id has made, once all of them are gone.
+    pub(super) fn created(&self, harness: i32) -> Vec<String> {
+        let harness = harness.to_string();
+        until("as many ends as beginnings", PATIENCE, || {
+            let log = std::fs::read(self.log.path()).expect("reads");
+            // The last line may not be whole yet.
+            let events = serde_json::Deserializer::from_slice(&log).into_iter::<Value>().map_while(Result::ok);
+            let ours: Vec<Value> =
+                events.filter(|event| event["Actor"]["Attributes"]["mtls-conformance.pid"] == harness.as_str()).collect();
+            let of = |action: &str| -> Vec<String> {
+                let events = ours.iter().filter(|event| event["Action"] == action);
+                // The one that fills the volume has no image of its own to tell.
+                events.map(|event| event["Actor"]["Attributes"]["mtls-conformance.image"].as_str().unwrap_or_default().to_owned()).collect()
+            };
+            let (created, destroyed) = (of("create"), of("destroy"));
+            if !created.is_empty() && created.len() == destroyed.len() { Ok(created) } else { Err(format!("{created:?}, {destroyed:?}")) }
+        })
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        // Nothing to do where it has ended.
+        let _ = self.curl.kill();
+        let _ = self.curl.wait();
     }
 }

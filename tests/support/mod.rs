@@ -142,7 +142,12 @@ impl Running {
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        until("the harness's end", PATIENCE, || self.child.try_wait().expect("waits").ok_or_else(|| self.said()))
+        self.wait_for(PATIENCE)
+    }
+
+    /// Waits for its end, where that takes longer.
+    pub(crate) fn wait_for(&mut self, limit: Duration) -> ExitStatus {
+        until("the harness's end", limit, || self.child.try_wait().expect("waits").ok_or_else(|| self.said()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mtls_conformance::environment::container::engine::Engine;
-use mtls_conformance::environment::container::{self, ContainerOptions};
+use mtls_conformance::environment::container::{self, ContainerOptions, FoundImages};
 use mtls_conformance::environment::{Environment as _, ManifestConfigurator, ServersOptions};
 use mtls_conformance::load::images::{ImageSettings, Images};
 use mtls_conformance::model::image::ImageUse;
@@ -13,7 +13,6 @@ use mtls_conformance::model::server::{DeploymentKind, ServerKey, Service};
 use mtls_conformance::os::rundir::RunDir;
 use mtls_conformance::report::tables::Rows;
 use serde::Serialize;
-use tokio::sync::watch;
 
 use crate::report::{WIDTH, number};
 use crate::site::Site;
@@ -47,7 +46,7 @@ pub(crate) struct Containers {
     /// Every so manieth case.
     every: usize,
     pairs: Vec<Pair>,
-    /// Milliseconds until the environment was there, without a server: its networks, and a container of each image.
+    /// Milliseconds until the environment was there, without a server: its networks, and the containers from its beginning.
     environment_ms: Vec<f64>,
     starts: Vec<Start>,
 }
@@ -70,14 +69,11 @@ struct Start {
     ready_ms: Vec<f64>,
 }
 
-/// Measures both, or says why not.
-pub(crate) fn measure(site: &Site, quick: bool) -> Result<Result<Containers, String>, Error> {
+/// Measures both.
+pub(crate) fn measure(site: &Site, quick: bool) -> Result<Containers, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let engine = match Engine::connect().await {
-            Ok(engine) => engine,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
+        let engine = Engine::connect().await?;
         let images = Images::resolve(&ImageSettings { set: Some(SET.to_owned()), ..ImageSettings::default() })?;
         for image_use in uses().into_keys() {
             let candidates: Vec<String> = images.candidates(image_use)?.iter().map(|candidate| candidate.reference.to_string()).collect();
@@ -86,9 +82,10 @@ pub(crate) fn measure(site: &Site, quick: bool) -> Result<Result<Containers, Str
                 there |= engine.present(candidate).await?;
             }
             if !there {
-                return Ok(Err(format!("there is none of the images {}; `make images` builds them", candidates.join(", "))));
+                return Err(format!("there is none of the images {}; `make images` builds them", candidates.join(", ")).into());
             }
         }
+        let images = FoundImages::look(&engine, &images, uses()).await;
         let mut measured = Containers {
             engine: engine.host().to_owned(),
             every: if quick { 10 } else { 1 },
@@ -115,7 +112,7 @@ pub(crate) fn measure(site: &Site, quick: bool) -> Result<Result<Containers, Str
                 measured.pairs.push(pair);
             }
         }
-        Ok(Ok(measured))
+        Ok(measured)
     })
 }
 
@@ -152,7 +149,7 @@ struct Begun {
     ready_ms: Vec<f64>,
 }
 
-async fn start(site: &Site, engine: &Engine, images: &Images) -> Result<Begun, Error> {
+async fn start(site: &Site, engine: &Engine, images: &FoundImages) -> Result<Begun, Error> {
     let mut directory = RunDir::create(Some(&site.harness))?;
     let run = directory.name().ok_or("the run's directory has no name")?;
     directory.entrust(&run)?;
@@ -160,11 +157,9 @@ async fn start(site: &Site, engine: &Engine, images: &Images) -> Result<Begun, E
     let options = ContainerOptions {
         servers: ServersOptions::new(directory.path(), configurator),
         images: images.clone(),
-        uses: uses(),
         harness: site.harness.clone(),
         run,
         cache_directory: site.cache.clone(),
-        interrupted: watch::channel(false).1,
     };
     let begun = Instant::now();
     let environment = container::environment(engine, options).await?;

@@ -68,9 +68,10 @@ fn measure(args: &Args) -> Result<(), Error> {
     }
     #[cfg(feature = "container")]
     if args.measures(Part::Containers) {
-        match containers::measure(&site, args.is_quick())? {
+        // Without an engine, or with one that fails, the rest was measured all the same.
+        match containers::measure(&site, args.is_quick()) {
             Ok(measured) => report.containers = Some(measured),
-            Err(why_not) => report.no_containers = Some(why_not),
+            Err(error) => report.no_containers = Some(error.to_string()),
         }
     }
     report.end();

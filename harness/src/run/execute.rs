@@ -153,29 +153,31 @@ impl Workshop {
             Ok(Err(Trouble::Error(message))) => Outcome::Errored(message),
             Ok(Ok(outcome)) => outcome,
         };
+        let gateway = gateway.filter(|_| case.needs_gateway());
         let lost = || async {
             match (server.lost().await, gateway) {
                 (None, Some(gateway)) => gateway.lost().await,
                 (lost, _) => lost,
             }
         };
-        record.outcome = self.unless_lost(case, outcome, lost).await;
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
+        record.outcome = self.unless_lost(&case.key.to_string(), outcome, lost).await;
         if record.outcome.kind().is_failure() || record.outcome.kind().is_error() {
             record.evidence = self.keep_evidence(case, server, gateway, &record);
         }
         record
     }
 
-    /// What a case's outcome is worth: that it did not pass says nothing about a server that was lost meanwhile.
-    pub(super) async fn unless_lost<F, Fut>(&self, case: &Case, outcome: Outcome, lost: F) -> Outcome
+    /// What a case's outcome is worth: that it did not pass says nothing about a server that was lost meanwhile, and that it could not be
+    /// carried out has its reason there. Its log is kept by this name.
+    pub(super) async fn unless_lost<F, Fut>(&self, name: &str, outcome: Outcome, lost: F) -> Outcome
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Option<EnvironmentError>>,
     {
         match &outcome {
-            Outcome::Fail(_) | Outcome::TimedOut(_) => match poll::find(LOSS, LOSS_INTERVAL, lost).await {
-                Some(lost) => Outcome::Errored(super::keep::log(self.evidence.as_deref(), case.key, lost).to_string()),
+            Outcome::Fail(_) | Outcome::TimedOut(_) | Outcome::Errored(_) => match poll::find(LOSS, LOSS_INTERVAL, lost).await {
+                Some(lost) => Outcome::Errored(super::keep::log(self.evidence.as_deref(), name, lost).to_string()),
                 None => outcome,
             },
             _ => outcome,
@@ -282,8 +284,7 @@ impl Workshop {
         gateway: Option<&dyn Gateway>,
         record: &CaseRecord,
     ) -> Option<String> {
-        let name: String = case.id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.=".contains(c) { c } else { '_' }).collect();
-        let directory = self.evidence.as_ref()?.join(name);
+        let directory = self.evidence.as_ref()?.join(super::keep::directory(&case.id));
         std::fs::create_dir_all(&directory).ok()?;
         std::fs::write(directory.join("case.json"), serde_json::to_vec_pretty(record).ok()?).ok()?;
         for file in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf", "redis.conf", "server.crt", "client-ca.crt"] {
@@ -293,7 +294,7 @@ impl Workshop {
             }
         }
         copy_log(&server.log_path(), &directory.join("server.log"));
-        if let Some(gateway) = gateway.filter(|_| case.needs_gateway()) {
+        if let Some(gateway) = gateway {
             copy_log(&gateway.log_path(), &directory.join("gateway.log"));
         }
         Some(directory.display().to_string())

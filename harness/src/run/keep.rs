@@ -3,13 +3,17 @@
 use std::path::Path;
 
 use crate::environment::EnvironmentError;
-use crate::model::server::ServerKey;
 
-/// Copies the error's log to the evidence, and names it there. Where that can't be done the error is as it was: it quotes the log's last
-/// lines anyway.
-pub(super) fn log(evidence: Option<&Path>, key: ServerKey, error: EnvironmentError) -> EnvironmentError {
+/// The name of a case's directory in the evidence.
+pub(super) fn directory(case_id: &str) -> String {
+    case_id.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.=".contains(c) { c } else { '_' }).collect()
+}
+
+/// Copies the error's log to the directory `name` of the evidence, and names it there: a server's where cases share it, else that of the
+/// case. Where that can't be done the error is as it was: it quotes the log's last lines anyway.
+pub(super) fn log(evidence: Option<&Path>, name: &str, error: EnvironmentError) -> EnvironmentError {
     let kept = evidence.zip(error.log()).and_then(|(evidence, log)| {
-        let directory = evidence.join(key.to_string());
+        let directory = evidence.join(name);
         std::fs::create_dir_all(&directory).ok()?;
         let kept = directory.join(log.file_name()?);
         std::fs::copy(log, &kept).ok()?;

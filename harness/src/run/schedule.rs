@@ -152,7 +152,7 @@ impl Shared {
                 server
             }
             Err(error) => {
-                let error = keep::log(self.workshop.evidence.as_deref(), key, error);
+                let error = keep::log(self.workshop.evidence.as_deref(), &key.to_string(), error);
                 self.end_all(&all, &Outcome::Errored(error.to_string()));
                 return;
             }
@@ -206,7 +206,7 @@ impl Shared {
             return Err(Outcome::Skipped(reason));
         }
         environment.gateway(key).await.map_err(|error| {
-            let error = keep::log(self.workshop.evidence.as_deref(), key, error);
+            let error = keep::log(self.workshop.evidence.as_deref(), &key.to_string(), error);
             Outcome::Errored(error.to_string())
         })
     }
@@ -222,12 +222,15 @@ impl Shared {
             self.end_all(&cases, &Outcome::Skipped(reason));
             return;
         }
-        if let Err(error) = server.apply(config).await {
-            let error = match cases.first() {
-                Some(case) => keep::log(self.workshop.evidence.as_deref(), case.key, error),
-                None => error,
-            };
-            self.end_all(&cases, &Outcome::Errored(error.to_string()));
+        let Some(key) = cases.first().map(|case| case.key.to_string()) else { return };
+        let errored = |error| Outcome::Errored(keep::log(self.workshop.evidence.as_deref(), &key, error).to_string());
+        // A lost one would only be waited for.
+        let applied = match server.lost().await {
+            Some(lost) => Err(lost),
+            None => server.apply(config).await,
+        };
+        if let Err(error) = applied {
+            self.end_all(&cases, &errored(error));
             return;
         }
         mix(&mut cases);
@@ -242,8 +245,7 @@ impl Shared {
                 continue;
             }
             if lost.is_none() {
-                let found = server.lost().await;
-                lost = found.map(|lost| Outcome::Errored(keep::log(self.workshop.evidence.as_deref(), case.key, lost).to_string()));
+                lost = server.lost().await.map(errored);
             }
             if let Some(lost) = &lost {
                 // It would only wait for its limits.

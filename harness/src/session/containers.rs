@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::environment::container::engine::Engine;
-use crate::environment::container::{self, ContainerOptions};
+use crate::environment::container::{self, ContainerOptions, FoundImages};
 use crate::environment::{Servers, ServersOptions};
 use crate::load::images::Images;
 use crate::model::case::Case;
@@ -15,7 +15,8 @@ use crate::model::image::ImageUse;
 use crate::model::server::{ServerKey, Service};
 use crate::os::rundir::RunDir;
 
-/// The environment for the cases. Whatever it makes is entrusted to the watcher of the run's directory first.
+/// The environment for the cases. Whatever it makes is entrusted to the watcher of the run's directory first. Images are no longer waited for
+/// once the run is interrupted.
 pub(super) async fn environment(
     images: Images,
     harness: &Path,
@@ -23,14 +24,20 @@ pub(super) async fn environment(
     servers: ServersOptions,
     directory: &mut RunDir,
     cases: &[Arc<Case>],
-    interrupted: watch::Receiver<bool>,
+    mut interrupted: watch::Receiver<bool>,
 ) -> Result<Servers, String> {
     let engine = Engine::connect().await.map_err(|error| error.to_string())?;
+    let images = tokio::select! {
+        found = FoundImages::look(&engine, &images, uses(cases)) => found,
+        // Nothing is to be removed yet.
+        Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => {
+            return Err("interrupted while images were looked for or pulled".to_owned());
+        }
+    };
     let run = directory.name().ok_or("the run's directory has no name")?;
     let failed = |error| format!("the containers could not be entrusted to the watcher of the run's directory: {error}");
     directory.entrust(&run).map_err(failed)?;
-    let uses = uses(cases);
-    let options = ContainerOptions { servers, images, uses, harness: harness.to_path_buf(), run, cache_directory, interrupted };
+    let options = ContainerOptions { servers, images, harness: harness.to_path_buf(), run, cache_directory };
     container::environment(&engine, options).await.map_err(|error| error.to_string())
 }
 

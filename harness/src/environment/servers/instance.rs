@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -188,6 +189,8 @@ pub(super) struct Place {
     /// The file that the tailer follows.
     pub(super) log: PathBuf,
     pub(super) book: Arc<Book>,
+    /// Where the log of its last start begins.
+    begun: AtomicU64,
     _tailer: Tailer,
     /// Brings the log here.
     _log: Box<dyn Send + Sync>,
@@ -227,7 +230,7 @@ impl Place {
             generation: 0,
             password: shared.password.clone(),
         };
-        Ok(Self { key, machine, paths, output, log, book, _tailer: tailer, _log: kept })
+        Ok(Self { key, machine, paths, output, log, book, begun: AtomicU64::new(0), _tailer: tailer, _log: kept })
     }
 
     /// A child of this server's user that works in its data directory.
@@ -289,6 +292,13 @@ impl Place {
         self.file(name).map(|_| self.paths.certificates.join(name))
     }
 
+    /// A start: how far log and output have come.
+    pub(super) fn begin(&self) -> Moment {
+        let now = self.now();
+        self.begun.store(now.mark, Ordering::Relaxed);
+        now
+    }
+
     /// How far log and output have come.
     pub(super) fn now(&self) -> Moment {
         Moment { mark: self.book.mark(), output: std::fs::metadata(&self.output).map_or(0, |status| status.len()) }
@@ -345,7 +355,7 @@ impl Place {
 
     /// A server that has ended by itself.
     pub(super) async fn lost(&self, status: ExitStatus) -> EnvironmentError {
-        self.await_shutdown(0, FAREWELL).await;
+        self.await_shutdown(self.begun.load(Ordering::Relaxed), FAREWELL).await;
         let (log, words) = self.last_words(Moment::default());
         EnvironmentError::Lost { server: self.key.to_string(), reason: format!("it ended with {status}; its last lines: {words}"), log }
     }

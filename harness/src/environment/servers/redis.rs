@@ -79,7 +79,7 @@ pub(super) async fn make_data(place: &Place) -> Result<Tool, Failure> {
 
 /// Starts it with its files as they are, and waits until it takes connections; `admin` is a unix socket for the harness alone.
 pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, admin: Option<&Path>) -> Result<Process, StartError> {
-    let since = place.now();
+    let since = place.begin();
     let mark = since.mark;
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |status| status.len());
     let before = (length(&place.log), length(&place.output));

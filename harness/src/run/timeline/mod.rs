@@ -86,7 +86,8 @@ impl Workshop {
         let installation = match environment.install(&options).await {
             Ok(installation) => installation,
             Err(error) => {
-                record.outcome = Outcome::Errored(super::keep::log(self.evidence.as_deref(), case.key, error).to_string());
+                record.outcome =
+                    Outcome::Errored(super::keep::log(self.evidence.as_deref(), &super::keep::directory(&case.id), error).to_string());
                 return record;
             }
         };
@@ -97,8 +98,8 @@ impl Workshop {
             Ok(Err(Trouble::Error(message))) => Outcome::Errored(message),
             Err(_) => Outcome::TimedOut(format!("no end within {limit:?}")),
         };
-        record.outcome = self.unless_lost(case, outcome, || installation.lost()).await;
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
+        record.outcome = self.unless_lost(&super::keep::directory(&case.id), outcome, || installation.lost()).await;
         if let Some(server) = installation.server(case.key.service.into())
             && (record.outcome.kind().is_failure() || record.outcome.kind().is_error())
         {

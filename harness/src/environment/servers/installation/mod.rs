@@ -79,6 +79,8 @@ impl Directory {
 
     /// Leaves the logs in it, for whoever is told of an error: they go with the run's directory.
     fn leave_logs(self) {
+        // What tells of it goes with the data directories.
+        shared_memory::release_below(&self.0);
         for server in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let path = server.path();
             let servers = path.join("log").is_dir();

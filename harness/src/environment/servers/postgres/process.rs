@@ -73,7 +73,7 @@ pub(in super::super) fn main_file(key: ServerKey, paths: &Paths) -> ConfigFile {
 
 /// Starts it with its files as they are, and waits until it takes connections: of a replica "read-only connections".
 pub(in super::super) async fn start_once(shared: &Shared, bin: &Path, place: &Place) -> Result<Process, StartError> {
-    let since = place.now();
+    let since = place.begin();
     let mark = since.mark;
     let mut spec = place.child(bin.join("postgres")).arg("-D").arg(&place.paths.data).arg("-c");
     spec = spec.arg(format!("config_file={}", place.paths.data.join(MAIN_FILE).display()));
