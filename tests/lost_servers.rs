@@ -18,19 +18,18 @@ pub(crate) const ROUNDS: &str = "100";
 /// What such a run is given beside them.
 pub(crate) const OPTIONS: [&str; 3] = [REPORT[0], REPORT[1], "--fail-fast"];
 
-/// The end of a run one of whose servers, with a name that begins with `lost`, ended in its middle: its cases are errored, those of the
-/// others pass.
+/// The end of a run one of whose servers, with a name that begins with `lost`, ended in its middle: its cases are errored, and
+/// none fails.
 pub(crate) fn assert_errored(run: &mut Middle, lost: &str) {
     let code = run.harness.wait().code();
     let said = run.harness.said();
     assert_eq!(code, Some(3), "{said}");
     let report = std::fs::read(run.directory.path().join("report.json")).expect("a report");
     let report: Report = serde_json::from_slice(&report).expect("is a report");
-    let (mut passed, mut errors) = (0, 0);
+    let mut errors = 0;
     for case in &report.cases {
         match &case.outcome {
-            Outcome::Pass | Outcome::Deviates { .. } => passed += 1,
-            Outcome::Skipped(SkipReason::FailFast) => {}
+            Outcome::Pass | Outcome::Deviates { .. } | Outcome::Skipped(SkipReason::FailFast) => {}
             Outcome::Errored(message) if message.starts_with(lost) && message.contains(" is no longer usable: ") => {
                 errors += 1;
                 let (_, log) = message.rsplit_once("its log: ").unwrap_or_else(|| panic!("a log is named: {message}"));
@@ -39,7 +38,8 @@ pub(crate) fn assert_errored(run: &mut Middle, lost: &str) {
             other => panic!("{}: {other:?}", case.id),
         }
     }
-    assert!(passed > 0 && errors > 0, "{passed} passed and {errors} errored: {said}");
+    // How many had passed by then is up to the machine.
+    assert!(errors > 0, "{said}");
 }
 
 #[test]
