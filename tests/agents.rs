@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use mtls_conformance::agent::{Agent, DirectorySpec, FileSpec, Lifeline, Owner, RemoteChild, UnixWay};
-use mtls_conformance::os::child::ChildSpec;
-use mtls_conformance::os::poll;
+use agent::{Agent, DirectorySpec, FileSpec, Lifeline, Owner, RemoteChild, UnixWay};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use os::child::ChildSpec;
+use os::poll;
 use tokio::time::timeout;
 
 use crate::support::{PATIENCE, binary, newest_postgres};

@@ -6,10 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
-use mtls_conformance::deployment::Manifests;
-use mtls_conformance::load::{LoadError, ScenarioSet};
-use mtls_conformance::os::toolchain::Toolchain;
-use mtls_conformance::session;
+use deployment::Manifests;
+use load::{LoadError, ScenarioSet};
+use os::toolchain::Toolchain;
+use session;
 
 use crate::support::repository;
 

@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mtls_conformance::model::outcome::{Outcome, OutcomeKind};
-use mtls_conformance::model::report::Report;
-use mtls_conformance::os::toolchain::Toolchain;
+use model::outcome::{Outcome, OutcomeKind};
+use model::report::Report;
+use os::toolchain::Toolchain;
 
 use crate::support::{REPORT, Ran, harness, newest_postgres, ran, skipped, toolchain};
 

@@ -2,9 +2,9 @@
 
 use std::io::Write as _;
 
-use mtls_conformance::environment::container::engine::Engine;
-use mtls_conformance::model::report::Report;
-use mtls_conformance::report::parity::{Known, compare, sort};
+use environment::container::engine::Engine;
+use model::report::Report;
+use report::parity::{Known, compare, sort};
 
 use crate::support::{REPORT, harness, not_in_ci, ran};
 

@@ -4,8 +4,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use mtls_conformance::model::outcome::{Outcome, Witness};
-use mtls_conformance::model::report::{CaseRecord, Report};
+use model::outcome::{Outcome, Witness};
+use model::report::{CaseRecord, Report};
 
 use crate::support::{REPORT, Ran, harness, ran, skipped, toolchain};
 
@@ -82,7 +82,7 @@ fn mismatches(case: &CaseRecord) -> Vec<(Witness, &str)> {
 
 fn verdict<'a>(report: &'a Report, claim: &str) -> &'a str {
     let record = report.claims.iter().find(|record| record.id == claim).expect("a claim");
-    mtls_conformance::check::ledger::name(record.verdict)
+    check::ledger::name(record.verdict)
 }
 
 /// A self-signed certificate for the route's name.

@@ -5,9 +5,9 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use mtls_conformance::model::outcome::{Outcome, SkipReason};
-use mtls_conformance::model::report::Report;
-use mtls_conformance::os::toolchain::PostgresBuild;
+use model::outcome::{Outcome, SkipReason};
+use model::report::Report;
+use os::toolchain::PostgresBuild;
 
 use crate::support::middle::Middle;
 use crate::support::{REPORT, newest_postgres};

@@ -10,6 +10,7 @@ mod environments;
 mod gateways;
 mod held_sessions;
 mod leaks;
+mod libpq_child;
 mod lost_servers;
 mod nautobot_config;
 mod outcomes;

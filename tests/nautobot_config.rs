@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::Output;
 
-use mtls_conformance::model::observation::ClientOutcome;
-use mtls_conformance::model::outcome::Outcome;
-use mtls_conformance::model::refusal::{ConfigRefusal, Refusal, Stage};
-use mtls_conformance::model::report::{CaseRecord, Report};
+use model::observation::ClientOutcome;
+use model::outcome::Outcome;
+use model::refusal::{ConfigRefusal, Refusal, Stage};
+use model::report::{CaseRecord, Report};
 
 use crate::support::{harness, skipped, toolchain};
 

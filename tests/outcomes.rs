@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use mtls_conformance::driver::Driver;
-use mtls_conformance::environment::{Environment as _, EnvironmentError};
-use mtls_conformance::load::{Catalogue, ScenarioSet, expand};
-use mtls_conformance::model::case::Case;
-use mtls_conformance::model::claim::Verdict;
-use mtls_conformance::model::network::{Network, NetworkName};
-use mtls_conformance::model::outcome::{Outcome, OutcomeKind, SkipReason, Witness};
-use mtls_conformance::model::report::{CaseRecord, EnvironmentRecord, Summary};
-use mtls_conformance::report::standing::Standing;
-use mtls_conformance::run::event::Event;
-use mtls_conformance::run::execute::{Limits, Workshop};
-use mtls_conformance::run::fold::Fold;
-use mtls_conformance::run::schedule::{Pace, run};
+use driver::Driver;
+use environment::{Environment as _, EnvironmentError};
+use load::{Catalogue, ScenarioSet, expand};
+use model::case::Case;
+use model::claim::Verdict;
+use model::network::{Network, NetworkName};
+use model::outcome::{Outcome, OutcomeKind, SkipReason, Witness};
+use model::report::{CaseRecord, EnvironmentRecord, Summary};
+use report::standing::Standing;
+use run::event::Event;
+use run::execute::{Limits, Workshop};
+use run::fold::Fold;
+use run::schedule::{Pace, run};
 
 use crate::support::fakes::{DRIVER, FakeDriver, FakeEnvironment, NoMaterial, driver_info};
 use crate::support::harness;
@@ -102,7 +102,7 @@ impl World {
             harness: String::new(),
             platform: String::new(),
             cpus: 1,
-            real_subjects: vec![mtls_conformance::model::claim::Subject::Postgres],
+            real_subjects: vec![model::claim::Subject::Postgres],
             components: Vec::new(),
             drivers: Vec::new(),
             networks: self.environment.networks(),

@@ -5,17 +5,17 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use mtls_conformance::deployment::Manifests;
-use mtls_conformance::environment::container::engine::Engine;
-use mtls_conformance::environment::container::{ContainerOptions, FoundImages, environment};
-use mtls_conformance::environment::{Environment as _, ManifestConfigurator, ServersOptions};
-use mtls_conformance::load::ScenarioSet;
-use mtls_conformance::load::images::{ImageSettings, Images};
-use mtls_conformance::model::image::ImageUse;
-use mtls_conformance::model::server::{DeploymentKind, ServerKey, Service};
-use mtls_conformance::os::rundir::RunDir;
-use mtls_conformance::os::user::RunAs;
-use mtls_conformance::pki::Pki;
+use deployment::Manifests;
+use environment::container::engine::Engine;
+use environment::container::{ContainerOptions, FoundImages, environment};
+use environment::{Environment as _, ManifestConfigurator, ServersOptions};
+use load::ScenarioSet;
+use load::images::{ImageSettings, Images};
+use model::image::ImageUse;
+use model::server::{DeploymentKind, ServerKey, Service};
+use os::rundir::RunDir;
+use os::user::RunAs;
+use pki::Pki;
 use serde_json::{Value, json};
 
 use crate::support::{binary, cache, not_in_ci, repository};

@@ -14,18 +14,18 @@ use std::thread::JoinHandle;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::sync::{mpsc as events, watch};
 
-use mtls_conformance::deployment::Manifests;
-use mtls_conformance::load::{ScenarioSet, overdue};
-use mtls_conformance::model::case::Case;
-use mtls_conformance::model::outcome::Outcome;
-use mtls_conformance::model::report::CaseRecord;
-use mtls_conformance::os::redact::Redactor;
-use mtls_conformance::os::toolchain::Toolchain;
-use mtls_conformance::report::failure;
-use mtls_conformance::run::event::Event;
-use mtls_conformance::run::execute::Limits;
-use mtls_conformance::run::schedule::Pace;
-use mtls_conformance::session::{EnvironmentKind, Session, SessionOptions, check, default_jobs, plan};
+use deployment::Manifests;
+use load::{ScenarioSet, overdue};
+use model::case::Case;
+use model::outcome::Outcome;
+use model::report::CaseRecord;
+use os::redact::Redactor;
+use os::toolchain::Toolchain;
+use report::failure;
+use run::event::Event;
+use run::execute::Limits;
+use run::schedule::Pace;
+use session::{EnvironmentKind, Session, SessionOptions, check, default_jobs, plan};
 
 /// Failing cases of one scenario that are told in full.
 const FAILURES: usize = 10;
@@ -106,12 +106,12 @@ struct Planned {
 fn repository() -> PathBuf {
     // Without `..`, so that places in messages read well.
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package).to_path_buf()
+    package.ancestors().nth(2).unwrap_or(package).to_path_buf()
 }
 
 impl Planned {
     fn load() -> Result<Self, String> {
-        let lines = |errors: Vec<mtls_conformance::load::LoadError>| {
+        let lines = |errors: Vec<load::LoadError>| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             lines.join("\n")
         };

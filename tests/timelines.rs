@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use mtls_conformance::load::ScenarioSet;
-use mtls_conformance::model::outcome::{Outcome, SkipReason};
-use mtls_conformance::model::report::CaseRecord;
+use load::ScenarioSet;
+use model::outcome::{Outcome, SkipReason};
+use model::report::CaseRecord;
 
 use crate::support::{REPORT, Ran, harness, ran, repository, skipped};
 

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use mtls_conformance::model::outcome::{Outcome, Witness};
-use mtls_conformance::model::report::{CaseRecord, Report};
+use model::outcome::{Outcome, Witness};
+use model::report::{CaseRecord, Report};
 
 use crate::support::{REPORT, Ran, harness, ran, repository, skipped, toolchain};
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use mtls_conformance::model::outcome::{Outcome, SkipReason};
+use model::outcome::{Outcome, SkipReason};
 
 use super::ends::CONTAINERS;
 use super::outside::{IMAGES, Outside};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use mtls_conformance::os::owner::started;
+use os::owner::started;
 
 use super::outside::{IMAGES, Outside};
 use crate::support::middle::{ENDLESS, Middle, command_line};

@@ -1,6 +1,6 @@
 //! What a run can't remove is an error of the run.
 
-use mtls_conformance::model::report::Report;
+use model::report::Report;
 use serde_json::json;
 
 use super::ends::Contained;

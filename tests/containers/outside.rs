@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Child, Command};
 
-use mtls_conformance::environment::container::engine::Engine;
+use environment::container::engine::Engine;
 use serde_json::Value;
 
 use crate::support::{PATIENCE, not_in_ci, until};

@@ -1,7 +1,7 @@
 //! Containers that serve several servers, one after another.
 
-use mtls_conformance::model::outcome::OutcomeKind;
-use mtls_conformance::model::report::Report;
+use model::outcome::OutcomeKind;
+use model::report::Report;
 
 use super::ends::CONTAINERS;
 use super::outside::{IMAGES, Outside, POSTGRES};

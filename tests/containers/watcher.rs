@@ -1,7 +1,7 @@
 //! What the harness owns in containers is removed by its watcher when it is gone.
 
-use mtls_conformance::environment::container::engine::{ContainerSpec, Engine, Scope, ScopeOptions};
-use mtls_conformance::os::rundir::RunDir;
+use environment::container::engine::{ContainerSpec, Engine, Scope, ScopeOptions};
+use os::rundir::RunDir;
 
 use super::outside::{Outside, POSTGRES};
 use crate::support::binary;

@@ -12,23 +12,21 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
-use mtls_conformance::driver::{Driver, DriverError};
-use mtls_conformance::environment::{
-    CommandError, Environment, EnvironmentError, Gateway, InstallOptions, Installation, LogCondition, Server,
-};
-use mtls_conformance::model::claim::Subject;
-use mtls_conformance::model::connect::{ClientFiles, ConnectRequest, Password};
-use mtls_conformance::model::driver::{DriverInfo, Family};
-use mtls_conformance::model::endpoint::Address;
-use mtls_conformance::model::network::Networks;
-use mtls_conformance::model::observation::{ClientObservation, ClientOutcome, LogLine, Phases, Refused, ServerView, Session};
-use mtls_conformance::model::outcome::SkipReason;
-use mtls_conformance::model::refusal::{AuthRefusal, Refusal};
-use mtls_conformance::model::report::Component;
-use mtls_conformance::model::server::{Application, ServerConfig, ServerKey, Service};
-use mtls_conformance::os::command::CommandRun;
-use mtls_conformance::os::dial::{Dialer, Direct};
-use mtls_conformance::run::material::Material;
+use driver::{Driver, DriverError};
+use environment::{CommandError, Environment, EnvironmentError, Gateway, InstallOptions, Installation, LogCondition, Server};
+use model::claim::Subject;
+use model::connect::{ClientFiles, ConnectRequest, Password};
+use model::driver::{DriverInfo, Family};
+use model::endpoint::Address;
+use model::network::Networks;
+use model::observation::{ClientObservation, ClientOutcome, LogLine, Phases, Refused, ServerView, Session};
+use model::outcome::SkipReason;
+use model::refusal::{AuthRefusal, Refusal};
+use model::report::Component;
+use model::server::{Application, ServerConfig, ServerKey, Service};
+use os::command::CommandRun;
+use os::dial::{Dialer, Direct};
+use run::material::Material;
 
 /// What the user's name makes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use mtls_conformance::os::rundir::WATCH_COMMAND;
-use mtls_conformance::os::tree::processes_in;
+use os::rundir::WATCH_COMMAND;
+use os::tree::processes_in;
 
 use super::{PATIENCE, Running, harness, until};
 

@@ -9,15 +9,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mtls_conformance::model::report::Report;
-use mtls_conformance::os::toolchain::{PostgresBuild, Toolchain};
+use model::report::Report;
+use os::toolchain::{PostgresBuild, Toolchain};
 
 /// How long anything may take that a test waits for: far above what a busy machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The repository.
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The harness's binary.

@@ -11,16 +11,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mtls_conformance::driver::DriverError;
-use mtls_conformance::environment::{Environment as _, Server};
-use mtls_conformance::load::Selection;
-use mtls_conformance::model::case::{Action, Case, ConnectPlan};
-use mtls_conformance::model::endpoint::Address;
-use mtls_conformance::model::network::Source;
-use mtls_conformance::model::observation::ClientOutcome;
-use mtls_conformance::model::server::{ServerConfig, ServerKey, Service};
-use mtls_conformance::session::{self, Session};
+use driver::DriverError;
+use environment::{Environment as _, Server};
+use load::Selection;
+use model::case::{Action, Case, ConnectPlan};
+use model::endpoint::Address;
+use model::network::Source;
+use model::observation::ClientOutcome;
+use model::server::{ServerConfig, ServerKey, Service};
 use serde::{Deserialize, Serialize};
+use session::{self, Session};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use mtls_conformance::environment::Environment as _;
-use mtls_conformance::model::connect::{ClientFiles, PostgresRequest, SslMode, SslNegotiation};
-use mtls_conformance::model::observation::Phases;
-use mtls_conformance::model::server::{DeploymentKind, ServerConfig, ServerKey, Service};
+use environment::Environment as _;
+use model::connect::{ClientFiles, PostgresRequest, SslMode, SslNegotiation};
+use model::observation::Phases;
+use model::server::{DeploymentKind, ServerConfig, ServerKey, Service};
 use serde::Serialize;
 
 use crate::args::Effort;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mtls_conformance::environment::container::engine::Engine;
-use mtls_conformance::environment::container::{self, ContainerOptions, FoundImages};
-use mtls_conformance::environment::{Environment as _, ManifestConfigurator, ServersOptions};
-use mtls_conformance::load::images::{ImageSettings, Images};
-use mtls_conformance::model::image::ImageUse;
-use mtls_conformance::model::server::{DeploymentKind, ServerKey, Service};
-use mtls_conformance::os::rundir::RunDir;
-use mtls_conformance::report::tables::Rows;
+use environment::container::engine::Engine;
+use environment::container::{self, ContainerOptions, FoundImages};
+use environment::{Environment as _, ManifestConfigurator, ServersOptions};
+use load::images::{ImageSettings, Images};
+use model::image::ImageUse;
+use model::server::{DeploymentKind, ServerKey, Service};
+use os::rundir::RunDir;
+use report::tables::Rows;
 use serde::Serialize;
 
 use crate::report::{WIDTH, number};

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mtls_conformance::driver::Driver;
-use mtls_conformance::driver::exec::{ExecDriver, Program};
-use mtls_conformance::driver::rustls::{RustlsDriver, RustlsOptions};
-use mtls_conformance::driver::tls::KxGroups;
-use mtls_conformance::model::connect::{ConnectRequest, PostgresRequest, SslNegotiation};
-use mtls_conformance::model::observation::{ClientOutcome, Phases};
+use driver::Driver;
+use driver::exec::{ExecDriver, Program};
+use driver::rustls::{RustlsDriver, RustlsOptions};
+use driver::tls::KxGroups;
+use model::connect::{ConnectRequest, PostgresRequest, SslNegotiation};
+use model::observation::{ClientOutcome, Phases};
 use serde::Serialize;
 
 use crate::pgbench::Pgbench;

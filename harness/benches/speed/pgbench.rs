@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mtls_conformance::model::connect::{PostgresRequest, SslMode, SslNegotiation};
-use mtls_conformance::model::endpoint::Address;
-use mtls_conformance::os::child::{ChildSpec, tail};
-use mtls_conformance::os::toolchain::{LibpqBuild, Tool};
+use model::connect::{PostgresRequest, SslMode, SslNegotiation};
+use model::endpoint::Address;
+use os::child::{ChildSpec, tail};
+use os::toolchain::{LibpqBuild, Tool};
 
 use crate::Error;
 

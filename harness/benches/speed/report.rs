@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mtls_conformance::environment::Environment as _;
-use mtls_conformance::model::observation::Phases;
-use mtls_conformance::model::report::Component;
-use mtls_conformance::report::tables::Rows;
+use environment::Environment as _;
+use model::observation::Phases;
+use model::report::Component;
+use report::tables::Rows;
 use serde::Serialize;
 
 use crate::Error;

@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mtls_conformance::deployment::Manifests;
-use mtls_conformance::environment::local::{self, LocalOptions};
-use mtls_conformance::environment::{ManifestConfigurator, Servers};
-use mtls_conformance::load::ScenarioSet;
-use mtls_conformance::model::case::Case;
-use mtls_conformance::model::connect::{ClientFiles, PostgresRequest, SslMode};
-use mtls_conformance::model::credential::SecretFile;
-use mtls_conformance::model::endpoint::{Address, Endpoint};
-use mtls_conformance::os::rundir::RunDir;
-use mtls_conformance::os::toolchain::Toolchain;
-use mtls_conformance::os::tree;
-use mtls_conformance::os::user::RunAs;
-use mtls_conformance::pki::Pki;
-use mtls_conformance::run::execute::Limits;
-use mtls_conformance::session::{self, EnvironmentKind, SessionOptions};
+use deployment::Manifests;
+use environment::local::{self, LocalOptions};
+use environment::{ManifestConfigurator, Servers};
+use load::ScenarioSet;
+use model::case::Case;
+use model::connect::{ClientFiles, PostgresRequest, SslMode};
+use model::credential::SecretFile;
+use model::endpoint::{Address, Endpoint};
+use os::rundir::RunDir;
+use os::toolchain::Toolchain;
+use os::tree;
+use os::user::RunAs;
+use pki::Pki;
+use run::execute::Limits;
+use session::{self, EnvironmentKind, SessionOptions};
 use tokio::sync::watch;
 
 use crate::Error;
@@ -65,7 +65,7 @@ impl Site {
     /// Looks around.
     pub(crate) fn find() -> Result<Self, Error> {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = package.parent().unwrap_or(package).to_path_buf();
+        let root = package.ancestors().nth(2).unwrap_or(package).to_path_buf();
         let set = ScenarioSet::load(&[root.join("scenarios")]).map_err(|errors| lines(&errors))?;
         let manifests = Arc::new(Manifests::load(&root.join("kind/deployment"))?);
         let harness = PathBuf::from(env!("CARGO_BIN_EXE_mtls-conformance"));
@@ -158,7 +158,7 @@ impl Stand {
 
     /// Stops the servers and removes their directory.
     pub(crate) async fn close(self) {
-        mtls_conformance::environment::Environment::close(self.environment.as_ref()).await;
+        environment::Environment::close(self.environment.as_ref()).await;
         // What is left goes with the run directory.
         let _ = tree::remove(&self.directory, Duration::from_secs(2));
     }

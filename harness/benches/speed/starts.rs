@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mtls_conformance::driver::Driver;
-use mtls_conformance::driver::redis::RedisDriver;
-use mtls_conformance::driver::rustls::{RustlsDriver, RustlsOptions};
-use mtls_conformance::environment::Environment as _;
-use mtls_conformance::model::connect::{ConnectRequest, Password, RedisRequest, RedisTls};
-use mtls_conformance::model::endpoint::{Address, Endpoint};
-use mtls_conformance::model::observation::ClientOutcome;
-use mtls_conformance::model::server::{DeploymentKind, ServerKey, Service};
+use driver::Driver;
+use driver::redis::RedisDriver;
+use driver::rustls::{RustlsDriver, RustlsOptions};
+use environment::Environment as _;
+use model::connect::{ConnectRequest, Password, RedisRequest, RedisTls};
+use model::endpoint::{Address, Endpoint};
+use model::observation::ClientOutcome;
+use model::server::{DeploymentKind, ServerKey, Service};
 use serde::Serialize;
 
 use crate::args::Effort;

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::BufReader;
 use std::time::{Duration, Instant};
 
-use mtls_conformance::model::outcome::OutcomeKind;
-use mtls_conformance::model::report::Totals;
-use mtls_conformance::os::child::{ChildSpec, tail};
-use mtls_conformance::os::toolchain::DIRECTORY_VARIABLE;
-use mtls_conformance::report::tables::Rows;
+use model::outcome::OutcomeKind;
+use model::report::Totals;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
+use os::child::{ChildSpec, tail};
+use os::toolchain::DIRECTORY_VARIABLE;
+use report::tables::Rows;
 use serde::{Deserialize, Serialize};
 
 use crate::args::{Effort, Size};

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::BufReader;
 
-use mtls_conformance::model::report::Report as RunReport;
-use mtls_conformance::os::child::ChildSpec;
-use mtls_conformance::report::tables::Rows;
+use model::report::Report as RunReport;
+use os::child::ChildSpec;
+use report::tables::Rows;
 use serde::Serialize;
 
 use crate::Error;
@@ -58,7 +58,7 @@ pub(crate) fn measure(site: &Site, quick: bool) -> Result<Timelines, Error> {
     let (wall, _) = runtime.block_on(timed(site, spec, &[0, 1]))?;
     let report: RunReport = serde_json::from_reader(BufReader::new(File::open(&report)?))?;
     let clients = || report.cases.iter().filter_map(|case| case.timeline.as_ref()).flat_map(|timeline| &timeline.clients);
-    let bad = |kind: mtls_conformance::model::outcome::OutcomeKind| kind.is_failure() || kind.is_error();
+    let bad = |kind: model::outcome::OutcomeKind| kind.is_failure() || kind.is_error();
     Ok(Timelines {
         cases: report.cases.iter().filter(|case| case.timeline.is_some()).count(),
         unsuccessful: report.cases.iter().filter(|case| bad(case.outcome.kind())).count(),

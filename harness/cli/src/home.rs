@@ -1,0 +1,44 @@
+//! Where the harness's own files are: scenarios, manifests, toolchain, cache.
+
+use std::path::{Path, PathBuf};
+
+use super::CliError;
+use super::args::{PlacesArgs, SetArgs};
+use load::ScenarioSet;
+
+/// The directory that holds `scenarios/claims.yaml`: upwards from the working directory, else from the executable, else where it was built.
+pub(super) fn home() -> Result<PathBuf, CliError> {
+    let here = std::env::current_dir().ok();
+    let executable = std::env::current_exe().ok();
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf();
+    let starts = [here, executable, Some(built)];
+    for start in starts.iter().flatten() {
+        if let Some(found) = start.ancestors().find(|directory| directory.join("scenarios/claims.yaml").is_file()) {
+            return Ok(found.to_path_buf());
+        }
+    }
+    Err(CliError::usage(
+        "found no scenarios/claims.yaml here, above, or above the executable: run from the repository, or give --scenarios with --only-given-scenarios",
+    ))
+}
+
+pub(super) fn scenario_set(args: &SetArgs) -> Result<ScenarioSet, CliError> {
+    let mut directories = Vec::new();
+    if !args.only_given_scenarios {
+        directories.push(home()?.join("scenarios"));
+    }
+    directories.extend(args.scenarios.iter().cloned());
+    Ok(ScenarioSet::load(&directories)?)
+}
+
+pub(super) fn toolchain_directory(args: &PlacesArgs) -> PathBuf {
+    args.toolchain.clone().unwrap_or_else(|| home().unwrap_or_default().join(".toolchain"))
+}
+
+/// What outlives a run: initdb results and the last run's summary. `MTLS_CONFORMANCE_CACHE`, else `.cache` beside the scenarios.
+pub(super) fn cache_directory() -> Result<PathBuf, CliError> {
+    match std::env::var_os("MTLS_CONFORMANCE_CACHE") {
+        Some(directory) => Ok(PathBuf::from(directory)),
+        None => Ok(home()?.join(".cache")),
+    }
+}

@@ -1,0 +1,51 @@
+//! The container images that a command line, the environment and a file name.
+
+use super::CliError;
+use super::args::ImageArgs;
+use load::images::{ImageFile, ImageSettings, Images, from_variables};
+
+/// For every use the images that may serve.
+pub(super) fn images(args: &ImageArgs) -> Result<Images, CliError> {
+    // A name or value that is no UTF-8 text names no image.
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let settings = ImageSettings {
+        flags: args.image.iter().map(|named| (named.image_use, named.reference.clone())).collect(),
+        variables: from_variables(variables).map_err(|error| CliError::usage(error.to_string()))?,
+        file: args.images.as_deref().map(ImageFile::load).transpose().map_err(|error| CliError::usage(error.to_string()))?,
+        set: args.image_set.clone(),
+    };
+    Images::resolve(&settings).map_err(|error| CliError::usage(error.to_string()))
+}
+
+/// The flags that say the same again, for the command that repeats a case.
+pub(super) fn options(args: &ImageArgs) -> Vec<String> {
+    let images = args.image.iter().map(|named| format!("--image {named}"));
+    let file = args.images.iter().map(|file| format!("--images {}", file.display()));
+    let set = args.image_set.iter().map(|set| format!("--image-set {set}"));
+    images.chain(file).chain(set).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_repeated_command_names_the_same_images() {
+        let args = ImageArgs {
+            image: vec!["redis=mine:1".parse().expect("is valid"), "postgres-17=mine:2".parse().expect("is valid")],
+            images: Some(PathBuf::from("mine.yaml")),
+            image_set: Some("cnpg".to_owned()),
+        };
+        assert_eq!(options(&args), ["--image redis=mine:1", "--image postgres-17=mine:2", "--images mine.yaml", "--image-set cnpg"]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_a_usage_error() {
+        let args = ImageArgs { images: Some(PathBuf::from("no-such-file.yaml")), ..ImageArgs::default() };
+        let error = images(&args).expect_err("refused");
+        assert_eq!(error.exit, crate::exit::Exit::Usage);
+        assert!(error.message.starts_with("no-such-file.yaml: can't be read: "), "{}", error.message);
+    }
+}

@@ -1,0 +1,182 @@
+//! `list`, `claims`, `doctor`, `schema`.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use schemars::schema_for;
+
+use super::CliError;
+use super::args::{ClaimsArgs, DoctorArgs, ListArgs, SchemaKind, SelectArgs};
+use super::home::{cache_directory, scenario_set, toolchain_directory};
+use super::images::images;
+use super::run::LAST_RUN;
+use crate::exit::Exit;
+use driver::catalogue;
+use load::images::Images;
+use load::{Catalogue, Selection, expand};
+use model::case::Case;
+use model::driver::DriverInfo;
+use model::report::Summary;
+use os::rundir::RunDir;
+use os::toolchain::{POSTGRES_MAJORS, Toolchain};
+use report;
+use session::drivers;
+
+pub(super) fn selection(args: &SelectArgs) -> Selection {
+    Selection {
+        ids: args.ids.clone(),
+        postgres: args.postgres.clone(),
+        drivers: args.driver.clone(),
+        deployment: args.deployment,
+        partition: args.partition.map(|partition| (partition.index - 1, partition.count)),
+    }
+}
+
+pub(super) fn list(args: &ListArgs) -> Result<Exit, CliError> {
+    let set = scenario_set(&args.set)?;
+    let catalogue = Catalogue { drivers: catalogue::known(), postgres: POSTGRES_MAJORS.to_vec() };
+    let cases = selection(&args.select).apply(expand(&set, &catalogue)?).map_err(CliError::usage)?;
+    let mut out = std::io::stdout().lock();
+    if args.cases {
+        for case in &cases {
+            writeln!(out, "{}", case.id)?;
+        }
+    } else {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for Case { scenario, .. } in &cases {
+            *counts.entry(scenario).or_default() += 1;
+        }
+        for loaded in &set.scenarios {
+            if let Some(count) = counts.get(loaded.scenario.id.raw().as_str()) {
+                writeln!(out, "{:32} {count:6} cases  {}", loaded.scenario.id.raw(), loaded.scenario.title)?;
+            }
+        }
+    }
+    if cases.is_empty() {
+        return Err(CliError { message: "no case matches".to_owned(), exit: Exit::NothingRan });
+    }
+    Ok(Exit::Conformant)
+}
+
+pub(super) fn claims(args: &ClaimsArgs) -> Result<Exit, CliError> {
+    let set = scenario_set(&args.set)?;
+    let file = match &args.report {
+        Some(file) => Some(file.clone()),
+        None => Some(cache_directory()?.join(LAST_RUN)).filter(|file| file.is_file()),
+    };
+    let last = match &file {
+        None => None,
+        Some(file) => {
+            let text = std::fs::read(file).map_err(|error| CliError::usage(format!("{} can't be read: {error}", file.display())))?;
+            // A full report has `cases` beside what a summary has.
+            let mut value: serde_json::Value =
+                serde_json::from_slice(&text).map_err(|error| CliError::usage(format!("{} is no JSON report: {error}", file.display())))?;
+            if let Some(object) = value.as_object_mut() {
+                object.remove("cases");
+            }
+            let summary: Summary = serde_json::from_value(value)
+                .map_err(|error| CliError::usage(format!("{} is no report of this version: {error}", file.display())))?;
+            Some(summary)
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let shown: Vec<_> = set.claims.iter().filter(|claim| !args.uncovered || claim.awaits.is_some()).cloned().collect();
+    let width = width();
+    match &last {
+        Some(summary) => {
+            let verdicts: Vec<_> =
+                summary.claims.iter().filter(|record| shown.iter().any(|claim| claim.id == record.id)).cloned().collect();
+            report::claims_table::write_verdicts(&mut out, &verdicts, width)?;
+        }
+        None => report::claims_table::write_claims(&mut out, &shown, width)?,
+    }
+    if let (None, false) = (&last, args.uncovered) {
+        writeln!(std::io::stderr(), "no run has left verdicts yet: `mtls-conformance run` does")?;
+    }
+    Ok(Exit::Conformant)
+}
+
+pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
+    let images = images(&args.images)?;
+    let directory = toolchain_directory(&args.places);
+    let toolchain = Toolchain::find(&directory);
+    let infos = driver_infos(&toolchain)?;
+    let mut out = std::io::stdout().lock();
+    report::doctor::write(&mut out, &toolchain, &infos, &directory, width())?;
+    let (engine, states) = containers(&images);
+    writeln!(out, "container engine: {engine}")?;
+    report::doctor::write_images(&mut out, &images, &states, width())?;
+    if toolchain.postgres.is_empty() {
+        return Err(CliError::environment("there is no PostgreSQL server at all: `make setup` brings four versions"));
+    }
+    Ok(Exit::Conformant)
+}
+
+/// The container engine in a line, and what is known of each image, by its reference.
+#[cfg(feature = "container")]
+fn containers(images: &Images) -> (String, BTreeMap<String, String>) {
+    use environment::container::engine::{Engine, EngineError};
+
+    let states = async {
+        let engine = Engine::connect().await?;
+        let info = engine.info().await?;
+        let mut states = BTreeMap::new();
+        for candidate in images.iter().flat_map(|(_, candidates)| candidates) {
+            let reference = candidate.reference.to_string();
+            if engine.present(&reference).await? {
+                let found = engine.resolve(&[&reference]).await?;
+                states.insert(reference, found.digest.unwrap_or(found.id));
+            }
+        }
+        Ok::<_, EngineError>((format!("Docker {} at {}, API {}, storage {}", info.version, info.host, info.api, info.storage), states))
+    };
+    let asked = tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| runtime.block_on(states));
+    match asked {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => (format!("none for --environment container: {error}"), BTreeMap::new()),
+        Err(error) => (format!("could not be asked: {error}"), BTreeMap::new()),
+    }
+}
+
+/// Without the feature there is no `--environment container`.
+#[cfg(not(feature = "container"))]
+fn containers(_: &Images) -> (String, BTreeMap<String, String>) {
+    ("not asked: this binary was built without the feature `container`".to_owned(), BTreeMap::new())
+}
+
+/// The terminal's width, or a readable one.
+fn width() -> u16 {
+    comfy_table::Table::new().width().unwrap_or(140)
+}
+
+/// Starts every driver that is there, to hear its versions.
+fn driver_infos(toolchain: &Toolchain) -> Result<Vec<DriverInfo>, CliError> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let harness = std::env::current_exe()?;
+    let directory = RunDir::create(None).map_err(|error| CliError::environment(error.to_string()))?;
+    let names =
+        catalogue::known().into_iter().map(|info| info.name).filter(|name| drivers::missing(name, toolchain, &[]).is_none()).collect();
+    let mut infos: Vec<DriverInfo> = runtime.block_on(async {
+        let running = drivers::start(&names, toolchain, drivers::Own::default(), &harness, directory.path(), None).await;
+        for driver in running.values() {
+            driver.close().await;
+        }
+        running.values().map(|driver| driver.info().clone()).collect()
+    });
+    infos.sort_by(|one, other| one.name.cmp(&other.name));
+    directory.close();
+    Ok(infos)
+}
+
+pub(super) fn schema(which: SchemaKind) -> Result<Exit, CliError> {
+    let schema = match which {
+        SchemaKind::Scenario => serde_json::to_string_pretty(&schema_for!(model::scenario::Scenario)),
+        SchemaKind::Report => serde_json::to_string_pretty(&report::json::schema()),
+        SchemaKind::Claims => serde_json::to_string_pretty(&schema_for!(load::set::ClaimsFile)),
+        SchemaKind::Credentials => serde_json::to_string_pretty(&schema_for!(model::credential::Credentials)),
+        SchemaKind::Images => serde_json::to_string_pretty(&schema_for!(load::images::ImagesFile)),
+        SchemaKind::Deviations => serde_json::to_string_pretty(&schema_for!(load::set::DeviationsFile)),
+    };
+    writeln!(std::io::stdout().lock(), "{}", schema.map_err(std::io::Error::from)?)?;
+    Ok(Exit::Conformant)
+}

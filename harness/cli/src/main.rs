@@ -1,0 +1,102 @@
+//! The command line: parses, wires everything together, prints.
+
+mod args;
+mod exit;
+mod home;
+mod images;
+mod list;
+mod run;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+
+use crate::exit::Exit;
+use session::SessionError;
+
+/// Something that ends the program before or beside a run: its message and its exit code.
+#[derive(Debug)]
+pub struct CliError {
+    /// What was tried, what was found, what to do next; may be several lines.
+    pub message: String,
+    /// How the program ends.
+    pub exit: Exit,
+}
+
+impl CliError {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit: Exit::Usage }
+    }
+
+    pub(crate) fn environment(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit: Exit::Environment }
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::environment(format!("could not write: {error}"))
+    }
+}
+
+impl From<Vec<load::LoadError>> for CliError {
+    fn from(errors: Vec<load::LoadError>) -> Self {
+        Self::usage(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl From<SessionError> for CliError {
+    fn from(error: SessionError) -> Self {
+        Self::environment(error.to_string())
+    }
+}
+
+/// What the watcher does for a run that is gone: it gets the run's id.
+#[cfg(feature = "container")]
+fn orphaned(run: &str) {
+    environment::container::engine::reap(run);
+}
+
+/// Nothing is entrusted to the watcher without containers.
+#[cfg(not(feature = "container"))]
+fn orphaned(_run: &str) {}
+
+/// Parses the process's arguments and does what they say.
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are no errors to clap, and go to standard output.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Conformant.into() };
+        }
+    };
+    let result = match args.command {
+        Command::Run(run) => run::run(&run),
+        Command::List(list) => list::list(&list),
+        Command::Claims(claims) => list::claims(&claims),
+        Command::Doctor(doctor) => list::doctor(&doctor),
+        Command::Schema { which } => list::schema(which),
+        Command::WatchRunDirectory { directory } => {
+            os::rundir::watch(&directory, orphaned);
+            Ok(Exit::Conformant)
+        }
+        Command::Agent(args) => agent::main(&args).map(|()| Exit::Conformant).map_err(CliError::environment),
+        Command::OwnClient(args) => return driver::served::main(&args),
+        Command::LibpqClient(args) => return driver::libpq::child_main(&args),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let mut stderr = std::io::stderr().lock();
+            for line in error.message.lines() {
+                // Nobody is left to tell.
+                let _ = writeln!(stderr, "error: {line}");
+            }
+            error.exit.into()
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! `run`: plans, wires environment, drivers and reporters together, and folds the events into an exit code.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::args::{EnvironmentName, Hold, RunArgs};
+use super::home::{cache_directory, home, scenario_set, toolchain_directory};
+
+use super::{CliError, images, list};
+use crate::exit::Exit;
+use deployment::Manifests;
+use driver::exec::check_nautobot_config;
+use environment::Environment as _;
+use load::{ScenarioSet, overdue};
+use model::case::{Case, DEFAULT_IDENTITY, DEFAULT_TRUST};
+use model::report::Summary;
+use model::server::{Application, ServerKey, Service};
+use os::redact::Redactor;
+use os::toolchain::{NAUTOBOT_DRIVERS, Toolchain};
+use report::standing::Standing;
+use report::{FileReports, ReportTarget, Terminal};
+use run::event::{Event, Reporter};
+use run::execute::Limits;
+use run::fold::Fold;
+use run::schedule::Pace;
+use session::{self, EnvironmentKind, Session, SessionOptions};
+
+/// The last run's summary, in the cache directory: what `claims` shows.
+pub(super) const LAST_RUN: &str = "last-run.json";
+
+pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
+    let started = Instant::now();
+    let set = scenario_set(&args.set)?;
+    let toolchain = Toolchain::find(&toolchain_directory(&args.places));
+    let cases = plan(args, &set, &toolchain)?;
+    if cases.is_empty() {
+        return Err(CliError {
+            message: "no case matches; `mtls-conformance list` shows what there is".to_owned(),
+            exit: Exit::NothingRan,
+        });
+    }
+    ReportTarget::check_all(&args.report).map_err(|error| CliError::usage(error.to_string()))?;
+    let manifests = match &args.manifests {
+        Some(directory) => directory.clone(),
+        None => home()?.join("kind/deployment"),
+    };
+    let manifests = Arc::new(Manifests::load(&manifests).map_err(|error| CliError::usage(error.to_string()))?);
+    session::check(&set, &manifests)?;
+    // Settings that can't be followed are refused before anything starts, as everywhere.
+    images::images(&args.images)?;
+    if let Some(config) = &args.nautobot_config {
+        check_config(config, &toolchain)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::environment(format!("could not start the runtime: {error}")))?;
+    runtime.block_on(carry_out(args, &set, toolchain, cases, manifests, started))
+}
+
+/// Whether a `nautobot_config.py` can be read as Python.
+fn check_config(config: &Path, toolchain: &Toolchain) -> Result<(), CliError> {
+    // Without the clients that load it, only that it is there can be told: their cases are skipped.
+    std::fs::metadata(config).map_err(|error| CliError::usage(format!("{}: can't be read: {error}", config.display())))?;
+    match NAUTOBOT_DRIVERS.iter().find_map(|driver| toolchain.python(driver)) {
+        Some(build) => check_nautobot_config(build, config).map_err(CliError::usage),
+        None => Ok(()),
+    }
+}
+
+/// The cases that are meant, with what can't run here marked.
+fn plan(args: &RunArgs, set: &ScenarioSet, toolchain: &Toolchain) -> Result<Vec<Arc<Case>>, CliError> {
+    let cases = list::selection(&args.select).apply(session::plan(set, toolchain, &args.exec_driver)?).map_err(CliError::usage)?;
+    let cases: Vec<Arc<Case>> = cases.into_iter().map(Arc::new).collect();
+    Ok(std::iter::repeat_n(cases, args.repeat.get()).flatten().collect())
+}
+
+async fn carry_out(
+    args: &RunArgs,
+    set: &ScenarioSet,
+    toolchain: Toolchain,
+    cases: Vec<Arc<Case>>,
+    manifests: Arc<Manifests>,
+    started: Instant,
+) -> Result<Exit, CliError> {
+    let interrupted = interruption();
+    let options = SessionOptions {
+        environment: environment(args)?,
+        harness: harness_binary()?,
+        toolchain,
+        manifests,
+        credentials: set.credentials.clone(),
+        cache: cache_directory()?,
+        own_drivers: args.exec_driver.clone(),
+        nautobot_config: args.nautobot_config.clone(),
+        limits: Limits { case: args.timeout, ..Limits::default() },
+        start_limit: Some(args.start_timeout),
+        evidence: Some(args.evidence.clone()),
+        repro_options: repro_options(args),
+        interrupted: interrupted.clone(),
+    };
+    let session = Session::start(options, &cases).await.map_err(|error| {
+        let exit = if *interrupted.borrow() { Exit::Interrupted } else { Exit::Environment };
+        CliError { message: error.to_string(), exit }
+    })?;
+    let record = session.record();
+    let redactor = Redactor::new(session.environment().secrets());
+    let fold = Fold::new(&set.claims, &cases, record.clone(), std::env::args().collect(), started)
+        .map_err(|error| CliError::environment(error.to_string()))?;
+    let (events, received) = mpsc::unbounded_channel();
+    let begun = Event::RunStarted { environment: Box::new(record), planned: cases.len(), started_at: fold.started_at().to_owned() };
+    let _ = events.send(begun);
+    for problem in overdue(set, today()?) {
+        let _ = events.send(Event::Problem(problem));
+    }
+    let mut reporters = reporters(args, redactor)?;
+    let (panic_after, asked) = PanicAfter::new(args.panic_after);
+    reporters.push(Box::new(panic_after));
+    let reporting = std::thread::spawn(move || report(received, reporters, fold));
+    let jobs = args.jobs.map_or_else(session::default_jobs, NonZeroUsize::get);
+    let pace = Pace { jobs, fail_fast: args.fail_fast };
+    let keys: BTreeSet<ServerKey> = cases.iter().filter(|case| case.skip.is_none()).map(|case| case.key).collect();
+    tokio::select! {
+        () = session.run(cases, pace, events.clone()) => {}
+        true = async { asked.await.is_ok() } => panic!("asked for by --panic-after"),
+    }
+    // What is left behind belongs into the report, if nobody wants to keep the servers.
+    let held = if args.hold.is_some() {
+        Some(session)
+    } else {
+        for left in session.close().await {
+            let _ = events.send(Event::LeftBehind(left));
+        }
+        None
+    };
+    drop(events);
+    let reported = tokio::task::spawn_blocking(move || reporting.join()).await;
+    let outcome = match reported {
+        Ok(Ok(outcome)) => outcome,
+        _ => Err(CliError::environment("the reporters failed: this is a defect of the harness")),
+    };
+    let interrupted_now = *interrupted.borrow();
+    let exit = outcome.as_ref().map(|(summary, errors)| exit_of(summary, errors, interrupted_now));
+    let mut left = Vec::new();
+    if let Some(session) = held {
+        if exit.as_ref().is_ok_and(|exit| hold(args, *exit)) {
+            hold_servers(&session, &keys, interrupted.clone()).await;
+        }
+        left = session.close().await;
+    }
+    let (summary, mut errors) = outcome?;
+    errors.extend(left);
+    save_last_run(&summary);
+    if !errors.is_empty() {
+        return Err(CliError::environment(errors.join("\n")));
+    }
+    Ok(exit_of(&summary, &[], interrupted_now))
+}
+
+/// Says when `--panic-after` asks for its panic.
+struct PanicAfter {
+    cases: usize,
+    ask: Option<oneshot::Sender<()>>,
+}
+
+impl PanicAfter {
+    fn new(cases: Option<NonZeroUsize>) -> (Self, oneshot::Receiver<()>) {
+        let (ask, asked) = oneshot::channel();
+        (Self { cases: cases.map_or(usize::MAX, NonZeroUsize::get), ask: Some(ask) }, asked)
+    }
+}
+
+impl Reporter for PanicAfter {
+    fn event(&mut self, event: &Event) -> std::io::Result<()> {
+        if let Event::CaseFinished(_) = event {
+            self.cases -= 1;
+            if self.cases == 0
+                && let Some(ask) = self.ask.take()
+            {
+                // Nobody listens where the run is over.
+                let _ = ask.send(());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn exit_of(summary: &Summary, errors: &[String], interrupted: bool) -> Exit {
+    match Standing::of(summary, interrupted) {
+        Standing::Interrupted => Exit::Interrupted,
+        Standing::NotConformant => Exit::NotConformant,
+        Standing::Errored => Exit::Environment,
+        Standing::NothingRan => Exit::NothingRan,
+        Standing::Conformant if errors.is_empty() => Exit::Conformant,
+        Standing::Conformant => Exit::Environment,
+    }
+}
+
+/// Where servers run.
+fn environment(args: &RunArgs) -> Result<EnvironmentKind, CliError> {
+    match args.environment {
+        EnvironmentName::Local => Ok(EnvironmentKind::Local),
+        #[cfg(feature = "container")]
+        EnvironmentName::Container => Ok(EnvironmentKind::Container(images::images(&args.images)?)),
+    }
+}
+
+/// The date in UTC.
+fn today() -> Result<jiff::civil::Date, CliError> {
+    let text = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    text.parse().map_err(|error| CliError::environment(format!("the clock gives no date: {error}")))
+}
+
+/// Turns true at the first Ctrl-C or SIGTERM; the second one ends the process at once (the watcher cleans up then).
+fn interruption() -> watch::Receiver<bool> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if sender.send_replace(true) {
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
+            let _ = writeln!(std::io::stderr(), "interrupted: ending the cases that have begun; once more to leave at once");
+        }
+    });
+    receiver
+}
+
+/// The binary that watches the run directory and loads libraries: ours, or the one that tests name.
+fn harness_binary() -> Result<PathBuf, CliError> {
+    std::env::current_exe().map_err(|error| CliError::environment(format!("could not find the harness's own binary: {error}")))
+}
+
+/// The options that a repeated case needs to be the same case.
+fn repro_options(args: &RunArgs) -> String {
+    let mut options = Vec::new();
+    #[cfg(feature = "container")]
+    if let EnvironmentName::Container = args.environment {
+        options.push("--environment container".to_owned());
+    }
+    if let Some(manifests) = &args.manifests {
+        options.push(format!("--manifests {}", manifests.display()));
+    }
+    for scenarios in &args.set.scenarios {
+        options.push(format!("--scenarios {}", scenarios.display()));
+    }
+    if args.set.only_given_scenarios {
+        options.push("--only-given-scenarios".to_owned());
+    }
+    if let Some(config) = &args.nautobot_config {
+        options.push(format!("--nautobot-config {}", config.display()));
+    }
+    for driver in &args.exec_driver {
+        options.push(format!("--exec-driver {driver}"));
+    }
+    options.extend(images::options(&args.images));
+    options.join(" ")
+}
+
+fn reporters(args: &RunArgs, redactor: Redactor) -> Result<Vec<Box<dyn Reporter>>, CliError> {
+    let files = FileReports::new(args.report.clone(), redactor.clone()).map_err(|error| CliError::environment(error.to_string()))?;
+    Ok(vec![Box::new(Terminal::stderr(redactor)), Box::new(files)])
+}
+
+/// Consumes the run's events: folds them, and hands them to every reporter. Gives the summary and what could not be written.
+fn report(
+    mut events: mpsc::UnboundedReceiver<Event>,
+    mut reporters: Vec<Box<dyn Reporter>>,
+    mut fold: Fold,
+) -> Result<(Summary, Vec<String>), CliError> {
+    let mut errors: Vec<String> = Vec::new();
+    let mut tell = |event: &Event| {
+        for reporter in &mut reporters {
+            if let Err(error) = reporter.event(event) {
+                let error = error.to_string();
+                if !errors.contains(&error) {
+                    errors.push(error);
+                }
+            }
+        }
+    };
+    while let Some(event) = events.blocking_recv() {
+        match &event {
+            Event::CaseFinished(record) => fold.add(record),
+            Event::TimelinesStarted { planned: _ } => fold.timelines_begin(),
+            Event::Problem(problem) => fold.problem(problem.clone()),
+            Event::LeftBehind(left) => fold.left_behind(left.clone()),
+            _ => {}
+        }
+        tell(&event);
+    }
+    let summary = fold.finish().map_err(|error| CliError::environment(error.to_string()))?;
+    tell(&Event::RunFinished(Box::new(summary.clone())));
+    Ok((summary, errors))
+}
+
+fn hold(args: &RunArgs, exit: Exit) -> bool {
+    match args.hold {
+        None => false,
+        Some(Hold::Always) => true,
+        Some(Hold::OnFailure) => matches!(exit, Exit::NotConformant | Exit::Environment),
+    }
+}
+
+/// Says where the servers are and how to connect, and waits for Ctrl-C.
+async fn hold_servers(session: &Session, keys: &BTreeSet<ServerKey>, mut interrupted: watch::Receiver<bool>) {
+    let mut lines = vec![format!("holding the servers until Ctrl-C; credentials are in {}", session.directory().join("pki").display())];
+    for key in keys {
+        if let Ok(server) = session.environment().server(*key).await {
+            lines.push(format!("  {key}: {} (log {})", server.address(), server.log_path().display()));
+            lines.extend(connect_command(session, *key, server.address()));
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "{}", lines.join("\n"));
+    // An error means that the sender is gone: nothing could end the wait.
+    let _ = interrupted.wait_for(|interrupted| *interrupted).await;
+}
+
+/// A command line that connects as the deployment's own client does; `None` where the scenarios know no such client.
+fn connect_command(session: &Session, key: ServerKey, address: SocketAddr) -> Option<String> {
+    let material = &session.workshop().material;
+    let files = material.client_files(Some(DEFAULT_IDENTITY), Some(DEFAULT_TRUST)).ok()?;
+    let (certificate, private, root) = (files.certificate?, files.key?, files.root?);
+    let (certificate, private, root) = (certificate.display(), private.display(), root.display());
+    let (host, ip, port) = (material.default_host(key.service), address.ip(), address.port());
+    let Application { user, database } = material.application();
+    Some(match key.service {
+        Service::Postgres => format!(
+            "    psql 'host={host} hostaddr={ip} port={port} user={user} dbname={database} sslmode=verify-full \
+             sslcert={certificate} sslkey={private} sslrootcert={root}'"
+        ),
+        Service::Redis => {
+            format!("    redis-cli -h {ip} -p {port} --tls --sni {host} --cert {certificate} --key {private} --cacert {root}")
+        }
+    })
+}
+
+/// For `claims`. A cache that can't be written makes no run fail.
+fn save_last_run(summary: &Summary) {
+    let Ok(directory) = cache_directory() else { return };
+    if std::fs::create_dir_all(&directory).is_ok()
+        && let Ok(text) = serde_json::to_vec(summary)
+    {
+        let _ = std::fs::write(directory.join(LAST_RUN), text);
+    }
+}

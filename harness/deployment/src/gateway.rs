@@ -1,0 +1,195 @@
+//! The way through a TLS-passthrough gateway: Gateway and TLSRoute objects of the Gateway API (1.5).
+
+use super::fields;
+use super::manifests::{Objects, Source};
+use super::redis::Redis;
+use super::workload;
+use load::tree::Tree;
+use load::{LoadError, Place};
+use model::server::Service;
+
+/// A TLSRoute that leads to a server of the deployment, with the Gateway's listener that it is attached to.
+#[derive(Debug, Clone)]
+pub struct TlsRoute {
+    /// The TLSRoute's name.
+    pub name: String,
+    /// Which server it leads to.
+    pub service: Service,
+    /// The host names that it takes, in lower case; at least one.
+    pub hosts: Vec<String>,
+    /// The port of the listener.
+    pub port: u16,
+    /// The name of the Service that it leads to.
+    pub backend: String,
+    /// Where the TLSRoute stands.
+    pub place: Place,
+}
+
+/// The routes of the deployment: at most one a service.
+pub(super) fn routes(objects: &Objects, redis: Option<&Redis>) -> Result<Vec<TlsRoute>, LoadError> {
+    let mut routes: Vec<TlsRoute> = Vec::new();
+    for source in &objects.gateways {
+        fields::check_gateway(&source.file, &source.document.tree)?;
+    }
+    for source in &objects.tls_routes {
+        let route = route(objects, redis, source)?;
+        if let Some(first) = routes.iter().find(|first| first.service == route.service) {
+            let message = format!("a second TLSRoute to `{}`: one is tested at a time, and the first is at {}", route.backend, first.place);
+            return Err(source.error(&["metadata", "name"], message));
+        }
+        routes.push(route);
+    }
+    Ok(routes)
+}
+
+fn route(objects: &Objects, redis: Option<&Redis>, source: &Source) -> Result<TlsRoute, LoadError> {
+    fields::check_tls_route(&source.file, &source.document.tree)?;
+    let name = source.name()?;
+    let listener = listener(objects, source)?;
+    let hosts = hosts(source, &listener)?;
+    only(source, &["spec", "rules"], "rule")?;
+    only(source, &BACKENDS, "backend")?;
+    let service = service(objects, redis, source)?;
+    let backend = required(source, &backend_field("name"))?.to_owned();
+    Ok(TlsRoute { name, service, hosts, port: listener.port, backend, place: source.at(&["metadata", "name"]) })
+}
+
+const BACKENDS: [&str; 4] = ["spec", "rules", "0", "backendRefs"];
+
+fn backend_field(field: &str) -> [&str; 6] {
+    let [spec, rules, first, backends] = BACKENDS;
+    [spec, rules, first, backends, "0", field]
+}
+
+/// The port of the Services that CloudNativePG makes.
+const POSTGRES_PORT: &str = "5432";
+
+/// What a route needs to know of the listener that it is attached to.
+struct Listener<'a> {
+    port: u16,
+    hostname: Option<&'a str>,
+}
+
+/// The listener that the route's `parentRefs` name. Gateway API, "Attaching to Gateways": the listener's `allowedRoutes` must let routes
+/// of that namespace in.
+fn listener<'a>(objects: &'a Objects, route: &Source) -> Result<Listener<'a>, LoadError> {
+    only(route, &["spec", "parentRefs"], "Gateway")?;
+    let parent = |field| ["spec", "parentRefs", "0", field];
+    let (gateway_name, section) = (required(route, &parent("name"))?, required(route, &parent("sectionName"))?);
+    let Some(gateway) = objects.gateways.iter().find(|gateway| gateway.text(&["metadata", "name"]) == Some(gateway_name)) else {
+        return Err(route.error(&parent("name"), format!("there is no Gateway `{gateway_name}`")));
+    };
+    let namespace = route.text(&parent("namespace")).map(str::to_owned).or_else(|| route.namespace());
+    if gateway.namespace() != namespace {
+        let message = format!(
+            "the Gateway `{gateway_name}` is in the namespace {}, and is looked for in {}",
+            shown(gateway.namespace().as_deref()),
+            shown(namespace.as_deref())
+        );
+        return Err(route.error(&parent("name"), message));
+    }
+    let listeners = gateway.document.tree.get(&["spec", "listeners"]).map(Tree::items).unwrap_or_default();
+    let Some(index) = listeners.iter().position(|listener| listener.text_at(&["name"]) == Some(section)) else {
+        let names: Vec<_> = listeners.iter().filter_map(|listener| listener.text_at(&["name"])).collect();
+        let message = format!("the Gateway `{gateway_name}` has no listener `{section}`: it has {}", names.join(", "));
+        return Err(route.error(&parent("sectionName"), message));
+    };
+    let index = index.to_string();
+    let at = |field: &'static [&'static str]| [&["spec", "listeners", index.as_str()], field].concat();
+    fields::check_listener(&gateway.file, &gateway.document.tree, &index)?;
+    for (field, wanted) in [(&["protocol"][..], "TLS"), (&["tls", "mode"][..], "Passthrough")] {
+        // `Terminate` is the default of `tls.mode`.
+        if gateway.text(&at(field)) != Some(wanted) {
+            let message = format!("the listener `{section}` has a TLSRoute, and is interpreted only with `{}: {wanted}`", field.join("."));
+            return Err(gateway.error(&at(field), message));
+        }
+    }
+    let from = gateway.text(&at(&["allowedRoutes", "namespaces", "from"])).unwrap_or("Same");
+    if from != "All" && !(from == "Same" && gateway.namespace() == route.namespace()) {
+        let message = format!("the listener `{section}` lets in routes of namespaces `from: {from}`, and this TLSRoute is in another one");
+        return Err(route.error(&["metadata", "namespace"], message));
+    }
+    let kinds = gateway.document.tree.get(&at(&["allowedRoutes", "kinds"])).map(Tree::items).unwrap_or_default();
+    if !kinds.is_empty() && !kinds.iter().any(|kind| kind.text_at(&["kind"]) == Some("TLSRoute")) {
+        let message = format!("the listener `{section}` lets in no TLSRoute, and one is attached to it");
+        return Err(gateway.error(&at(&["allowedRoutes", "kinds"]), message));
+    }
+    let port = at(&["port"]);
+    let Some(port) = gateway.text(&port).and_then(|text| text.parse().ok()) else {
+        return Err(gateway.error(&port, format!("the listener `{section}` needs a `port`")));
+    };
+    Ok(Listener { port, hostname: gateway.text(&at(&["hostname"])) })
+}
+
+/// The route's host names; each must be one that its listener takes.
+fn hosts(source: &Source, listener: &Listener<'_>) -> Result<Vec<String>, LoadError> {
+    let path = ["spec", "hostnames"];
+    let items = source.document.tree.get(&path).map(Tree::items).unwrap_or_default();
+    let hosts: Vec<String> = items.iter().filter_map(Tree::text).map(str::to_ascii_lowercase).collect();
+    if hosts.is_empty() {
+        return Err(source.error(&path, "`hostnames` needs at least one name: the gateway routes by it"));
+    }
+    for host in &hosts {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        if host.is_empty() || !host.chars().all(is_name) {
+            return Err(source.error(&path, format!("`{host}` is no plain host name, which is all that is interpreted here")));
+        }
+        let taken = listener.hostname.is_none_or(|name| match name.strip_prefix('*') {
+            Some(suffix) => host.len() > suffix.len() && host.ends_with(&suffix.to_ascii_lowercase()),
+            None => name.eq_ignore_ascii_case(host),
+        });
+        if !taken {
+            let name = listener.hostname.unwrap_or_default();
+            return Err(source.error(&path, format!("`{host}` never reaches this route: its listener takes `{name}` only")));
+        }
+    }
+    Ok(hosts)
+}
+
+/// Which server the route's backend is in front of.
+fn service(objects: &Objects, redis: Option<&Redis>, route: &Source) -> Result<Service, LoadError> {
+    let (name, port) = (backend_field("name"), backend_field("port"));
+    let (backend, wanted, namespace) = (required(route, &name)?, required(route, &port)?, route.namespace());
+    let has_ports = |ports: &[&str]| {
+        let message = || format!("the Service `{backend}` has no port {wanted}: it has {}", ports.join(", "));
+        if ports.contains(&wanted) { Ok(()) } else { Err(route.error(&port, message())) }
+    };
+    if let Some((cluster, _)) = &objects.cluster
+        && cluster.namespace == namespace
+        && backend.strip_prefix(cluster.name.as_str()) == Some("-rw")
+    {
+        return has_ports(&[POSTGRES_PORT]).map(|()| Service::Postgres);
+    }
+    let is_named = |service: &&Source| service.text(&["metadata", "name"]) == Some(backend) && service.namespace() == namespace;
+    if let (Some(redis), Some(service)) = (redis, objects.services.iter().find(is_named))
+        && workload::is_selected(objects, &redis.name, &service.document.tree)
+    {
+        let ports = service.document.tree.get(&["spec", "ports"]).map(Tree::items).unwrap_or_default();
+        let ports: Vec<_> = ports.iter().filter_map(|port| port.text_at(&["port"])).collect();
+        return has_ports(&ports).map(|()| Service::Redis);
+    }
+    let message = format!(
+        "`{backend}` leads to no server of the deployment: it is neither the Service that CloudNativePG makes for a Cluster's primary \
+         (its name and `-rw`) nor a Service whose selector matches Redis' workload"
+    );
+    Err(route.error(&name, message))
+}
+
+/// That a list has one item.
+fn only(source: &Source, path: &[&str], what: &str) -> Result<(), LoadError> {
+    match source.document.tree.get(path).map(Tree::items).unwrap_or_default().len() {
+        1 => Ok(()),
+        count => Err(source.error(path, format!("a TLSRoute is interpreted with exactly one {what}: this has {count}"))),
+    }
+}
+
+fn required<'a>(source: &'a Source, path: &[&str]) -> Result<&'a str, LoadError> {
+    source.text(path).filter(|text| !text.is_empty()).ok_or_else(|| {
+        let field = path.last().copied().unwrap_or_default();
+        source.error(path, format!("`{field}` is missing"))
+    })
+}
+
+fn shown(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| "that it is applied to".to_owned(), |name| format!("`{name}`"))
+}

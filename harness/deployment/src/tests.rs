@@ -1,0 +1,252 @@
+use std::path::{Path, PathBuf};
+
+use super::*;
+use load::yaml;
+use model::server::{Application, DeploymentKind, ServerConfig, Service};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn shipped() -> Manifests {
+    Manifests::load(&repository().join("kind/deployment")).expect("the shipped manifests are valid")
+}
+
+#[test]
+fn every_bad_manifest_gives_the_error_that_its_first_line_expects() {
+    let directory = repository().join("tests/bad/manifests");
+    let mut files: Vec<_> = std::fs::read_dir(&directory).expect("the folder").map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    let mut wrong = Vec::new();
+    for file in files {
+        let name = PathBuf::from(file.file_name().expect("a name"));
+        let text = yaml::read(&file).expect("readable");
+        let expected = text.lines().next().and_then(|line| line.strip_prefix("# expect: ")).unwrap_or_default().to_owned();
+        match Manifests::from_texts(Path::new("DIR"), vec![(name.clone(), text)]) {
+            Ok(_) => wrong.push(format!("{}: was accepted", name.display())),
+            Err(error) => {
+                let shown = error.to_string();
+                assert_eq!(shown.lines().count(), 1, "{shown}");
+                if shown != expected {
+                    wrong.push(format!("{}\n  expected {expected}\n  got      {shown}", name.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_shipped_manifests_hold_the_documented_resources() {
+    let manifests = shipped();
+    let names: Vec<_> = manifests.certificates.iter().map(|certificate| certificate.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "mtls-ca",
+            "mtls-ca-cert",
+            "nautobot-cluster-server-tls",
+            "nautobot-redis-server-tls",
+            "nautobot-cluster-replication",
+            "nautobot-mtls-client",
+            "nautobot-mtls-client-site-dc",
+        ]
+    );
+    assert_eq!(manifests.issuers.iter().map(|issuer| issuer.name.as_str()).collect::<Vec<_>>(), ["mtls-selfsigned", "mtls-ca-issuer"]);
+    let cluster = manifests.cluster.as_ref().expect("a Cluster");
+    assert_eq!(cluster.postgresql.pg_hba, ["hostssl all all 0.0.0.0/0 cert"]);
+    assert_eq!((cluster.initdb.database(), cluster.initdb.owner()), ("app", "app"));
+    assert_eq!(
+        manifests.postgres(),
+        Some(ServiceDefaults {
+            server_certificate: "nautobot-cluster-server-tls".to_owned(),
+            server_secret: "nautobot-cluster-server-tls".to_owned(),
+            client_ca_secret: "mtls-ca-cert".to_owned(),
+            host: "nautobot-cluster-rw.nautobot.svc".to_owned(),
+        })
+    );
+    assert_eq!(
+        manifests.redis_defaults(),
+        Some(ServiceDefaults {
+            server_certificate: "nautobot-redis-server-tls".to_owned(),
+            server_secret: "nautobot-redis-server-tls".to_owned(),
+            client_ca_secret: "mtls-ca-cert".to_owned(),
+            host: "nautobot-redis-master.nautobot.svc".to_owned(),
+        })
+    );
+}
+
+#[test]
+fn the_shipped_routes_lead_through_the_documented_ports_to_names_that_the_servers_certificates_hold() {
+    let manifests = shipped();
+    for (service, host, port) in
+        [(Service::Postgres, "nautobot-db.dc.example.com", 5432), (Service::Redis, "nautobot-redis.dc.example.com", 6379)]
+    {
+        let route = manifests.route(service).expect("a route");
+        assert_eq!((&route.hosts[..], route.port), (&[host.to_owned()][..], port));
+        let server = if service == Service::Postgres { manifests.postgres() } else { manifests.redis_defaults() };
+        let certificate = manifests.certificate(&server.expect("a server").server_certificate).expect("a Certificate");
+        assert!(certificate.spec.dns_names.contains(&host.to_owned()), "{:?}", certificate.spec.dns_names);
+    }
+}
+
+#[test]
+fn the_application_has_the_clusters_names() {
+    assert_eq!(shipped().application(), Application { user: "app".to_owned(), database: "app".to_owned() });
+    let named = |initdb: &str| {
+        let texts = ["10-certificate-authority", "20-server-certificates", "30-client-certificates", "40-postgres"].map(|file| {
+            let name = PathBuf::from(file);
+            let text = yaml::read(&repository().join(format!("kind/deployment/{file}.yaml"))).expect("readable");
+            (name, text.replace("database: app\n      owner: app", initdb))
+        });
+        Manifests::from_texts(Path::new("DIR"), texts.to_vec()).expect("valid").application()
+    };
+    let expected = |user: &str, database: &str| Application { user: user.to_owned(), database: database.to_owned() };
+    assert_eq!(named("database: orders\n      owner: shop"), expected("shop", "orders"));
+    assert_eq!(named("database: orders"), expected("orders", "orders"), "CloudNativePG names the owner after the database");
+}
+
+#[test]
+fn the_secret_of_the_ca_has_the_label_that_cloudnativepg_looks_for() {
+    let manifests = shipped();
+    let template =
+        manifests.certificate("mtls-ca-cert").and_then(|certificate| certificate.spec.secret_template.clone()).expect("a template");
+    assert_eq!(template.labels.get("cnpg.io/reload").map(String::as_str), Some("true"));
+}
+
+fn places() -> postgres::PostgresPlaces<'static> {
+    postgres::PostgresPlaces {
+        port: 5433,
+        listen_addresses: "127.0.0.1,::1",
+        socket_directory: Path::new("/run/it's"),
+        certificates: Path::new("/certs"),
+        hba_file: Path::new("/etc/pg_hba.conf"),
+        ident_file: Path::new("/etc/pg_ident.conf"),
+        log_directory: Path::new("/log"),
+        system_user: "postgres",
+    }
+}
+
+fn setting<'a>(conf: &'a str, name: &str) -> Option<&'a str> {
+    let mut values = conf.lines().filter_map(|line| line.split_once(" = ")).filter(|(key, _)| *key == name).map(|(_, value)| value);
+    let value = values.next();
+    assert!(values.next().is_none(), "{name} is set twice");
+    value
+}
+
+#[test]
+fn the_documented_deployment_has_the_documented_line_and_nothing_else() {
+    let files = postgres::render(&shipped(), DeploymentKind::Documented, 17, &ServerConfig::default(), &places(), 1);
+    assert_eq!(files.pg_hba_conf, "hostssl all all 0.0.0.0/0 cert\n");
+    assert_eq!(files.pg_ident_conf, "");
+    assert_eq!(setting(&files.postgresql_conf, "ssl_min_protocol_version"), None);
+    assert_eq!(setting(&files.postgresql_conf, "ssl_ca_file"), Some("'/certs/client-ca.crt'"));
+    assert_eq!(setting(&files.postgresql_conf, "unix_socket_directories"), Some("'/run/it''s'"));
+    assert_eq!(setting(&files.postgresql_conf, "trace_connection_negotiation"), Some("'on'"));
+}
+
+#[test]
+fn the_cnpg_deployment_has_cloudnativepgs_lines_around_the_users() {
+    let files = postgres::render(&shipped(), DeploymentKind::Cnpg, 16, &ServerConfig::default(), &places(), 1);
+    let lines: Vec<_> = files.pg_hba_conf.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(
+        lines,
+        [
+            "local all cnpg_metrics_exporter peer map=cnpg_metrics_exporter",
+            "local all all peer map=local",
+            "hostssl postgres streaming_replica all cert map=cnpg_streaming_replica",
+            "hostssl replication streaming_replica all cert map=cnpg_streaming_replica",
+            "hostssl all cnpg_pooler_pgbouncer all cert map=cnpg_pooler_pgbouncer",
+            "hostssl all all 0.0.0.0/0 cert",
+            "host all all all scram-sha-256",
+        ]
+    );
+    assert!(files.pg_ident_conf.contains("\nlocal postgres postgres\n"), "{}", files.pg_ident_conf);
+    assert_eq!(setting(&files.postgresql_conf, "ssl_min_protocol_version"), Some("'TLSv1.3'"));
+    assert_eq!(setting(&files.postgresql_conf, "ssl_max_protocol_version"), Some("'TLSv1.3'"));
+    assert_eq!(setting(&files.postgresql_conf, "trace_connection_negotiation"), None);
+}
+
+#[test]
+fn a_replica_connects_as_cloudnativepg_has_it_by_its_own_certificate() {
+    let places = postgres::ReplicaPlaces {
+        host: "nautobot-cluster-rw",
+        address: "127.0.0.1:20000".parse().expect("an address"),
+        certificates: Path::new("/it's"),
+        application_name: "nautobot-cluster-2",
+    };
+    let text = postgres::override_conf(&places);
+    let conninfo = setting(&text, "primary_conninfo").expect("it is set");
+    // Quoted for the connection string, then for the file.
+    let expected = r"'host=''nautobot-cluster-rw'' hostaddr=''127.0.0.1'' user=''streaming_replica'' port=''20000'' sslkey=''/it\\''s/streaming_replica.key'' sslcert=''/it\\''s/streaming_replica.crt'' sslrootcert=''/it\\''s/server-ca.crt'' application_name=''nautobot-cluster-2'' sslmode=''verify-ca'''";
+    assert_eq!(conninfo, expected);
+}
+
+#[test]
+fn a_scenarios_changes_replace_the_deployments() {
+    let config = ServerConfig {
+        pg_hba: Some(vec!["host all all 10.0.0.0/8 scram-sha-256".to_owned(), "hostssl all all all cert".to_owned()]),
+        settings: [("ssl_min_protocol_version".to_owned(), "TLSv1.2".to_owned()), ("ssl_ciphers".to_owned(), "a'b\\c".to_owned())].into(),
+        certificate: None,
+        client_ca: Some("none".to_owned()),
+        crl: Some("revoked".to_owned()),
+    };
+    let files = postgres::render(&shipped(), DeploymentKind::Cnpg, 17, &config, &places(), 7);
+    assert!(
+        files.pg_hba_conf.contains("RULES\nhost all all 10.0.0.0/8 scram-sha-256\nhostssl all all all cert\n# DEFAULT"),
+        "{}",
+        files.pg_hba_conf
+    );
+    assert!(!files.pg_hba_conf.contains("0.0.0.0/0"));
+    let conf = &files.postgresql_conf;
+    assert_eq!(setting(conf, "ssl_min_protocol_version"), Some("'TLSv1.2'"));
+    assert_eq!(setting(conf, "ssl_ciphers"), Some("'a''b\\\\c'"));
+    assert_eq!(setting(conf, "ssl_ca_file"), Some("''"));
+    assert_eq!(setting(conf, "ssl_crl_file"), Some("'/certs/client.crl'"));
+    assert_eq!(setting(conf, postgres::GENERATION), Some("'7'"));
+}
+
+fn redis_places() -> redis_conf::RedisPlaces<'static> {
+    redis_conf::RedisPlaces {
+        tls_port: 6380,
+        bind: "127.0.0.1 ::1",
+        directory: Path::new("/data"),
+        certificates: Path::new("/certs"),
+        log_file: Path::new("/log/redis.log"),
+        password_file: Some(Path::new("/secret/password.conf")),
+    }
+}
+
+#[test]
+fn redis_keeps_its_own_lines_and_gets_local_places() {
+    let conf = redis_conf::render(&shipped(), &ServerConfig::default(), &redis_places()).expect("there is a Redis");
+    assert_eq!(
+        conf.lines().collect::<Vec<_>>(),
+        [
+            "port 0",
+            "tls-auth-clients yes",
+            "tls-port 6380",
+            "bind 127.0.0.1 ::1",
+            "dir \"/data\"",
+            "tls-cert-file \"/certs/tls.crt\"",
+            "tls-key-file \"/certs/tls.key\"",
+            "logfile \"/log/redis.log\"",
+            "loglevel verbose",
+            "daemonize no",
+            "save \"\"",
+            "appendonly no",
+            "tls-ca-cert-file \"/certs/ca.crt\"",
+            "include \"/secret/password.conf\"",
+        ]
+    );
+}
+
+#[test]
+fn redis_settings_of_a_scenario_replace_lines_and_postgresqls_are_refused() {
+    let mut config = ServerConfig { settings: [("tls-auth-clients".to_owned(), "no".to_owned())].into(), ..ServerConfig::default() };
+    let conf = redis_conf::render(&shipped(), &config, &redis_places()).expect("there is a Redis");
+    assert!(conf.contains("tls-auth-clients no\n") && !conf.contains("tls-auth-clients yes"), "{conf}");
+    config.pg_hba = Some(Vec::new());
+    assert_eq!(redis_conf::render(&shipped(), &config, &redis_places()), Err(redis_conf::RedisConfigError::NotForRedis("pg_hba")));
+}

@@ -1,0 +1,144 @@
+//! Clients: each makes one connection as asked and tells what it saw.
+
+pub mod catalogue;
+pub mod classify;
+pub mod exec;
+mod held;
+pub mod libpq;
+pub mod redis;
+pub mod rustls;
+pub mod served;
+pub mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, timeout_at};
+
+use agent::Outpost;
+use model::connect::ConnectRequest;
+use model::driver::DriverInfo;
+use model::observation::{ClientObservation, Refused};
+
+/// A client could not be used at all: nothing is known about the server.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// It could not be started.
+    #[error("driver {driver} could not be started: {reason}")]
+    Start {
+        /// Its name.
+        driver: String,
+        /// Why, with the log's place.
+        reason: String,
+    },
+    /// It ended or spoke nonsense in the middle of a request.
+    #[error("driver {driver} broke off: {reason}")]
+    Broken {
+        /// Its name.
+        driver: String,
+        /// What happened, with the log's place.
+        reason: String,
+    },
+    /// It can't do what the request asks for.
+    #[error("driver {driver} can't do this: {reason}")]
+    Unable {
+        /// Its name.
+        driver: String,
+        /// What it can't do.
+        reason: String,
+    },
+    /// It gave no answer in time.
+    #[error("driver {driver} gave no answer within {limit:?}")]
+    Hang {
+        /// Its name.
+        driver: String,
+        /// The limit.
+        limit: Duration,
+    },
+}
+
+/// Why a client can't do what a request with environment variables asks for: it reads no configuration file.
+pub(crate) const NO_CONFIGURATION: &str = "it reads no nautobot_config.py, whose variables `env` gives";
+
+/// A client. A refused connection is an observation; only a client that can't be used is an error.
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// What is known of it.
+    fn info(&self) -> &DriverInfo;
+
+    /// Makes one connection, asks the server for its view of the session, and closes it. `limit` bounds the whole call.
+    ///
+    /// # Errors
+    /// [`DriverError`] if the client itself failed.
+    async fn connect(&self, request: &ConnectRequest, limit: Duration) -> Result<ClientObservation, DriverError>;
+
+    /// Makes one connection, asks the server for its view of the session, and keeps it. `limit` bounds the whole call.
+    ///
+    /// # Errors
+    /// [`DriverError`] if the client itself failed; [`DriverError::Unable`] if it can't keep sessions.
+    async fn open(&self, request: &ConnectRequest, limit: Duration) -> Result<Opened, DriverError> {
+        let _ = (request, limit);
+        Err(DriverError::Unable { driver: self.info().name.clone(), reason: "it keeps no session open".to_owned() })
+    }
+
+    /// Where its process runs; `None`: on this machine. Requests then name files and a relay of there.
+    fn outpost(&self) -> Option<&Outpost> {
+        None
+    }
+
+    /// Ends whatever the driver started.
+    async fn close(&self) {}
+}
+
+/// How [`Driver::open`] ended.
+pub enum Opened {
+    /// A session that is kept, and what was seen while it was opened.
+    Session(ClientObservation, Box<dyn HeldSession>),
+    /// Refused: the observation tells.
+    Refused(ClientObservation),
+}
+
+impl Opened {
+    /// Closes the session, if there is one, and gives what was seen. A goodbye that is not said by `deadline` changes nothing.
+    pub async fn closed(self, deadline: Instant) -> ClientObservation {
+        match self {
+            Self::Session(observation, session) => {
+                let _ = timeout_at(deadline, session.close()).await;
+                observation
+            }
+            Self::Refused(observation) => observation,
+        }
+    }
+}
+
+/// A session that stays open. Dropping it closes it, if not always at once.
+#[async_trait]
+pub trait HeldSession: Send {
+    /// Asks the server something small (`SELECT 1`, `PING`). After [`Queried::Ended`] the session is of no more use.
+    ///
+    /// # Errors
+    /// [`DriverError`] if the client itself failed.
+    async fn query(&mut self, limit: Duration) -> Result<Queried, DriverError>;
+
+    /// Closes it in order, and waits for that.
+    async fn close(self: Box<Self>);
+}
+
+/// How a query of a held session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Queried {
+    /// The server answered.
+    Answered,
+    /// The session is over: in the client's words, with the class, at [`Stage::Query`](model::refusal::Stage::Query).
+    Ended(Refused),
+}
+
+/// A driver that is known by name, found or not.
+#[derive(Clone)]
+pub enum Known {
+    /// Ready for use.
+    Found(Arc<dyn Driver>),
+    /// Part of the toolchain, but not installed here: its name, and what it costs and what brings it.
+    Missing(DriverInfo, String),
+}

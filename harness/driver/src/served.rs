@@ -1,0 +1,175 @@
+//! The harness's own clients behind the exec protocol: what lets them run in a container.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, Write as _};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex as Table, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use super::exec::protocol::{Answer, Ask, Greeting, Hello, Outcome, PROTOCOL, Request};
+use super::redis::RedisDriver;
+use super::rustls::{RustlsDriver, RustlsOptions};
+use super::{Driver, DriverError, HeldSession, Opened, Queried};
+use model::driver::DriverInfo;
+use model::observation::{ClientObservation, ClientOutcome, Phases};
+
+/// The hidden subcommand.
+pub const COMMAND: &str = "own-client";
+
+/// Connections at once: they share a thread or two and wait most of the time.
+const CONCURRENCY: u32 = 8;
+
+/// The arguments of [`COMMAND`].
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct ServedArgs {
+    /// Which client.
+    #[arg(long)]
+    pub client: OwnClient,
+    /// The driver's name, as scenarios know it.
+    #[arg(long)]
+    pub name: String,
+}
+
+/// A client that is built in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OwnClient {
+    /// [`RustlsDriver`].
+    Rustls,
+    /// [`RedisDriver`].
+    RedisRs,
+}
+
+/// The client's whole life: greets, and answers requests until standard input ends. What goes wrong is told on standard error.
+#[must_use]
+pub fn main(args: &ServedArgs) -> ExitCode {
+    let driver: Arc<dyn Driver> = match args.client {
+        OwnClient::Rustls => Arc::new(RustlsDriver::new(RustlsOptions::default())),
+        OwnClient::RedisRs => Arc::new(RedisDriver::new()),
+    };
+    let served = tokio::runtime::Runtime::new().and_then(|runtime| runtime.block_on(serve(driver, &args.name)));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do if even standard error is closed.
+            let _ = writeln!(std::io::stderr(), "own client: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(driver: Arc<dyn Driver>, name: &str) -> std::io::Result<()> {
+    let info = DriverInfo { name: name.to_owned(), ..driver.info().clone() };
+    write_line(&Greeting::Hello(Hello { protocol: PROTOCOL, driver: info, concurrency: CONCURRENCY, sessions: true }))?;
+    let client = Arc::new(Client { driver, open: Table::default() });
+    let mut lines = lines();
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            line = lines.recv() => {
+                let Some(line) = line else { break };
+                let line: String = line?;
+                let request: Request = serde_json::from_str(&line)
+                    .map_err(|error| std::io::Error::other(format!("a line of {} bytes is no request: {error}", line.len())))?;
+                let client = Arc::clone(&client);
+                running.spawn(async move { write_line(&client.answer(request).await) });
+            }
+            // A task that panicked leaves its request unanswered: end at once instead, so that the harness sees it.
+            Some(ended) = running.join_next() => ended.map_err(std::io::Error::other)??,
+        }
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.map_err(std::io::Error::other)??;
+    }
+    Ok(())
+}
+
+/// The lines of standard input, from a thread of its own: it ends with the input, or with the process.
+fn lines() -> mpsc::UnboundedReceiver<std::io::Result<String>> {
+    let (sender, lines) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
+
+fn write_line(value: &impl serde::Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(&line)?;
+    stdout.flush()
+}
+
+type Held = Arc<Mutex<Option<Box<dyn HeldSession>>>>;
+
+/// The client and its open sessions, by the ids of the requests that opened them.
+struct Client {
+    driver: Arc<dyn Driver>,
+    open: Table<HashMap<u64, Held>>,
+}
+
+impl Client {
+    async fn answer(&self, Request { id, limit_ms, ask }: Request) -> Answer {
+        let limit = Duration::from_millis(limit_ms);
+        let result = match ask {
+            Ask::Connect(request) => self.driver.connect(&request, limit).await.map(Outcome::Observation),
+            Ask::Open(request) => self.driver.open(&request, limit).await.map(|opened| match opened {
+                Opened::Session(observation, session) => {
+                    self.open().insert(id, Arc::new(Mutex::new(Some(session))));
+                    Outcome::Observation(observation)
+                }
+                Opened::Refused(observation) => Outcome::Observation(observation),
+            }),
+            Ask::Query(session) => self.query(session, limit).await,
+            Ask::Close(session) => Ok(self.close(session).await),
+        };
+        let result = result.unwrap_or_else(|error| match error {
+            DriverError::Unable { reason, .. } => Outcome::Unable(reason),
+            other => Outcome::Error(other.to_string()),
+        });
+        Answer { id, result }
+    }
+
+    async fn query(&self, session: u64, limit: Duration) -> Result<Outcome, DriverError> {
+        let Some(held) = self.open().get(&session).cloned() else { return Ok(unknown(session)) };
+        let mut held = held.lock().await;
+        let Some(open) = held.as_mut() else { return Ok(unknown(session)) };
+        let queried = open.query(limit).await;
+        if !matches!(queried, Ok(Queried::Answered)) {
+            self.open().remove(&session);
+        }
+        queried.map(|queried| match queried {
+            Queried::Answered => Outcome::Answered,
+            Queried::Ended(refused) => Outcome::Observation(ClientObservation {
+                phases: Phases::default(),
+                outcome: ClientOutcome::Refused(refused),
+                settings: std::collections::BTreeMap::new(),
+            }),
+        })
+    }
+
+    async fn close(&self, session: u64) -> Outcome {
+        let Some(held) = self.open().remove(&session) else { return unknown(session) };
+        // After the query that may still be under way.
+        let open = held.lock().await.take();
+        if let Some(open) = open {
+            open.close().await;
+        }
+        Outcome::Closed
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Held>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unknown(session: u64) -> Outcome {
+    Outcome::Error(format!("no session {session} is open here: it was never opened, is closed, or had ended"))
+}

@@ -1,0 +1,366 @@
+//! A container as a machine for a server.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::data::Archives;
+use super::dialer::ContainerDialer;
+use super::spares::Spares;
+use super::vessel::Vessel;
+use crate::CommandError;
+use crate::servers::{ConfigFile, Directories, Failure, Machine, Paused, Process, Stream};
+use agent::{Agent, AgentError, DirectorySpec, FileSpec, Follower, Owner, Survey, UnixWay};
+use model::endpoint::Address;
+use model::network::NetworkName;
+use model::outcome::SkipReason;
+use model::server::Service;
+use os::child::ChildSpec;
+use os::command::{self, CommandRun};
+use os::dial::Dialer;
+use os::toolchain::Tool;
+use os::tree;
+use os::user::RunAs;
+
+/// The ports of PostgreSQL and Redis in a container of their own.
+pub(super) const POSTGRES_PORT: u16 = 5432;
+/// See [`POSTGRES_PORT`].
+pub(super) const REDIS_PORT: u16 = 6379;
+
+/// The first port of a gateway's listeners: the gateways of a run share a container, so that servers see one address.
+const FIRST_LISTENER: u16 = 10_000;
+
+/// What a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Purpose {
+    /// One PostgreSQL: files are where CloudNativePG has them.
+    Postgres,
+    /// One Redis.
+    Redis,
+    /// The gateway of an installation.
+    Gateway,
+    /// All other gateways, so that servers see one address.
+    Gateways,
+}
+
+/// A container for a server.
+pub(super) struct ContainerMachine {
+    purpose: Purpose,
+    vessel: Arc<Vessel>,
+    dialer: Arc<ContainerDialer>,
+    survey: Arc<Survey>,
+    archives: Arc<Archives>,
+    spares: Arc<Spares>,
+    /// Whether a fault was made: another server gets a container without a past.
+    harmed: AtomicBool,
+    closed: AtomicBool,
+    /// The image's id.
+    image: String,
+    /// Where copies of its files are kept: the run's directory for gateways, else the server's in it.
+    here: PathBuf,
+    next_listener: AtomicU16,
+    logs: Mutex<Vec<FollowedLog>>,
+    /// The unix socket here that leads to the server's.
+    way: Mutex<Option<UnixWay>>,
+}
+
+/// A log that is brought here.
+struct FollowedLog {
+    there: PathBuf,
+    here: PathBuf,
+    follower: Follower,
+}
+
+/// What a [`ContainerMachine`] is made from.
+pub(super) struct Parts {
+    pub(super) purpose: Purpose,
+    pub(super) vessel: Arc<Vessel>,
+    pub(super) clients: Arc<Vessel>,
+    pub(super) survey: Arc<Survey>,
+    pub(super) archives: Arc<Archives>,
+    pub(super) spares: Arc<Spares>,
+    pub(super) image: String,
+    pub(super) here: PathBuf,
+}
+
+impl ContainerMachine {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { purpose, vessel, clients, survey, archives, spares, image, here } = parts;
+        Self {
+            purpose,
+            dialer: Arc::new(ContainerDialer::new(clients, &vessel)),
+            vessel,
+            survey,
+            archives,
+            spares,
+            harmed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            image,
+            here,
+            next_listener: AtomicU16::new(FIRST_LISTENER),
+            logs: Mutex::default(),
+            way: Mutex::default(),
+        }
+    }
+
+    /// What holds everything of ours in the container. `/controller` is CloudNativePG's.
+    fn root(&self) -> &'static Path {
+        Path::new(match self.purpose {
+            Purpose::Postgres => "/controller",
+            Purpose::Redis => "/redis",
+            Purpose::Gateway => "/gateway",
+            Purpose::Gateways => "/gateways",
+        })
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        self.user().map(Owner::from)
+    }
+
+    async fn follow(&self, there: PathBuf, here: PathBuf) -> Result<(), AgentError> {
+        let follower = self.vessel.agent().follow(&there, &here).await?;
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(FollowedLog { there, here, follower });
+        Ok(())
+    }
+
+    fn address_in(&self, network: NetworkName) -> IpAddr {
+        // Every server's container is on every network.
+        self.vessel.address_in(network).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+}
+
+#[async_trait]
+impl Machine for ContainerMachine {
+    fn directories(&self, name: &str) -> Directories {
+        match self.purpose {
+            Purpose::Gateways => Directories::below(self.root().join(name)),
+            Purpose::Postgres | Purpose::Redis | Purpose::Gateway => Directories::below(self.root().to_path_buf()),
+        }
+    }
+
+    fn here(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(self.root()).map_or_else(|_| path.to_path_buf(), |below| self.here.join(below))
+    }
+
+    fn user(&self) -> Option<&RunAs> {
+        self.survey.run_as()
+    }
+
+    fn redis(&self) -> Option<&Tool> {
+        self.survey.toolchain.redis.as_ref()
+    }
+
+    fn haproxy(&self) -> Option<&Tool> {
+        self.survey.toolchain.haproxy.as_ref()
+    }
+
+    fn listen(&self) -> Vec<IpAddr> {
+        vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+    }
+
+    fn address(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address_in(NetworkName::Elsewhere), port)
+    }
+
+    fn address_v6(&self, port: u16) -> Option<SocketAddr> {
+        Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port))
+    }
+
+    fn gateway_address(&self) -> IpAddr {
+        self.address_in(NetworkName::Gateway)
+    }
+
+    fn address_for_gateway(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address_in(NetworkName::Gateway), port)
+    }
+
+    fn free_port(&self, service: Service) -> io::Result<u16> {
+        Ok(match (self.purpose, service) {
+            (Purpose::Gateway | Purpose::Gateways, _) => self.next_listener.fetch_add(1, Ordering::Relaxed),
+            (_, Service::Postgres) => POSTGRES_PORT,
+            (_, Service::Redis) => REDIS_PORT,
+        })
+    }
+
+    fn dialer(&self) -> Arc<dyn Dialer> {
+        Arc::clone(&self.dialer) as Arc<dyn Dialer>
+    }
+
+    async fn make_directory(&self, path: &Path, mode: u32, owned: bool) -> io::Result<()> {
+        std::fs::create_dir_all(self.here(path))?;
+        let owner = self.owner().filter(|_| owned);
+        let directory = DirectorySpec { path: path.to_path_buf(), mode, owner };
+        self.vessel.agent().make_directories(&[directory]).await.map_err(AgentError::into_io)
+    }
+
+    async fn write(&self, files: &[ConfigFile]) -> Result<(), String> {
+        let owner = self.owner();
+        let there = |file: &ConfigFile| FileSpec { path: file.path.clone(), contents: file.contents.clone(), mode: file.mode, owner };
+        let specs: Vec<FileSpec> = files.iter().map(there).collect();
+        self.vessel.agent().write(&specs).await.map_err(|error| error.to_string())?;
+        for ConfigFile { path, contents, mode } in files {
+            let copy = self.here(path);
+            let kept = copy.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| tree::replace(&copy, contents, *mode, None));
+            kept.map_err(|error| format!("could not keep a copy of {} as {}: {error}", path.display(), copy.display()))?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, files: &[PathBuf]) -> Result<(), String> {
+        self.vessel.agent().remove(files).await.map_err(|error| error.to_string())?;
+        for path in files {
+            // A copy that stays is only ever looked at by a person.
+            let _ = std::fs::remove_file(self.here(path));
+        }
+        Ok(())
+    }
+
+    async fn make_log(&self, log: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        let here = self.here(log);
+        std::fs::File::create_new(&here)?;
+        let file = FileSpec { path: log.to_path_buf(), contents: Vec::new(), mode: 0o600, owner: self.owner() };
+        let agent = self.vessel.agent();
+        agent.write(&[file]).await.map_err(AgentError::into_io)?;
+        self.follow(log.to_path_buf(), here).await.map_err(AgentError::into_io)?;
+        // It goes with the container.
+        Ok(Box::new(()))
+    }
+
+    fn unseen_log(&self) -> Option<String> {
+        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = logs.iter().find(|log| log.follower.has_ended())?;
+        Some(format!(
+            "its log {} is not brought here any more: the agent in its container is gone, or {} can't be written to",
+            ended.there.display(),
+            ended.here.display()
+        ))
+    }
+
+    async fn make_data(&self, major: u16, data: &Path) -> Result<PathBuf, Failure> {
+        let has = || self.survey.toolchain.postgres.iter().map(|build| build.version.as_str()).collect::<Vec<_>>().join(", ");
+        let missing = || Failure::new(format!("the image has no PostgreSQL {major}: it has {:?} ({})", has(), self.survey.release), data);
+        let build = self.survey.toolchain.postgres(major).ok_or_else(missing)?;
+        // Copies of the configuration go there.
+        std::fs::create_dir_all(self.here(data)).map_err(|error| Failure::new(error.to_string(), data))?;
+        self.archives.make(self.vessel.agent(), &self.image, build, self.user(), data).await?;
+        Ok(build.bin.clone())
+    }
+
+    async fn spawn(&self, spec: ChildSpec) -> Result<Process, String> {
+        let output = spec.log.clone();
+        self.vessel.agent().spawn(&spec, &output).await.map(Process::Remote).map_err(|error| error.to_string())
+    }
+
+    async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
+        let none = || SkipReason::EnvironmentUnable(format!("the image of {} has no `openssl` command", self.survey.release));
+        let tool = self.survey.toolchain.openssl.as_ref().ok_or_else(|| CommandError::Missing(none()))?;
+        let agent = self.vessel.agent();
+        bring(agent, files, self.owner()).await.map_err(CommandError::Failed)?;
+        let spec = ChildSpec { user: self.user().cloned(), ..ChildSpec::new(&tool.path, "") };
+        let spec = args.iter().fold(spec, ChildSpec::arg);
+        let ran = agent.run(&spec, None, limit).await.map_err(|error| CommandError::Failed(error.to_string()))?;
+        Ok(CommandRun::of(command::line(&tool.path, args), ran.status, &ran.stdout, &ran.stderr))
+    }
+
+    async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.vessel.agent().dial_unix(socket).await?))
+    }
+
+    fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, String> {
+        let name = format!(".s.PGSQL.{port}");
+        let here = self.here(directory);
+        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+        if way.is_none() {
+            let opened = UnixWay::open(self.vessel.agent().clone(), &here.join(&name), &directory.join(&name));
+            *way = Some(opened.map_err(|error| format!("no way to the unix socket in the container: {error}"))?);
+        }
+        Ok(Address::Unix { directory: here, port })
+    }
+
+    async fn pause(&self, _: &Path, _: u32, _: Duration) -> Result<Paused, String> {
+        self.harmed.store(true, Ordering::Relaxed);
+        self.vessel.pause().await.map(|()| Paused::Container)
+    }
+
+    async fn resume(&self, _: Paused) -> Result<(), String> {
+        self.vessel.unpause().await
+    }
+
+    async fn kill(&self, _: Option<Paused>, _: &Path, child: &mut Process, limit: Duration) -> Result<(), String> {
+        self.harmed.store(true, Ordering::Relaxed);
+        self.vessel.kill().await?;
+        // The agent's end is the child's.
+        let ended = tokio::time::timeout(limit, child.wait()).await;
+        ended.map(drop).map_err(|_| format!("the engine killed its container, and its agent was still there after {limit:?}"))
+    }
+
+    async fn start_up(&self) -> Result<(), String> {
+        if !self.vessel.start_up().await? {
+            return Ok(());
+        }
+        if self.purpose == Purpose::Postgres {
+            // Process ids of before mean nothing in a container that was started again: CloudNativePG's instance manager removes them too.
+            let Directories { data, sockets, .. } = self.directories("");
+            let stale = [data.join("postmaster.pid"), sockets.join(format!(".s.PGSQL.{POSTGRES_PORT}.lock"))];
+            self.vessel.agent().remove(&stale).await.map_err(|error| error.to_string())?;
+        }
+        let logs = std::mem::take(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner));
+        for FollowedLog { there, here, follower } in logs {
+            // It has written all that it will: its agent is gone.
+            drop(follower);
+            self.follow(there, here).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn cut(&self) -> Result<(), String> {
+        self.harmed.store(true, Ordering::Relaxed);
+        self.vessel.cut().await
+    }
+
+    async fn mend(&self) -> Result<(), String> {
+        self.vessel.mend().await
+    }
+
+    async fn close(&self) {
+        if self.purpose == Purpose::Gateways {
+            // It is shared, and ends with the run.
+            return;
+        }
+        if self.closed.swap(true, Ordering::Relaxed) {
+            // Another may have it by now.
+            return;
+        }
+        let empty = !self.harmed.load(Ordering::Relaxed) && self.vessel.agent().remove(&[self.root().to_path_buf()]).await.is_ok();
+        if empty {
+            self.spares.give(&self.image, self.purpose, Arc::clone(&self.vessel));
+        } else {
+            self.vessel.close().await;
+        }
+    }
+}
+
+/// Copies files of this machine to a container, under the same paths and with the same modes.
+pub(super) async fn bring(agent: &Agent, files: &[PathBuf], owner: Option<Owner>) -> Result<(), String> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let failed = |path: &Path, error: &dyn std::fmt::Display| format!("could not bring {} into the container: {error}", path.display());
+    let parents: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    let parents = parents.into_iter().map(|path| DirectorySpec { path: path.to_path_buf(), mode: 0o755, owner: None });
+    agent.make_directories(&parents.collect::<Vec<_>>()).await.map_err(|error| error.to_string())?;
+    let mut specs = Vec::new();
+    for path in files {
+        let contents = std::fs::read(path).map_err(|error| failed(path, &error))?;
+        let mode = std::fs::metadata(path).map_err(|error| failed(path, &error))?.permissions().mode() & 0o7777;
+        specs.push(FileSpec { path: path.clone(), contents, mode, owner });
+    }
+    agent.write(&specs).await.map_err(|error| error.to_string())
+}

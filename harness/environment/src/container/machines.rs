@@ -1,0 +1,283 @@
+//! Containers for servers: which images are there, and a container for each server.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+
+use super::data::Archives;
+use super::engine::{Attachment, Engine, HARNESS, ImageFound, Scope};
+use super::machine::{ContainerMachine, POSTGRES_PORT, Parts, Purpose, REDIS_PORT};
+use super::spares::Spares;
+use super::vessel::Vessel;
+use crate::servers::{Failure, Machine, Machines, Role};
+use agent::{Outpost, Survey};
+use load::images::Images;
+use model::change::Change;
+use model::claim::Subject;
+use model::image::ImageUse;
+use model::network::{Network, NetworkName, Networks};
+use model::outcome::SkipReason;
+use model::report::Component;
+use model::server::{DeploymentKind, ServerKey, Service};
+
+/// The last part of the clients' address, in every network.
+const CLIENT: u8 = 7;
+
+/// The last part of the gateways' address, in every network.
+const GATEWAY: u8 = 2;
+
+/// The range of the pods' network as pg_hba.conf has it: that of the documents.
+const PODS_RANGE: &str = "10.0.0.0/8";
+
+/// The name of the gateways' container.
+const GATEWAYS: &str = "gateways";
+
+/// The image for each use, or why there is none.
+pub(super) type Found = BTreeMap<ImageUse, Result<ImageFound, String>>;
+
+/// Looks for the images that a run needs.
+pub(super) async fn find(engine: &Engine, images: &Images, uses: impl IntoIterator<Item = &ImageUse>) -> Found {
+    let mut found = Found::new();
+    for image_use in uses {
+        let image = match images.candidates(*image_use) {
+            Ok(candidates) => {
+                let references: Vec<String> = candidates.iter().map(|candidate| candidate.reference.to_string()).collect();
+                engine.resolve(&references).await.map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        found.insert(*image_use, image);
+    }
+    found
+}
+
+/// Gives a container to every server.
+pub(super) struct ContainerMachines {
+    yard: Yard,
+    clients: Arc<Vessel>,
+    outpost: Arc<Outpost>,
+    gateways: OnceCell<Result<Arc<ContainerMachine>, Failure>>,
+    archives: Arc<Archives>,
+}
+
+/// Containers by role, started or taken over.
+struct Yard {
+    scope: Scope,
+    token: String,
+    found: Found,
+    /// What is in an image, by its id.
+    surveys: Mutex<BTreeMap<String, Arc<Survey>>>,
+    spares: Arc<Spares>,
+    run_directory: PathBuf,
+}
+
+impl ContainerMachines {
+    /// Starts the container that clients' connections come from, and `uses` others, so that the first servers find theirs. `found` needs one
+    /// image at least.
+    pub(super) async fn start(
+        scope: Scope,
+        token: String,
+        found: Found,
+        uses: &BTreeMap<ImageUse, usize>,
+        run_directory: PathBuf,
+        cache_directory: PathBuf,
+    ) -> Result<Self, String> {
+        let image = found.get(&ImageUse::Clients).into_iter().chain(found.values()).find_map(|image| image.as_ref().ok());
+        let none = || {
+            let reasons = found.iter().filter_map(|(image_use, image)| Some(format!("{image_use}: {}", image.as_ref().err()?)));
+            format!("there is no image to run containers from: {}", reasons.collect::<Vec<_>>().join("; "))
+        };
+        let image = image.ok_or_else(none)?.clone();
+        let networks = NetworkName::OF_CLIENTS.map(|network| Attachment { network, host: Some(CLIENT) });
+        let yard = Yard { scope, token, found, surveys: Mutex::default(), spares: Arc::default(), run_directory };
+        let clients = Vessel::start(&yard.scope, &yard.token, "clients", image, &networks, &[]);
+        let (clients, ()) = tokio::join!(clients, yard.warm_up(uses));
+        let clients = Arc::new(clients?);
+        let outpost = Arc::new(Outpost::new(clients.agent().clone(), HARNESS));
+        Ok(Self { yard, clients, outpost, gateways: OnceCell::new(), archives: Arc::new(Archives::new(cache_directory)) })
+    }
+
+    async fn container(&self, role: Role, name: &str) -> Result<ContainerMachine, Failure> {
+        let Manned { purpose, vessel, survey, image } = self.yard.man(role, name).await?;
+        let run_directory = &self.yard.run_directory;
+        Ok(ContainerMachine::new(Parts {
+            purpose,
+            vessel,
+            clients: Arc::clone(&self.clients),
+            survey,
+            archives: Arc::clone(&self.archives),
+            spares: Arc::clone(&self.yard.spares),
+            image: image.id,
+            here: if purpose == Purpose::Gateways { run_directory.clone() } else { run_directory.join(name) },
+        }))
+    }
+}
+
+impl Yard {
+    /// Starts so many containers for each use, so that it is known what is in the images, and that the first servers find theirs. One that
+    /// does not come up is told of by the server that asks for it.
+    async fn warm_up(&self, uses: &BTreeMap<ImageUse, usize>) {
+        let there = uses.iter().filter(|(image_use, _)| self.found.get(*image_use).is_some_and(Result::is_ok));
+        let roles = there.filter_map(|(image_use, count)| Some(std::iter::repeat_n(role(*image_use)?, *count))).flatten();
+        let manned = futures_util::future::join_all(roles.map(|role| self.man(role, GATEWAYS))).await;
+        // Not before all are there: each is to be another one.
+        for Manned { purpose, vessel, image, .. } in manned.into_iter().flatten() {
+            self.spares.give(&image.id, purpose, vessel);
+        }
+    }
+
+    /// A container for a role, and what is in it.
+    async fn man(&self, role: Role, name: &str) -> Result<Manned, Failure> {
+        let failed = |reason: String| Failure::new(reason, &self.run_directory.join(name));
+        let image = match self.found.get(&image_use(role)) {
+            Some(Ok(image)) => image.clone(),
+            Some(Err(reason)) => return Err(failed(reason.clone())),
+            None => return Err(failed(format!("this run did not look for an image for {role}"))),
+        };
+        let (purpose, publish, host) = match role {
+            Role::Server(ServerKey { service: Service::Postgres, .. }) => (Purpose::Postgres, vec![POSTGRES_PORT], None),
+            Role::Server(ServerKey { service: Service::Redis, .. }) => (Purpose::Redis, vec![REDIS_PORT], None),
+            Role::Gateway if is_installations(name) => (Purpose::Gateway, Vec::new(), None),
+            Role::Gateway => (Purpose::Gateways, Vec::new(), Some(GATEWAY)),
+        };
+        let spare = match self.spares.take(&image.id, purpose) {
+            // Its agent may have ended meanwhile.
+            Some(spare) if spare.agent().hold().await.is_ok() => Some(spare),
+            _ => None,
+        };
+        let vessel = match spare {
+            Some(spare) => spare,
+            None => {
+                let networks = NetworkName::ALL.map(|network| Attachment { network, host });
+                let name = self.spares.name(image_use(role));
+                Arc::new(Vessel::start(&self.scope, &self.token, &name, image.clone(), &networks, &publish).await.map_err(failed)?)
+            }
+        };
+        let known = self.surveys.lock().unwrap_or_else(PoisonError::into_inner).get(&image.id).cloned();
+        let survey = match known {
+            Some(survey) => survey,
+            None => {
+                let survey = vessel.agent().survey().await.map_err(|error| failed(error.to_string()))?;
+                let mut surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner);
+                Arc::clone(surveys.entry(image.id.clone()).or_insert_with(|| Arc::new(survey)))
+            }
+        };
+        Ok(Manned { purpose, vessel, survey, image })
+    }
+
+    /// What is known of the image for a use.
+    fn component(&self, image_use: ImageUse, image: &Result<ImageFound, String>) -> Component {
+        let surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner);
+        let survey = image.as_ref().ok().and_then(|image| surveys.get(&image.id));
+        let toolchain = survey.map(|survey| &survey.toolchain);
+        let build = |major| toolchain.and_then(|toolchain| toolchain.postgres(major));
+        let (version, tls_library) = match image_use {
+            ImageUse::Postgres(major) => {
+                (build(major).map(|build| build.version.clone()), build(major).and_then(|build| build.openssl.clone()))
+            }
+            ImageUse::Redis => (toolchain.and_then(|toolchain| toolchain.redis.as_ref()).map(|tool| tool.version.clone()), None),
+            ImageUse::Haproxy => (toolchain.and_then(|toolchain| toolchain.haproxy.as_ref()).map(|tool| tool.version.clone()), None),
+            ImageUse::Clients => (survey.and_then(|survey| survey.python.as_ref()).map(|python| python.version.clone()), None),
+        };
+        Component {
+            name: image_use.to_string(),
+            version,
+            tls_library,
+            origin: image.as_ref().ok().map(|image| format!("image {} ({})", image.reference, image.digest.as_ref().unwrap_or(&image.id))),
+            missing: image.as_ref().err().cloned(),
+        }
+    }
+}
+
+/// Whether a name is that of a part of an installation: those have a directory of their own.
+fn is_installations(name: &str) -> bool {
+    name.contains('/')
+}
+
+/// A container with its purpose.
+struct Manned {
+    purpose: Purpose,
+    vessel: Arc<Vessel>,
+    survey: Arc<Survey>,
+    image: ImageFound,
+}
+
+/// Some role that needs this image; `None` for that of clients.
+fn role(image_use: ImageUse) -> Option<Role> {
+    let server = |service, version| Some(Role::Server(ServerKey { service, version, deployment: DeploymentKind::Documented }));
+    match image_use {
+        ImageUse::Postgres(major) => server(Service::Postgres, Some(major)),
+        ImageUse::Redis => server(Service::Redis, None),
+        ImageUse::Haproxy => Some(Role::Gateway),
+        ImageUse::Clients => None,
+    }
+}
+
+/// The image that a role needs.
+pub(super) fn image_use(role: Role) -> ImageUse {
+    match role {
+        Role::Gateway => ImageUse::Haproxy,
+        Role::Server(ServerKey { service: Service::Redis, .. }) => ImageUse::Redis,
+        Role::Server(ServerKey { version, .. }) => ImageUse::Postgres(version.unwrap_or_default()),
+    }
+}
+
+#[async_trait]
+impl Machines for ContainerMachines {
+    fn name(&self) -> &'static str {
+        "container"
+    }
+
+    fn real_subjects(&self) -> &'static [Subject] {
+        const ALWAYS: [Subject; 6] =
+            [Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients, Subject::Config];
+        const WITH_GATEWAY: [Subject; 7] =
+            [Subject::Postgres, Subject::Libpq, Subject::Redis, Subject::Openssl, Subject::Clients, Subject::Config, Subject::Gateway];
+        if self.missing(Role::Gateway).is_none() { &WITH_GATEWAY } else { &ALWAYS }
+    }
+
+    fn networks(&self) -> Networks {
+        let of = |network| {
+            let range = if network == NetworkName::Pods { PODS_RANGE.to_owned() } else { self.yard.scope.range(network) };
+            // No client is in the gateway's.
+            let gateway = || self.yard.scope.address(network, GATEWAY);
+            (network, Network { range, client: self.clients.address_in(network).unwrap_or_else(gateway) })
+        };
+        Networks(NetworkName::ALL.map(of).into())
+    }
+
+    fn components(&self) -> Vec<Component> {
+        self.yard.found.iter().map(|(image_use, image)| self.yard.component(*image_use, image)).collect()
+    }
+
+    fn outpost(&self) -> Option<Arc<Outpost>> {
+        Some(Arc::clone(&self.outpost))
+    }
+
+    fn missing(&self, role: Role) -> Option<String> {
+        match self.yard.found.get(&image_use(role)) {
+            Some(Ok(_)) => None,
+            Some(Err(reason)) => Some(reason.clone()),
+            None => Some(format!("this run did not look for an image for {role}")),
+        }
+    }
+
+    fn unable_change(&self, _: &Change<String>) -> Option<SkipReason> {
+        None
+    }
+
+    async fn machine(&self, role: Role, name: &str) -> Result<Arc<dyn Machine>, Failure> {
+        if role == Role::Gateway && !is_installations(name) {
+            let made = self.gateways.get_or_init(|| async { self.container(role, name).await.map(Arc::new) }).await;
+            return made.clone().map(|machine| machine as Arc<dyn Machine>);
+        }
+        Ok(Arc::new(self.container(role, name).await?))
+    }
+
+    async fn close(&self) -> Vec<String> {
+        self.yard.scope.close().await.iter().map(ToString::to_string).collect()
+    }
+}

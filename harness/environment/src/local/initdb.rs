@@ -1,0 +1,148 @@
+//! Data directories made once and copied for every server.
+//!
+//! `initdb` takes most of a second, a copy some tens of milliseconds. A result is kept under a name that says what it was made from:
+//! version, the `postgres` file's size and time, and our recipe. It comes into being by a rename, so whoever sees it sees all of it;
+//! a lock file keeps others from making the same thing at the same time.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::servers::Failure;
+use crate::servers::recipe::{LIMIT, OPTIONS, ROLES, SINGLE};
+use os::child::{ChildSpec, Pipes, tail};
+use os::toolchain::PostgresBuild;
+use os::user::RunAs;
+use os::{poll, tree};
+
+/// The prepared data directory in `cache` for this build, made now if it isn't there. `bin` holds the build's programs as `user` can run
+/// them; `scratch` is where that user may work.
+pub(super) async fn prepared(
+    build: &PostgresBuild,
+    bin: &Path,
+    user: Option<&RunAs>,
+    cache: &Path,
+    scratch: &Path,
+) -> Result<PathBuf, Failure> {
+    let unusable = |action: &str, path: &Path, error: io::Error| {
+        let advice = "the cache directory must be writable: free space, correct its owner, or name another";
+        Failure::new(format!("could not {action} {}: {error}; {advice}", path.display()), path)
+    };
+    let name = name(build, bin).map_err(|error| Failure::new(format!("could not look at {}: {error}", bin.display()), bin))?;
+    let ready = cache.join(&name);
+    // Unreadable is as good as missing: then the lock below says what is wrong.
+    if ready.join("PG_VERSION").is_file() {
+        return Ok(ready);
+    }
+    std::fs::create_dir_all(cache).map_err(|error| unusable("make", cache, error))?;
+    let lock_path = cache.join(format!("{name}.lock"));
+    let lock = lock(&lock_path).await.map_err(|error| unusable("lock", &lock_path, error))?;
+    if !ready.join("PG_VERSION").is_file() {
+        let made = make(build, bin, user, scratch).await?;
+        let partial = cache.join(format!("{name}.partial"));
+        let (from, to, ready) = (made.clone(), partial.clone(), ready.clone());
+        let kept = tokio::task::spawn_blocking(move || {
+            // What a killed process has left: the lock is ours.
+            let _ = tree::remove(&to, Duration::ZERO);
+            tree::copy(&from, &to, None).map_err(|error| error.to_string())?;
+            std::fs::rename(&to, &ready).map_err(|error| format!("could not rename {} to {}: {error}", to.display(), ready.display()))?;
+            let _ = tree::remove(&from, Duration::from_secs(1));
+            Ok::<(), String>(())
+        });
+        match kept.await {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => {
+                let _ = tree::remove(&partial, Duration::ZERO);
+                return Err(Failure::new(format!("could not keep a prepared data directory: {reason}"), &partial));
+            }
+            Err(error) => return Err(Failure::new(error.to_string(), &partial)),
+        }
+    }
+    drop(lock);
+    Ok(ready)
+}
+
+/// What the result depends on, as a file name.
+fn name(build: &PostgresBuild, bin: &Path) -> io::Result<String> {
+    // A copied build (see `build`) has the times of the copy: look at the original.
+    let status = std::fs::metadata(build.bin.join("postgres")).or_else(|_| std::fs::metadata(bin.join("postgres")))?;
+    let recipe = format!("{}|{}|{}|{OPTIONS:?}|{ROLES:?}|{SINGLE:?}", build.version, status.len(), status.mtime());
+    let digest = Sha256::digest(recipe.as_bytes());
+    let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    // As read by another user it would be no use: files are the maker's alone.
+    Ok(format!("postgres-{}-uid{}-{short}", build.major, nix::unistd::geteuid()))
+}
+
+/// Waits for the lock; the holder is making what we need.
+async fn lock(path: &Path) -> io::Result<Flock<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    let mut file = Some(file);
+    let locked = poll::until("the lock", LIMIT, Duration::from_millis(10), || {
+        let taken = match file.take() {
+            Some(free) => Flock::lock(free, FlockArg::LockExclusiveNonblock).map_err(|(back, error)| {
+                file = Some(back);
+                error.to_string()
+            }),
+            None => Err("no file".to_owned()),
+        };
+        async move { taken }
+    });
+    locked.await.map_err(|timeout| io::Error::new(io::ErrorKind::TimedOut, timeout))
+}
+
+/// Makes a data directory in `scratch`.
+async fn make(build: &PostgresBuild, bin: &Path, user: Option<&RunAs>, scratch: &Path) -> Result<PathBuf, Failure> {
+    let name = format!("initdb-{}-{}", build.major, std::process::id());
+    let work = scratch.join(&name);
+    let log = scratch.join(format!("{name}.log"));
+    let _ = tree::remove(&work, Duration::ZERO);
+    tree::make_directory(&work, 0o700, user).map_err(|error| Failure::new(format!("could not make {}: {error}", work.display()), &log))?;
+    let spec = |program: &str| ChildSpec {
+        user: user.cloned(),
+        directory: Some(work.clone()),
+        stop_signal: Signal::SIGINT,
+        ..ChildSpec::new(bin.join(program), &log)
+    };
+    let initdb = OPTIONS.iter().fold(spec("initdb").arg("--pgdata").arg(&work), |spec, option| spec.arg(*option));
+    run(initdb, None).await?;
+    let single = SINGLE.iter().fold(spec("postgres").arg("--single").arg("-D").arg("."), |spec, setting| spec.arg("-c").arg(*setting));
+    // Single-user mode takes one command a line.
+    run(single.arg("postgres"), Some(ROLES.join("\n") + "\n")).await?;
+    Ok(work)
+}
+
+/// Runs a program to its end.
+async fn run(spec: ChildSpec, input: Option<String>) -> Result<(), Failure> {
+    let command = spec.command_line();
+    let log = spec.log.clone();
+    let failed = |what: String| Failure::new(format!("`{command}` {what}; its last lines: {}", tail(&log, 8)), &log);
+    let pipes = if input.is_some() { Pipes::Lines } else { Pipes::Log };
+    let mut child = ChildSpec { pipes, ..spec }.spawn().await.map_err(|error| Failure::new(error.to_string(), &log))?;
+    let pipes = child.take_pipes();
+    let finished = async {
+        if let (Some((mut stdin, mut stdout)), Some(input)) = (pipes, input) {
+            // A program that ends early closes the pipe; its exit status says why.
+            let _ = stdin.write_all(input.as_bytes()).await;
+            drop(stdin);
+            let mut said = Vec::new();
+            let _ = stdout.read_to_end(&mut said).await;
+        }
+        child.wait().await
+    };
+    match tokio::time::timeout(LIMIT, finished).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(failed(format!("ended with {status}"))),
+        Ok(Err(error)) => Err(failed(format!("could not be waited for: {error}"))),
+        Err(_) => {
+            child.stop(Duration::from_secs(1)).await;
+            Err(failed(format!("did not end within {LIMIT:?}")))
+        }
+    }
+}

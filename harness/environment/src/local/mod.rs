@@ -1,0 +1,85 @@
+//! Real servers as processes on loopback.
+
+mod build;
+mod initdb;
+mod machine;
+mod networks;
+mod port;
+#[cfg(test)]
+mod tests;
+
+pub use port::{PortSource, free_port, loopback};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::machine::LocalMachines;
+use super::EnvironmentError;
+use super::servers::{Blueprint, Configurator, Servers, ServersOptions};
+use os::toolchain::Toolchain;
+use os::user::RunAs;
+
+/// What the local environment is made from.
+#[derive(Clone)]
+pub struct LocalOptions {
+    /// The programs.
+    pub toolchain: Toolchain,
+    /// See [`ServersOptions::run_directory`].
+    pub run_directory: PathBuf,
+    /// Where prepared data directories are kept from run to run. Made if it is missing.
+    pub cache_directory: PathBuf,
+    /// See [`ServersOptions::configurator`].
+    pub configurator: Arc<dyn Configurator>,
+    /// See [`ServersOptions::blueprint`].
+    pub blueprint: Option<Blueprint>,
+    /// The user that servers run as; `None`: ourselves.
+    pub user: Option<RunAs>,
+    /// See [`ServersOptions::start_limit`].
+    pub start_limit: Duration,
+    /// See [`ServersOptions::reload_limit`].
+    pub reload_limit: Duration,
+    /// Gives ports to try.
+    pub ports: PortSource,
+}
+
+impl LocalOptions {
+    /// Options with the defaults: those of [`ServersOptions::new`], the unprivileged user if we are root, free ports.
+    #[must_use]
+    pub fn new(
+        toolchain: Toolchain,
+        run_directory: impl Into<PathBuf>,
+        cache_directory: impl Into<PathBuf>,
+        configurator: Arc<dyn Configurator>,
+    ) -> Self {
+        Self::of(toolchain, cache_directory.into(), ServersOptions::new(run_directory, configurator))
+    }
+
+    /// The same with what all environments take.
+    #[must_use]
+    pub fn of(toolchain: Toolchain, cache_directory: PathBuf, servers: ServersOptions) -> Self {
+        let ServersOptions { run_directory, configurator, blueprint, start_limit, reload_limit } = servers;
+        Self {
+            toolchain,
+            run_directory,
+            cache_directory,
+            configurator,
+            blueprint,
+            user: RunAs::unprivileged(),
+            start_limit,
+            reload_limit,
+            ports: Arc::new(free_port),
+        }
+    }
+}
+
+/// Servers as processes on this machine, without any yet.
+///
+/// # Errors
+/// [`EnvironmentError::Other`] where the system gives no randomness for the password.
+pub fn environment(options: LocalOptions) -> Result<Servers, EnvironmentError> {
+    let LocalOptions { toolchain, run_directory, cache_directory, configurator, blueprint, user, start_limit, reload_limit, ports } =
+        options;
+    let machines = LocalMachines::new(toolchain, run_directory.clone(), cache_directory, user, ports);
+    Servers::on(Arc::new(machines), ServersOptions { run_directory, configurator, blueprint, start_limit, reload_limit })
+}

@@ -1,0 +1,118 @@
+//! The files that configure a server: who says what they hold, and how they get written.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::machine::Machine;
+use deployment::gateway::TlsRoute;
+use model::connect::Password;
+use model::server::{Application, ServerConfig, ServerKey, Service};
+
+/// Says what a server's configuration files hold.
+pub trait Configurator: Send + Sync {
+    /// All files for this configuration. PostgreSQL: `postgresql.conf`, `pg_hba.conf` and `pg_ident.conf` in [`Paths::data`]; Redis:
+    /// `redis.conf` in [`Paths::data`]; certificates and keys in [`Paths::certificates`]. Called anew for every configuration; a file of
+    /// the last one that is not among them is removed.
+    ///
+    /// What the harness itself needs (port, addresses, log, socket directory, directories) is set by the environment after these files
+    /// and wins over them.
+    ///
+    /// # Errors
+    /// What can't be rendered, in words: it becomes the reason of an [`EnvironmentError::Configure`](crate::EnvironmentError::Configure).
+    fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String>;
+
+    /// The way through the gateway to a service's server; `None` where the deployment has none.
+    fn route(&self, _service: Service) -> Option<TlsRoute> {
+        None
+    }
+
+    /// The application's user and database, as they are to be on the server.
+    fn application(&self) -> Application {
+        Application::default()
+    }
+}
+
+/// Where a server's things are.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// For certificates, keys and revocation lists: CloudNativePG's `/controller/certificates`.
+    pub certificates: PathBuf,
+    /// The data directory, in which the configuration files are.
+    pub data: PathBuf,
+    /// The directory of the unix socket.
+    pub sockets: PathBuf,
+    /// The directory of the log.
+    pub logs: PathBuf,
+    /// The name of the log file in it, as `log_filename` (PostgreSQL writes its JSON beside it, as `.json`) or the end of `logfile` takes it.
+    pub log_file: &'static str,
+    /// The addresses that it listens on.
+    pub listen: Vec<IpAddr>,
+    /// Its TCP port.
+    pub port: u16,
+    /// Counts the configurations applied so far, from 1.
+    pub generation: u64,
+    /// The password of the application's user: for Redis's `requirepass`. PostgreSQL's is set by `ALTER ROLE`.
+    pub password: Password,
+}
+
+/// One file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// What it holds.
+    pub contents: Vec<u8>,
+    /// Its mode, such as `0o600`. It belongs to the server's user.
+    pub mode: u32,
+}
+
+impl fmt::Debug for ConfigFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It may be a key.
+        write!(f, "ConfigFile({}, {} bytes, {:o})", self.path.display(), self.contents.len(), self.mode)
+    }
+}
+
+/// What was written last, so that only differences are written.
+#[derive(Debug, Default)]
+pub(crate) struct Written(BTreeMap<PathBuf, ConfigFile>);
+
+impl Written {
+    /// Brings a machine to `files`: writes what differs from the last time and removes what is no longer there.
+    pub(crate) async fn bring_to(&mut self, files: Vec<ConfigFile>, machine: &dyn Machine) -> Result<(), String> {
+        let next: BTreeMap<PathBuf, ConfigFile> = files.into_iter().map(|file| (file.path.clone(), file)).collect();
+        let gone: Vec<PathBuf> = self.0.keys().filter(|path| !next.contains_key(*path)).cloned().collect();
+        if !gone.is_empty() {
+            machine.remove(&gone).await?;
+            self.0.retain(|path, _| next.contains_key(path));
+        }
+        let different: Vec<ConfigFile> = next.values().filter(|file| self.0.get(&file.path) != Some(*file)).cloned().collect();
+        if different.is_empty() {
+            return Ok(());
+        }
+        // Forgotten first: after a failure nobody knows what the files hold.
+        self.0.retain(|path, _| different.iter().all(|file| file.path != *path));
+        machine.write(&different).await?;
+        self.0 = next;
+        Ok(())
+    }
+}
+
+/// Text for a quoted value of postgresql.conf.
+pub(crate) fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_contents_are_not_shown_by_debug() {
+        let file = ConfigFile { path: PathBuf::from("/x/tls.key"), contents: b"BEGIN PRIVATE KEY".to_vec(), mode: 0o600 };
+        let shown = format!("{file:?}");
+        assert!(!shown.contains("PRIVATE"), "{shown}");
+    }
+}

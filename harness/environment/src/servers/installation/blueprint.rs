@@ -1,0 +1,32 @@
+//! What every installation of a run is made from.
+
+use std::sync::Arc;
+
+use deployment::Manifests;
+
+/// What every installation of a run is made from.
+#[derive(Debug, Clone)]
+pub struct Blueprint {
+    /// The deployment.
+    pub manifests: Arc<Manifests>,
+    /// The Certificate whose Secret the global cluster's pods mount; `None`: the first of the manifests with the usage `client auth` and the
+    /// application's user as its common name, as the rule `cert` wants it.
+    pub client: Option<String>,
+}
+
+impl Blueprint {
+    /// The Certificate whose Secret the global cluster's pods mount.
+    ///
+    /// # Errors
+    /// In words, if there is none.
+    pub(super) fn client_certificate(&self) -> Result<String, String> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let user = self.manifests.application().user;
+        let certificate = self.manifests.client_certificate_of(&user);
+        certificate.map(|certificate| certificate.name.clone()).ok_or_else(|| {
+            format!("no Certificate of the manifests has the usage `client auth` and the common name `{user}`: there is nothing for clients to mount")
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! Follows a log file by inotify: no polling, a read for every batch of writes.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use tokio::task::JoinHandle;
+
+use super::{Book, Parser};
+use os::growth::{Growth, GrowthError};
+
+/// How much of a log stays on the file system for evidence. What is older is given back (its place in the file reads as zeros), since run
+/// directories are in memory and a long run writes megabytes a second.
+const KEPT_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Given back in steps of this size, a multiple of every page size.
+const STEP: u64 = 4 * 1024 * 1024;
+
+/// A task that reads a log into a [`Book`] as it grows. Dropping it ends the task.
+#[derive(Debug)]
+pub(in super::super) struct Tailer {
+    task: JoinHandle<()>,
+}
+
+impl Tailer {
+    /// Follows `path`, which must exist, from its beginning. Needs a tokio runtime, and lives no longer than that.
+    pub(in super::super) fn follow(path: &Path, parser: impl Parser + 'static, book: Arc<Book>) -> Result<Self, GrowthError> {
+        let mut growth = Growth::of(path)?;
+        // For writing, only to give old parts back: a log that can't be written to is followed all the same.
+        let file = OpenOptions::new().read(true).write(true).open(path).or_else(|_| File::open(path));
+        let file = file.map_err(|source| GrowthError { action: "open", path: path.to_path_buf(), source })?;
+        let mut reader = Reader { file, parser, book, rest: Vec::new(), read: 0, given_back: 0 };
+        let task = tokio::spawn(async move {
+            // What was written before the watch stood.
+            reader.read_on();
+            while growth.wait().await.is_ok() {
+                reader.read_on();
+            }
+        });
+        Ok(Self { task })
+    }
+}
+
+impl Drop for Tailer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Reader<P> {
+    file: File,
+    parser: P,
+    book: Arc<Book>,
+    /// The beginning of a line whose end isn't written yet.
+    rest: Vec<u8>,
+    read: u64,
+    given_back: u64,
+}
+
+impl<P: Parser> Reader<P> {
+    fn read_on(&mut self) {
+        let before = self.rest.len();
+        // A failing read of an open file on a local file system leaves what was read; the next event tries again.
+        let _ = self.file.read_to_end(&mut self.rest);
+        self.read += (self.rest.len() - before) as u64;
+        let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else { return };
+        let lines = self.rest[..end].split(|byte| *byte == b'\n');
+        let parser = &mut self.parser;
+        self.book.add(lines.filter_map(|line| parser.parse(line)));
+        self.rest.drain(..=end);
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
+        let upto = self.read.saturating_sub(KEPT_BYTES) / STEP * STEP;
+        let length = upto.saturating_sub(self.given_back);
+        if length > 0 {
+            let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            let (from, length) = (i64::try_from(self.given_back).unwrap_or(0), i64::try_from(length).unwrap_or(0));
+            // Not every file system can; then the log just grows.
+            let _ = fallocate(&self.file, hole, from, length);
+            self.given_back = upto;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::servers::log::RedisLog;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn lines_are_seen_as_they_are_written_also_in_pieces() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("log");
+        std::fs::write(&path, "1:M 24 Nov 2026 07:55:10.184 - Accepted 127.0.0.1:1000\n").expect("writes");
+        let book = Arc::new(Book::default());
+        let _tailer = Tailer::follow(&path, RedisLog::default(), Arc::clone(&book)).expect("follows");
+        let first = book.lines_of(&["127.0.0.1:1000".parse().expect("an address")], &|lines| !lines.is_empty(), LIMIT).await;
+        assert_eq!(first.len(), 1, "what was there before");
+        let mut file = OpenOptions::new().append(true).open(&path).expect("opens");
+        file.write_all(b"1:M 24 Nov 2026 07:55:10.185 - Accep").expect("writes");
+        file.write_all(b"ted 127.0.0.1:1001\n1:M 24 Nov 2026 07:55:10.18").expect("writes");
+        let second = book.lines_of(&["127.0.0.1:1001".parse().expect("an address")], &|lines| !lines.is_empty(), LIMIT).await;
+        assert_eq!(second[0].message, "Accepted 127.0.0.1:1001");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_does_not_exist_is_an_error_with_its_place() {
+        let error = Tailer::follow(Path::new("/nonexistent/log"), RedisLog::default(), Arc::default()).expect_err("nothing to follow");
+        assert!(error.to_string().contains("/nonexistent/log"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn old_parts_of_a_long_log_are_given_back() {
+        let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
+        let path = directory.path().join("log");
+        let mut file = File::create(&path).expect("makes");
+        let line = format!("1:M 24 Nov 2026 07:55:10.184 * {}\n", "x".repeat(1024 * 1024));
+        for _ in 0..48 {
+            file.write_all(line.as_bytes()).expect("writes");
+        }
+        file.write_all(b"1:M 24 Nov 2026 07:55:10.184 - Accepted 127.0.0.1:1000\n").expect("writes");
+        let book = Arc::new(Book::default());
+        let _tailer = Tailer::follow(&path, RedisLog::default(), Arc::clone(&book)).expect("follows");
+        let last = book.lines_of(&["127.0.0.1:1000".parse().expect("an address")], &|lines| !lines.is_empty(), LIMIT).await;
+        assert_eq!(last.len(), 1);
+        os::poll::until("the log to shrink", LIMIT, Duration::from_millis(1), || async {
+            let used = std::fs::metadata(&path).map_err(|error| error.to_string())?.blocks() * 512;
+            if used <= KEPT_BYTES + STEP { Ok(()) } else { Err(format!("{used} bytes")) }
+        })
+        .await
+        .expect("it shrinks");
+    }
+}

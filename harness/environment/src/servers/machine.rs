@@ -1,0 +1,281 @@
+//! Where servers run: this machine, or one of its own for each.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Failure;
+use super::configure::ConfigFile;
+use crate::CommandError;
+use agent::{Outpost, RemoteChild};
+use model::change::Change;
+use model::claim::Subject;
+use model::endpoint::Address;
+use model::network::Networks;
+use model::outcome::SkipReason;
+use model::report::Component;
+use model::server::{ServerKey, Service};
+use os::child::{Child, ChildSpec};
+use os::command::CommandRun;
+use os::dial::Dialer;
+use os::frozen::Frozen;
+use os::toolchain::Tool;
+use os::user::RunAs;
+
+/// What a machine is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A server of this key.
+    Server(ServerKey),
+    /// A gateway.
+    Gateway,
+}
+
+/// Gives machines: what an environment differs in.
+#[async_trait]
+pub(crate) trait Machines: Send + Sync {
+    /// The environment's name.
+    fn name(&self) -> &'static str;
+
+    /// See [`Environment::real_subjects`](crate::Environment::real_subjects).
+    fn real_subjects(&self) -> &'static [Subject];
+
+    /// See [`Environment::networks`](crate::Environment::networks).
+    fn networks(&self) -> Networks;
+
+    /// See [`Environment::components`](crate::Environment::components).
+    fn components(&self) -> Vec<Component>;
+
+    /// Where clients can run beside this machine; `None`: nowhere.
+    fn outpost(&self) -> Option<Arc<Outpost>> {
+        None
+    }
+
+    /// What is said of something that can't be had; `None` if it can.
+    fn missing(&self, role: Role) -> Option<String>;
+
+    /// See [`Environment::unable_change`](crate::Environment::unable_change).
+    fn unable_change(&self, change: &Change<String>) -> Option<SkipReason>;
+
+    /// A machine for a role. `name` is the path of its own files on this machine, below the run's directory.
+    async fn machine(&self, role: Role, name: &str) -> Result<Arc<dyn Machine>, Failure>;
+
+    /// Ends all that is left; what could not be removed, each with what was tried.
+    async fn close(&self) -> Vec<String>;
+}
+
+/// Where the things of one server are, as it sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Directories {
+    /// What holds the others and belongs to nobody else.
+    pub(crate) root: PathBuf,
+    /// See [`Paths`](super::Paths).
+    pub(crate) certificates: PathBuf,
+    /// See [`Paths`](super::Paths).
+    pub(crate) data: PathBuf,
+    /// See [`Paths`](super::Paths).
+    pub(crate) sockets: PathBuf,
+    /// See [`Paths`](super::Paths).
+    pub(crate) logs: PathBuf,
+}
+
+impl Directories {
+    /// All of them below `root`. CloudNativePG's names; short ones, since a unix socket's path has a narrow limit.
+    pub(crate) fn below(root: PathBuf) -> Self {
+        Self { certificates: root.join("certificates"), data: root.join("data"), sockets: root.join("run"), logs: root.join("log"), root }
+    }
+}
+
+/// A machine: files and processes of servers.
+#[async_trait]
+pub(crate) trait Machine: Send + Sync {
+    /// Where the things of the server `name` are.
+    fn directories(&self, name: &str) -> Directories;
+
+    /// Where this machine has a copy of a server's file: configuration, certificates and logs.
+    fn here(&self, path: &Path) -> PathBuf;
+
+    /// The user that servers run as; `None`: whoever we are.
+    fn user(&self) -> Option<&RunAs>;
+
+    /// The Redis on it.
+    fn redis(&self) -> Option<&Tool>;
+
+    /// The HAProxy on it.
+    fn haproxy(&self) -> Option<&Tool>;
+
+    /// The addresses that servers listen on.
+    fn listen(&self) -> Vec<IpAddr>;
+
+    /// The address at which clients find a server that listens on this port.
+    fn address(&self, port: u16) -> SocketAddr;
+
+    /// The same over IPv6.
+    fn address_v6(&self, port: u16) -> Option<SocketAddr>;
+
+    /// The address that a gateway has for the servers behind it.
+    fn gateway_address(&self) -> IpAddr;
+
+    /// The address at which a gateway finds a server that listens on this port.
+    fn address_for_gateway(&self, port: u16) -> SocketAddr {
+        self.address(port)
+    }
+
+    /// A port to try for a server of this service, or for a gateway's listener in front of it.
+    fn free_port(&self, service: Service) -> io::Result<u16>;
+
+    /// The way to its ports.
+    fn dialer(&self) -> Arc<dyn Dialer>;
+
+    /// Makes a directory, empty. `owned`: it belongs to the servers' user.
+    async fn make_directory(&self, path: &Path, mode: u32, owned: bool) -> io::Result<()>;
+
+    /// Writes files, each by a rename; they belong to the servers' user.
+    async fn write(&self, files: &[ConfigFile]) -> Result<(), String>;
+
+    /// Removes files. One that is not there is no error.
+    async fn remove(&self, files: &[PathBuf]) -> Result<(), String>;
+
+    /// Makes an empty log file; all that it gets appears in [`Machine::here`] as long as the returned value lives.
+    async fn make_log(&self, log: &Path) -> io::Result<Box<dyn Send + Sync>>;
+
+    /// Why a log does not appear in [`Machine::here`] any more, while its server runs; `None` as long as all do.
+    fn unseen_log(&self) -> Option<String> {
+        None
+    }
+
+    /// Makes a data directory of a PostgreSQL major version at `data`, with the roles and the database that all have; the directory of its
+    /// programs.
+    async fn make_data(&self, major: u16, data: &Path) -> Result<PathBuf, Failure>;
+
+    /// Starts a process; its `log` is a file of this machine.
+    async fn spawn(&self, spec: ChildSpec) -> Result<Process, String>;
+
+    /// See [`Server::openssl`](crate::Server::openssl).
+    async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError>;
+
+    /// Connects to a unix socket.
+    async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>>;
+
+    /// A unix socket of a PostgreSQL as clients on this machine can name it; why they can't reach it.
+    fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, String>;
+
+    /// Stops all processes of a server, so that none answers: `first`, which starts the others, and what works in `directory`. Dropping the
+    /// result lets them go on, if they are of this machine.
+    async fn pause(&self, directory: &Path, first: u32, limit: Duration) -> Result<Paused, String>;
+
+    /// Lets them go on.
+    async fn resume(&self, paused: Paused) -> Result<(), String>;
+
+    /// Kills all processes of a server at once, paused or not, and returns when they are gone.
+    async fn kill(&self, paused: Option<Paused>, directory: &Path, child: &mut Process, limit: Duration) -> Result<(), String>;
+
+    /// Makes sure that processes can be started on it, after [`Machine::kill`].
+    async fn start_up(&self) -> Result<(), String>;
+
+    /// Cuts its server off: packets from and to clients are lost.
+    async fn cut(&self) -> Result<(), String>;
+
+    /// Connects it again, with the same addresses.
+    async fn mend(&self) -> Result<(), String>;
+
+    /// Ends it: its server is not needed any more.
+    async fn close(&self);
+}
+
+/// A server that is paused.
+#[derive(Debug)]
+pub(crate) enum Paused {
+    /// By its processes, on this machine.
+    Processes(Frozen),
+    /// By its container.
+    Container,
+}
+
+/// A stream of bytes to a server.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// What is said of a process that [is lost](Process::is_lost).
+pub(crate) const LOST: &str = "its container, or the harness's agent in it, ended meanwhile: nothing is known of the server";
+
+/// A process of a machine. Dropping it stops it.
+#[derive(Debug)]
+pub(crate) enum Process {
+    /// On this machine.
+    Local(Child),
+    /// In a container.
+    Remote(RemoteChild),
+}
+
+impl Process {
+    /// Its id on its machine.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Local(child) => child.pid(),
+            Self::Remote(child) => child.pid(),
+        }
+    }
+
+    /// Whether its end is only that of whoever would have told: of its container, or of the agent in it.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Remote(child) => child.is_lost(),
+        }
+    }
+
+    /// Its exit status, if it has ended.
+    pub(crate) fn try_wait(&mut self) -> Option<ExitStatus> {
+        match self {
+            Self::Local(child) => child.try_wait(),
+            Self::Remote(child) => child.try_wait(),
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
+        match self {
+            Self::Local(child) => child.wait().await,
+            Self::Remote(child) => child.wait().await,
+        }
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        match self {
+            Self::Local(child) => child.signal(signal),
+            Self::Remote(child) => child.signal(signal),
+        }
+    }
+
+    /// Stops it by its stop signal, and by SIGKILL after `limit`.
+    pub(crate) async fn stop(&mut self, limit: Duration) {
+        match self {
+            Self::Local(child) => {
+                child.stop(limit).await;
+            }
+            Self::Remote(child) => {
+                child.stop(limit).await;
+            }
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(key) => key.fmt(f),
+            Self::Gateway => f.write_str("a gateway"),
+        }
+    }
+}

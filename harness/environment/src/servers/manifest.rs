@@ -1,0 +1,213 @@
+//! The servers' files from the deployment's manifests.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{ConfigFile, Configurator, Paths};
+use deployment::cluster::Cluster;
+use deployment::gateway::TlsRoute;
+use deployment::{Manifests, ServiceDefaults, postgres, redis_conf};
+use model::credential::SecretFile;
+use model::server::{Application, ServerConfig, ServerKey, Service};
+use os::user::RunAs;
+use pki::{IssuedIdentity, Pki};
+
+/// The file of client authentication rules.
+pub(super) const HBA_FILE: &str = "pg_hba.conf";
+
+/// Redis' password, in a file of its own.
+const PASSWORD_FILE: &str = "password.conf";
+
+/// A [`Configurator`] that renders manifests and issues their certificates.
+pub struct ManifestConfigurator {
+    pki: Arc<Pki>,
+    system_user: String,
+}
+
+impl ManifestConfigurator {
+    /// For servers that run as the unprivileged user of this process.
+    #[must_use]
+    pub fn new(pki: Arc<Pki>) -> Self {
+        Self { pki, system_user: system_user() }
+    }
+
+    /// What the files hold for this configuration.
+    fn contents(&self, service: Service, config: &ServerConfig) -> Result<ServerFiles, String> {
+        let manifests = self.pki.manifests();
+        let defaults = defaults(manifests, service)?;
+        let secret = |name: &str| self.pki.secret(name).map_err(|error| error.to_string());
+        let identity = match &config.certificate {
+            Some(name) => self.pki.identity(name).map_err(|error| error.to_string())?,
+            None => secret(&defaults.server_secret)?,
+        };
+        let client_ca = match config.client_ca.as_deref() {
+            Some("none") => None,
+            Some(name) => Some(read(&self.pki.trust(name).map_err(|error| error.to_string())?)?),
+            None => Some(content(&*secret(&defaults.client_ca_secret)?, SecretFile::Ca)?),
+        };
+        let crl = config.crl.as_deref().map(|crl| read(&self.pki.crl(crl).map_err(|error| error.to_string())?)).transpose()?;
+        let mut files = ServerFiles {
+            certificate: Some(content(&identity, SecretFile::Certificate)?),
+            key: Some(content(&identity, SecretFile::Key)?),
+            client_ca,
+            crl,
+            ..ServerFiles::default()
+        };
+        if service == Service::Postgres {
+            let names = &cluster(manifests)?.certificates;
+            let replica = secret(&names.replication_tls)?;
+            files.server_ca = Some(content(&*secret(&names.server_ca)?, SecretFile::Ca)?);
+            files.replica_certificate = Some(content(&replica, SecretFile::Certificate)?);
+            files.replica_key = Some(content(&replica, SecretFile::Key)?);
+        }
+        Ok(files)
+    }
+}
+
+impl Configurator for ManifestConfigurator {
+    fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
+        let manifests = self.pki.manifests();
+        let mut files = configuration(manifests, &self.system_user, key, config, paths)?;
+        files.extend(self.contents(key.service, config)?.files(key.service, &paths.certificates));
+        Ok(files)
+    }
+
+    fn route(&self, service: Service) -> Option<TlsRoute> {
+        self.pki.manifests().route(service).cloned()
+    }
+
+    fn application(&self) -> Application {
+        self.pki.manifests().application()
+    }
+}
+
+/// The name of the operating system's user that servers run as.
+pub(super) fn system_user() -> String {
+    let own = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
+    RunAs::unprivileged().map(|user| user.name).or_else(own).unwrap_or_else(|| "postgres".to_owned())
+}
+
+/// What the certificate files of a server hold. `None`: there is no such file.
+#[derive(Default)]
+pub(super) struct ServerFiles {
+    /// What the server presents.
+    pub(super) certificate: Option<String>,
+    /// Its key.
+    pub(super) key: Option<String>,
+    /// What it verifies clients with.
+    pub(super) client_ca: Option<String>,
+    /// Its revocation list.
+    pub(super) crl: Option<String>,
+    /// What replicas verify it with.
+    pub(super) server_ca: Option<String>,
+    /// What its replicas present.
+    pub(super) replica_certificate: Option<String>,
+    /// Their key.
+    pub(super) replica_key: Option<String>,
+}
+
+impl ServerFiles {
+    /// The files, in a server's directory of certificates.
+    pub(super) fn files(self, service: Service, directory: &Path) -> Vec<ConfigFile> {
+        let (certificate, key, client_ca) = match service {
+            Service::Postgres => (postgres::SERVER_CERTIFICATE, postgres::SERVER_KEY, postgres::CLIENT_CA),
+            Service::Redis => (redis_conf::SERVER_CERTIFICATE, redis_conf::SERVER_KEY, redis_conf::CLIENT_CA),
+        };
+        let files = [
+            (certificate, self.certificate, 0o644),
+            (key, self.key, 0o600),
+            (client_ca, self.client_ca, 0o644),
+            (postgres::CLIENT_CRL, self.crl, 0o644),
+            (postgres::SERVER_CA, self.server_ca, 0o644),
+            (postgres::REPLICA_CERTIFICATE, self.replica_certificate, 0o644),
+            (postgres::REPLICA_KEY, self.replica_key, 0o600),
+        ];
+        files.into_iter().filter_map(|(name, contents, mode)| Some(file(&directory.join(name), contents?, mode))).collect()
+    }
+}
+
+/// The configuration files of a server: everything but certificates, keys and revocation lists.
+pub(super) fn configuration(
+    manifests: &Manifests,
+    system_user: &str,
+    key: ServerKey,
+    config: &ServerConfig,
+    paths: &Paths,
+) -> Result<Vec<ConfigFile>, String> {
+    match key.service {
+        Service::Postgres => postgres_configuration(manifests, system_user, key, config, paths),
+        Service::Redis => redis_configuration(manifests, config, paths),
+    }
+}
+
+fn postgres_configuration(
+    manifests: &Manifests,
+    system_user: &str,
+    key: ServerKey,
+    config: &ServerConfig,
+    paths: &Paths,
+) -> Result<Vec<ConfigFile>, String> {
+    cluster(manifests)?;
+    let (hba_file, ident_file) = (paths.data.join(HBA_FILE), paths.data.join("pg_ident.conf"));
+    let listen: Vec<String> = paths.listen.iter().map(ToString::to_string).collect();
+    let places = postgres::PostgresPlaces {
+        port: paths.port,
+        listen_addresses: &listen.join(","),
+        socket_directory: &paths.sockets,
+        certificates: &paths.certificates,
+        hba_file: &hba_file,
+        ident_file: &ident_file,
+        log_directory: &paths.logs,
+        system_user,
+    };
+    let rendered = postgres::render(manifests, key.deployment, key.version.unwrap_or_default(), config, &places, paths.generation);
+    Ok(vec![
+        file(&paths.data.join("postgresql.conf"), rendered.postgresql_conf, 0o600),
+        file(&hba_file, rendered.pg_hba_conf, 0o600),
+        file(&ident_file, rendered.pg_ident_conf, 0o600),
+    ])
+}
+
+fn redis_configuration(manifests: &Manifests, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
+    let (password_file, log_file) = (paths.data.join(PASSWORD_FILE), paths.logs.join(paths.log_file));
+    let bind: Vec<String> = paths.listen.iter().map(ToString::to_string).collect();
+    let places = redis_conf::RedisPlaces {
+        tls_port: paths.port,
+        bind: &bind.join(" "),
+        directory: &paths.data,
+        certificates: &paths.certificates,
+        log_file: &log_file,
+        password_file: Some(&password_file),
+    };
+    let rendered = redis_conf::render(manifests, config, &places).map_err(|error| error.to_string())?;
+    let password = format!("requirepass {}\n", paths.password.reveal());
+    Ok(vec![file(&paths.data.join("redis.conf"), rendered, 0o600), file(&password_file, password, 0o600)])
+}
+
+/// The Cluster that a PostgreSQL is rendered from.
+pub(super) fn cluster(manifests: &Manifests) -> Result<&Cluster, String> {
+    manifests.cluster.as_ref().ok_or_else(|| "the manifests have no Cluster".to_owned())
+}
+
+/// The Secrets of a service's server.
+pub(super) fn defaults(manifests: &Manifests, service: Service) -> Result<ServiceDefaults, String> {
+    match service {
+        Service::Postgres => {
+            cluster(manifests)?;
+            manifests.postgres().ok_or_else(|| "no Certificate writes the Cluster's serverTLSSecret".to_owned())
+        }
+        Service::Redis => manifests.redis_defaults().ok_or_else(|| "the manifests have no Redis".to_owned()),
+    }
+}
+
+fn file(path: &Path, contents: String, mode: u32) -> ConfigFile {
+    ConfigFile { path: path.to_path_buf(), contents: contents.into_bytes(), mode }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("could not read {}: {error}", path.display()))
+}
+
+fn content(identity: &IssuedIdentity, which: SecretFile) -> Result<String, String> {
+    identity.content(which).map(str::to_owned).ok_or_else(|| format!("`{}` has no {}", identity.name, which.file_name()))
+}

@@ -1,0 +1,314 @@
+//! Servers, whichever machine they run on: one PostgreSQL for every version and deployment, one Redis for every deployment, started at
+//! their first use and reconfigured in place; and installations.
+
+mod configure;
+mod gateway;
+mod installation;
+mod instance;
+mod log;
+mod machine;
+mod manifest;
+mod postgres;
+pub(super) mod recipe;
+mod redis;
+mod reload;
+
+#[cfg(test)]
+pub(super) use configure::Written;
+pub use configure::{ConfigFile, Configurator, Paths};
+#[cfg(test)]
+pub(super) use gateway::{Backend, HaproxyGateway};
+pub use installation::Blueprint;
+pub(super) use machine::{Directories, Machine, Machines, Paused, Process, Role, Stream};
+pub use manifest::ManifestConfigurator;
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use self::gateway::Gateways;
+use self::installation::RunningInstallation;
+use self::instance::Instance;
+use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
+use agent::Outpost;
+use model::change::Change;
+use model::claim::Subject;
+use model::connect::Password;
+use model::network::Networks;
+use model::outcome::SkipReason;
+use model::report::Component;
+use model::server::{ServerKey, Service};
+
+/// What servers are made from, on every machine.
+#[derive(Clone)]
+pub struct ServersOptions {
+    /// The run's directory ([`RunDir`](os::rundir::RunDir)), searchable by the servers' user. Servers' files are made in it, or
+    /// copies of them; whoever owns it removes them.
+    pub run_directory: PathBuf,
+    /// Says what the servers' files hold.
+    pub configurator: Arc<dyn Configurator>,
+    /// What installations are made from; `None`: there are none.
+    pub blueprint: Option<Blueprint>,
+    /// How long a server may take to start.
+    pub start_limit: Duration,
+    /// How long a server may take to reload its configuration.
+    pub reload_limit: Duration,
+}
+
+impl ServersOptions {
+    /// Options with the defaults: no installations, and limits far above what a busy machine needs (a start takes a tenth of a second, a
+    /// reload some milliseconds).
+    #[must_use]
+    pub fn new(run_directory: impl Into<PathBuf>, configurator: Arc<dyn Configurator>) -> Self {
+        Self {
+            run_directory: run_directory.into(),
+            configurator,
+            blueprint: None,
+            start_limit: Duration::from_secs(30),
+            reload_limit: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Servers on machines. Must be used inside one tokio runtime. Dropping it stops the servers, in order if slowly;
+/// [`Environment::close`] is faster.
+pub struct Servers {
+    shared: Arc<Shared>,
+    slots: Mutex<Slots>,
+    gateways: Gateways,
+}
+
+/// What every server of the environment needs.
+pub(super) struct Shared {
+    options: ServersOptions,
+    machines: Arc<dyn Machines>,
+    password: Password,
+}
+
+/// Why something could not be prepared or started.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    /// What was tried and found.
+    pub(super) reason: String,
+    /// Where more is to be read.
+    pub(super) log: PathBuf,
+}
+
+impl Failure {
+    pub(super) fn new(reason: impl Into<String>, log: &Path) -> Self {
+        Self { reason: reason.into(), log: log.to_path_buf() }
+    }
+
+    fn at_start_of(self, key: ServerKey) -> EnvironmentError {
+        EnvironmentError::Start { server: key.to_string(), reason: self.reason, log: self.log }
+    }
+}
+
+#[derive(Default)]
+struct Slots {
+    closed: bool,
+    by_key: BTreeMap<ServerKey, Slot>,
+    /// Those that were made; whoever asked for one holds it.
+    installations: Vec<Weak<RunningInstallation>>,
+}
+
+type Started = Result<Arc<dyn Instance>, EnvironmentError>;
+
+/// A server that is being started, is there, or did not come up. Its start is a task of its own: a case that gives up waiting doesn't end it.
+struct Slot {
+    state: watch::Receiver<Option<Started>>,
+    task: JoinHandle<()>,
+}
+
+impl Servers {
+    /// An environment without any server yet.
+    ///
+    /// # Errors
+    /// [`EnvironmentError::Other`] where the system gives no randomness for the password.
+    pub(super) fn on(machines: Arc<dyn Machines>, options: ServersOptions) -> Result<Self, EnvironmentError> {
+        let password = random_password()
+            .map_err(|error| EnvironmentError::Other(format!("could not make a password for this run from /dev/urandom: {error}")))?;
+        Ok(Self { shared: Arc::new(Shared { options, machines, password }), slots: Mutex::default(), gateways: Gateways::default() })
+    }
+
+    /// What must appear in no report: the run's password.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        vec![self.shared.password.reveal().to_owned()]
+    }
+
+    /// Where clients can run beside this machine: the container that clients' connections come from. `None` where there is none.
+    #[must_use]
+    pub fn outpost(&self) -> Option<Arc<Outpost>> {
+        self.shared.machines.outpost()
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server of that key.
+    async fn instance(&self, key: ServerKey) -> Result<Arc<dyn Instance>, EnvironmentError> {
+        let mut state = self.state(key)?;
+        let started = match state.wait_for(Option::is_some).await {
+            Ok(started) => started.clone(),
+            // The task ended without a word: the environment was closed meanwhile, or it panicked.
+            Err(_) => None,
+        };
+        let server = started.unwrap_or_else(|| Err(EnvironmentError::Other(format!("the start of {key} was broken off"))))?;
+        match server.lost().await {
+            Some(lost) => Err(lost),
+            None => Ok(server),
+        }
+    }
+
+    /// The state of this key's server, which begins to start if it has not yet.
+    fn state(&self, key: ServerKey) -> Result<watch::Receiver<Option<Started>>, EnvironmentError> {
+        let mut slots = self.slots();
+        if slots.closed {
+            return Err(EnvironmentError::Other(format!("{key} was asked for after the environment was closed")));
+        }
+        let slot = slots.by_key.entry(key).or_insert_with(|| {
+            let (sender, state) = watch::channel(None);
+            let shared = Arc::clone(&self.shared);
+            let task = tokio::spawn(async move {
+                let started = start(&shared, key).await;
+                sender.send_replace(Some(started));
+            });
+            Slot { state, task }
+        });
+        Ok(slot.state.clone())
+    }
+}
+
+async fn start(shared: &Arc<Shared>, key: ServerKey) -> Started {
+    match key.service {
+        Service::Postgres => Ok(Arc::new(postgres::PostgresServer::start(Arc::clone(shared), key).await?)),
+        Service::Redis => Ok(Arc::new(redis::RedisServer::start(Arc::clone(shared), key).await?)),
+    }
+}
+
+impl Shared {
+    /// A machine for a server, whose files are at `name` below the run's directory.
+    async fn machine(&self, key: ServerKey, name: &str) -> Result<Arc<dyn Machine>, EnvironmentError> {
+        if let Some(missing) = self.machines.missing(Role::Server(key)) {
+            return Err(EnvironmentError::Other(missing));
+        }
+        self.machines.machine(Role::Server(key), name).await.map_err(|failure| failure.at_start_of(key))
+    }
+}
+
+#[async_trait]
+impl Environment for Servers {
+    fn name(&self) -> &'static str {
+        self.shared.machines.name()
+    }
+
+    fn real_subjects(&self) -> &'static [Subject] {
+        self.shared.machines.real_subjects()
+    }
+
+    fn networks(&self) -> Networks {
+        self.shared.machines.networks()
+    }
+
+    fn components(&self) -> Vec<Component> {
+        self.shared.machines.components()
+    }
+
+    fn unable(&self, key: ServerKey) -> Option<SkipReason> {
+        if key.service == Service::Postgres && key.version.is_none() {
+            return Some(SkipReason::EnvironmentUnable(format!("{key} names no version of PostgreSQL")));
+        }
+        self.shared.machines.missing(Role::Server(key)).map(SkipReason::ServerMissing)
+    }
+
+    async fn server(&self, key: ServerKey) -> Result<Arc<dyn Server>, EnvironmentError> {
+        Ok(self.instance(key).await?)
+    }
+
+    async fn install(&self, options: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError> {
+        let closed = || EnvironmentError::Other(format!("{} was to be installed after the environment was closed", options.key));
+        if self.slots().closed {
+            return Err(closed());
+        }
+        let installation = Arc::new(RunningInstallation::make(&self.shared, options).await?);
+        let mut slots = self.slots();
+        if slots.closed {
+            return Err(closed());
+        }
+        slots.installations.retain(|known| known.strong_count() > 0);
+        slots.installations.push(Arc::downgrade(&installation));
+        Ok(installation)
+    }
+
+    fn unable_gateway(&self, key: ServerKey) -> Option<SkipReason> {
+        gateway::unable(&self.shared, key)
+    }
+
+    fn unable_change(&self, change: &Change<String>) -> Option<SkipReason> {
+        self.shared.machines.unable_change(change)
+    }
+
+    async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError> {
+        let address = self.instance(key).await?.place().address_for_gateway();
+        Ok(self.gateways.of(&self.shared, key, address).await?)
+    }
+
+    async fn close(&self) -> Vec<String> {
+        self.gateways.stop().await;
+        let (slots, installations) = {
+            let mut slots = self.slots();
+            slots.closed = true;
+            (std::mem::take(&mut slots.by_key), std::mem::take(&mut slots.installations))
+        };
+        let mut stops = JoinSet::new();
+        for installation in installations.iter().filter_map(Weak::upgrade) {
+            stops.spawn(async move { installation.close().await });
+        }
+        for slot in slots.into_values() {
+            stops.spawn(async move {
+                // A start that is under way is broken off; its child is stopped as it is dropped.
+                slot.task.abort();
+                let _ = slot.task.await;
+                let started = slot.state.borrow().clone();
+                if let Some(Ok(server)) = started {
+                    server.stop().await;
+                }
+            });
+        }
+        while stops.join_next().await.is_some() {}
+        self.shared.machines.close().await
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        // The servers' children stop as the last references to the servers go.
+        for slot in self.slots().by_key.values() {
+            slot.task.abort();
+        }
+    }
+}
+
+fn random_password() -> std::io::Result<Password> {
+    random_hex().map(Password::new)
+}
+
+/// 24 random bytes in hex.
+pub(super) fn random_hex() -> std::io::Result<String> {
+    let mut bytes = [0; 24];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

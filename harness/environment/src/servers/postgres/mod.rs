@@ -1,0 +1,133 @@
+//! One PostgreSQL server.
+
+pub(super) mod admin;
+pub(super) mod process;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use self::admin::prepare_application;
+use self::process::{main_file, reload, start_once};
+use super::configure::{ConfigFile, Written};
+use super::instance::{Instance, Life, Moment, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
+use super::log::JsonLog;
+use super::machine::{Machine, Process};
+use super::manifest::HBA_FILE;
+use super::{Failure, Paths, Shared};
+use crate::EnvironmentError;
+use model::server::{ServerConfig, ServerKey};
+
+/// A running PostgreSQL.
+pub(super) struct PostgresServer {
+    shared: Arc<Shared>,
+    place: Place,
+    state: Mutex<State>,
+}
+
+/// What changes with every configuration.
+struct State {
+    child: Process,
+    written: Written,
+    generation: u64,
+    /// The configuration that it surely has; `None` after a failure.
+    applied: Option<ServerConfig>,
+}
+
+impl PostgresServer {
+    /// Starts a server with the deployment's own configuration.
+    pub(super) async fn start(shared: Arc<Shared>, key: ServerKey) -> Result<Self, EnvironmentError> {
+        let name = key.to_string();
+        let machine = shared.machine(key, &name).await?;
+        let server = async {
+            let mut place = Place::make(&shared, Arc::clone(&machine), key, &name, "server.log", "server.json", JsonLog).await?;
+            let bin = machine.make_data(key.version.unwrap_or_default(), &place.paths.data).await?;
+            let mut last = None;
+            for _ in 0..PORT_TRIES {
+                place.take_port()?;
+                let mut written = Written::default();
+                // Name and password of the application are set by the superuser over the private unix socket before the real rules hold.
+                let rules = admin::rule();
+                write(&shared, machine.as_ref(), key, &place.paths, &mut written, &ServerConfig::default(), Some(&rules))
+                    .await
+                    .map_err(|reason| Failure::new(reason, &place.log))?;
+                match start_once(&shared, &bin, &place).await {
+                    Ok(child) => return Ok((place, State { child, written, generation: 0, applied: None })),
+                    Err(StartError::PortTaken(failure)) => last = Some(failure),
+                    Err(error) => return Err(error.into_failure()),
+                }
+            }
+            Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
+        };
+        let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, Moment::default()).at_start_of(key))?;
+        let server = Self { shared, place, state: Mutex::new(state) };
+        server.configure(&ServerConfig::default()).await?;
+        Ok(server)
+    }
+}
+
+/// Writes all files for this configuration; `rules` in place of the deployment's pg_hba.conf.
+async fn write(
+    shared: &Shared,
+    machine: &dyn Machine,
+    key: ServerKey,
+    paths: &Paths,
+    written: &mut Written,
+    config: &ServerConfig,
+    rules: Option<&str>,
+) -> Result<(), String> {
+    let mut files = shared.options.configurator.files(key, config, paths)?;
+    if let Some(rules) = rules {
+        let path = paths.data.join(HBA_FILE);
+        files.retain(|file| file.path != path);
+        files.push(ConfigFile { path, contents: rules.as_bytes().to_vec(), mode: 0o600 });
+    }
+    files.push(main_file(key, paths));
+    written.bring_to(files, machine).await
+}
+
+#[async_trait]
+impl Placed for PostgresServer {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn life(&self) -> Life {
+        self.state.try_lock().map_or(Life::Down, |mut state| Life::of(&mut state.child))
+    }
+
+    async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
+        let mut state = self.state.lock().await;
+        let State { child, written, generation, applied } = &mut *state;
+        if let Some(status) = child.try_wait() {
+            return Err(self.place.lost(status).await);
+        }
+        if applied.as_ref() == Some(config) {
+            return Ok(());
+        }
+        // Until it is surely there, also if this call is broken off.
+        *applied = None;
+        *generation += 1;
+        let (shared, place) = (&self.shared, &self.place);
+        let paths = Paths { generation: *generation, ..place.paths.clone() };
+        let wrote = write(shared, place.machine.as_ref(), place.key, &paths, written, config, None).await;
+        wrote.map_err(|reason| place.not_configured(reason))?;
+        match reload(shared, place, child, *generation).await? {
+            None => {
+                *applied = Some(config.clone());
+                Ok(())
+            }
+            Some(objection) => Err(place.not_configured(objection)),
+        }
+    }
+}
+
+#[async_trait]
+impl Instance for PostgresServer {
+    async fn stop(&self) {
+        self.state.lock().await.child.stop(STOP_LIMIT).await;
+        self.place.close().await;
+    }
+}

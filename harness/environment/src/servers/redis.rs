@@ -1,0 +1,210 @@
+//! One Redis server, TLS only.
+//!
+//! A configuration is applied by a restart on the same port: Redis re-reads neither its file nor renewed certificates, `CONFIG SET` covers
+//! only some settings, and a start without data takes some milliseconds.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use nix::sys::signal::Signal;
+use tokio::sync::Mutex;
+
+use super::configure::Written;
+use super::instance::{Instance, Life, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
+use super::log::RedisLog;
+use super::machine::{LOST, Process};
+use super::{Failure, Shared};
+use crate::EnvironmentError;
+use model::server::{ServerConfig, ServerKey};
+use os::child::tail_since;
+use os::toolchain::Tool;
+
+/// A running Redis.
+pub(super) struct RedisServer {
+    shared: Arc<Shared>,
+    program: Tool,
+    place: Place,
+    state: Mutex<State>,
+}
+
+/// What changes with every configuration.
+struct State {
+    /// `None` after a restart that failed.
+    child: Option<Process>,
+    written: Written,
+    generation: u64,
+    /// The configuration that it surely has; `None` after a failure.
+    applied: Option<ServerConfig>,
+}
+
+impl RedisServer {
+    /// Starts a server with the deployment's own configuration.
+    pub(super) async fn start(shared: Arc<Shared>, key: ServerKey) -> Result<Self, EnvironmentError> {
+        let name = key.to_string();
+        let machine = shared.machine(key, &name).await?;
+        let server = async {
+            let mut place = Place::make(&shared, Arc::clone(&machine), key, &name, "redis.log", "redis.log", RedisLog::default()).await?;
+            let program = make_data(&place).await?;
+            let mut last = None;
+            for _ in 0..PORT_TRIES {
+                place.take_port()?;
+                let mut written = Written::default();
+                let config = ServerConfig::default();
+                let files = shared.options.configurator.files(key, &config, &place.paths);
+                let failed = |reason| Failure::new(reason, &place.log);
+                written.bring_to(files.map_err(failed)?, machine.as_ref()).await.map_err(failed)?;
+                match start_once(&shared, &program, &place, None).await {
+                    Ok(child) => {
+                        return Ok((program, place, State { child: Some(child), written, generation: 0, applied: Some(config) }));
+                    }
+                    Err(StartError::PortTaken(failure)) => last = Some(failure),
+                    Err(error) => return Err(error.into_failure()),
+                }
+            }
+            Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
+        };
+        let (program, place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        Ok(Self { shared, program, place, state: Mutex::new(state) })
+    }
+}
+
+/// Makes its data directory; the program.
+pub(super) async fn make_data(place: &Place) -> Result<Tool, Failure> {
+    let data = &place.paths.data;
+    let failed = |error: std::io::Error| Failure::new(format!("could not make {}: {error}", data.display()), &place.log);
+    place.machine.make_directory(data, 0o700, true).await.map_err(failed)?;
+    place.machine.redis().cloned().ok_or_else(|| Failure::new("there is no redis-server where it should run", &place.log))
+}
+
+/// Starts it with its files as they are, and waits until it takes connections; `admin` is a unix socket for the harness alone.
+pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, admin: Option<&Path>) -> Result<Process, StartError> {
+    let since = place.begin();
+    let mark = since.mark;
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |status| status.len());
+    let before = (length(&place.log), length(&place.output));
+    let paths = &place.paths;
+    let mut spec = place.child(&program.path).arg(paths.data.join("redis.conf"));
+    // Options of the command line come after the file's and win.
+    spec = spec.arg("--port").arg("0").arg("--tls-port").arg(paths.port.to_string()).arg("--bind");
+    spec = paths.listen.iter().fold(spec, |spec, address| spec.arg(address.to_string()));
+    for (option, value) in [("--loglevel", "verbose"), ("--daemonize", "no"), ("--save", ""), ("--appendonly", "no")] {
+        spec = spec.arg(option).arg(value);
+    }
+    spec = spec.arg("--logfile").arg(paths.logs.join(paths.log_file)).arg("--dir").arg(&paths.data);
+    if let Some(socket) = admin {
+        spec = spec.arg("--unixsocket").arg(socket).arg("--unixsocketperm").arg("700");
+    }
+    // There is nothing to bring to an end: no data, no shared memory. SIGTERM would wait for the next tick of its clock.
+    spec.stop_signal = Signal::SIGKILL;
+    let command = spec.command_line();
+    let mut child = place.spawn(spec).await?;
+    let ready = place.book.find_since(mark, |lines| lines.iter().any(|line| line.contains("Ready to accept connections")).then_some(()));
+    let outcome = tokio::select! {
+        outcome = tokio::time::timeout(shared.options.start_limit, ready) => outcome.map(|()| None),
+        status = child.wait() => Ok(Some(status)),
+    };
+    match outcome {
+        Ok(None) => Ok(child),
+        Ok(Some(_)) if child.is_lost() => Err(StartError::Failed(place.failure(&format!("`{command}`: {LOST}"), since))),
+        Ok(Some(status)) => {
+            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            // Written by the process itself, so it is all there now; the tailer may be some lines behind.
+            let said = [tail_since(&place.log, before.0, 8), tail_since(&place.output, before.1, 8)].join("\n");
+            let log = if length(&place.log) > before.0 { &place.log } else { &place.output };
+            let failure = |what: String| Failure::new(format!("{what}; its last lines: {}", said.trim()), log);
+            if said.contains("Address already in use") {
+                return Err(StartError::PortTaken(failure(format!("port {} is taken (`{command}`)", paths.port))));
+            }
+            let words = said.trim().lines().map(without_prefix).collect::<Vec<_>>().join("\n");
+            Err(StartError::Ended(words, failure(format!("`{command}` ended early with {status}"))))
+        }
+        Err(_) => {
+            child.stop(STOP_LIMIT).await;
+            let limit = shared.options.start_limit;
+            Err(StartError::Failed(place.failure(&format!("`{command}` was not ready within {limit:?}"), since)))
+        }
+    }
+}
+
+/// A line of the log without process and time: `27121:M 24 Nov 2026 07:55:10.165 # Failed to load certificate`.
+fn without_prefix(line: &str) -> &str {
+    let prefixed = line.split_once(':').is_some_and(|(pid, _)| pid.parse::<u32>().is_ok());
+    line.splitn(7, ' ').nth(6).filter(|_| prefixed).unwrap_or(line)
+}
+
+/// Whether this version's `CONFIG SET` takes several settings at once.
+pub(super) fn sets_several(version: &str) -> bool {
+    at_least(version, (7, 0))
+}
+
+fn at_least(version: &str, least: (u32, u32)) -> bool {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= least
+}
+
+#[async_trait]
+impl Placed for RedisServer {
+    fn place(&self) -> &Place {
+        &self.place
+    }
+
+    fn life(&self) -> Life {
+        self.state.try_lock().map_or(Life::Down, |mut state| state.child.as_mut().map_or(Life::Down, Life::of))
+    }
+
+    async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
+        let mut state = self.state.lock().await;
+        let State { child, written, generation, applied } = &mut *state;
+        if let Some(status) = child.as_mut().and_then(Process::try_wait) {
+            return Err(self.place.lost(status).await);
+        }
+        if applied.as_ref() == Some(config) {
+            return Ok(());
+        }
+        *applied = None;
+        *generation += 1;
+        let paths = super::Paths { generation: *generation, ..self.place.paths.clone() };
+        let files = self.shared.options.configurator.files(self.place.key, config, &paths);
+        let failed = |reason| self.place.not_configured(reason);
+        written.bring_to(files.map_err(failed)?, self.place.machine.as_ref()).await.map_err(failed)?;
+        if let Some(mut old) = child.take() {
+            old.stop(STOP_LIMIT).await;
+        }
+        match start_once(&self.shared, &self.program, &self.place, None).await {
+            Ok(new) => {
+                *child = Some(new);
+                *applied = Some(config.clone());
+                Ok(())
+            }
+            Err(error) => Err(self.place.not_configured(error.into_failure().reason)),
+        }
+    }
+}
+
+#[async_trait]
+impl Instance for RedisServer {
+    async fn stop(&self) {
+        if let Some(child) = &mut self.state.lock().await.child {
+            child.stop(STOP_LIMIT).await;
+        }
+        self.place.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{sets_several, without_prefix};
+
+    #[test]
+    fn process_and_time_are_cut_off_and_what_has_none_stays() {
+        // Redis 7.0.15.
+        assert_eq!(without_prefix("27121:M 24 Nov 2026 07:55:10.165 # Failed to load private key: x"), "Failed to load private key: x");
+        assert_eq!(without_prefix("*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***"), "*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***");
+    }
+
+    #[test]
+    fn config_set_takes_several_settings_from_7_0_on() {
+        assert!(sets_several("7.0.15") && !sets_several("6.2.14"));
+    }
+}

@@ -1,0 +1,123 @@
+//! What a PostgreSQL says to a SIGHUP.
+//!
+//! The postmaster handles it in one go: it logs each changed parameter, then, where something is wrong, that the configuration file
+//! `contains errors`, that pg_hba.conf, pg_ident.conf or the SSL configuration `was not reloaded`, and only then accepts the next
+//! connection (process_pm_reload_request in src/backend/postmaster/postmaster.c). So: wait for the line of a parameter of ours that
+//! every reload changes, connect once, and wait for that connection's own line. What lies between is everything that was to be said, and
+//! from then on new connections see the new configuration. No sleep is needed.
+
+use super::instance::Place;
+use super::log::quote;
+use model::observation::LogLine;
+
+/// The parameter that counts the configurations.
+pub(super) const GENERATION: &str = "mtls_conformance.generation";
+
+/// Why a reload was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotTaken {
+    /// The server says so: it goes on with what it had.
+    Objection(String),
+    /// Nothing is known of it, and why.
+    Unknown(String),
+}
+
+/// Waits until the reload is over; for ever, if the log says nothing of it.
+pub(super) async fn taken(place: &Place, mark: u64, generation: u64) -> Result<(), NotTaken> {
+    let changed = format!("parameter \"{GENERATION}\" changed to \"{generation}\"");
+    let heard = |lines: &[LogLine]| {
+        // With a syntax error nothing is applied, so our parameter doesn't change either.
+        lines.iter().any(|line| line.message == changed || line.contains("contains errors")).then_some(())
+    };
+    place.book.find_since(mark, heard).await;
+    let address = place.address();
+    let probe = place.machine.dialer().dial(address, None).await;
+    let probe = probe.map_err(|error| NotTaken::Unknown(format!("it took no connection at {address} after the reload: {error}")))?;
+    objections(&place.book.server_lines_before(mark, probe.client).await).map_err(NotTaken::Objection)
+}
+
+/// What the lines of a reload say against it.
+fn objections(lines: &[LogLine]) -> Result<(), String> {
+    let refused = |line: &LogLine| line.contains("contains errors") || line.message.ends_with("was not reloaded");
+    if !lines.iter().any(refused) {
+        return Ok(());
+    }
+    let routine = |line: &LogLine| {
+        line.message.starts_with("received SIGHUP")
+            || (line.message.starts_with("parameter \"") && (line.contains("\" changed to \"") || line.contains("reset to default")))
+    };
+    Err(lines.iter().filter(|line| !routine(line)).map(quote).collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(texts: &[(&str, Option<&str>)]) -> Vec<LogLine> {
+        let line = |(message, detail): &(&str, Option<&str>)| LogLine {
+            severity: "LOG".to_owned(),
+            sqlstate: None,
+            message: (*message).to_owned(),
+            detail: detail.map(str::to_owned),
+            peer: None,
+        };
+        texts.iter().map(line).collect()
+    }
+
+    // Messages of real servers.
+
+    #[test]
+    fn a_clean_reload_has_no_objections() {
+        let clean = lines(&[
+            ("received SIGHUP, reloading configuration files", None),
+            ("parameter \"ssl\" removed from configuration file, reset to default", None),
+            ("parameter \"mtls_conformance.generation\" changed to \"2\"", None),
+        ]);
+        assert_eq!(objections(&clean), Ok(()));
+    }
+
+    #[test]
+    fn a_bad_rule_is_quoted_with_its_place_on_15() {
+        let bad = lines(&[
+            ("received SIGHUP, reloading configuration files", None),
+            ("parameter \"mtls_conformance.generation\" changed to \"3\"", None),
+            ("invalid connection type \"bad\"", Some("line 3 of configuration file \"/run/data/pg_hba.conf\"")),
+            ("pg_hba.conf was not reloaded", None),
+        ]);
+        let reason = objections(&bad).expect_err("an objection");
+        assert_eq!(
+            reason,
+            "LOG: invalid connection type \"bad\" (line 3 of configuration file \"/run/data/pg_hba.conf\")\nLOG: pg_hba.conf was not reloaded"
+        );
+    }
+
+    #[test]
+    fn a_bad_rule_is_noticed_on_18_which_names_the_whole_path() {
+        let bad = lines(&[
+            ("received SIGHUP, reloading configuration files", None),
+            ("/run/data/pg_hba.conf was not reloaded", None),
+            ("parameter \"mtls_conformance.generation\" changed to \"3\"", None),
+        ]);
+        assert!(objections(&bad).is_err());
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_loaded_is_an_objection() {
+        let bad = lines(&[
+            ("received SIGHUP, reloading configuration files", None),
+            ("could not load server certificate file \"/run/srv.crt\": no start line", None),
+            ("SSL configuration was not reloaded", None),
+        ]);
+        assert!(objections(&bad).expect_err("an objection").contains("no start line"));
+    }
+
+    #[test]
+    fn a_parameter_that_needs_a_restart_is_an_objection() {
+        let bad = lines(&[
+            ("parameter \"mtls_conformance.generation\" changed to \"3\"", None),
+            ("parameter \"port\" cannot be changed without restarting the server", None),
+            ("configuration file \"/run/data/harness.conf\" contains errors; unaffected changes were applied", None),
+        ]);
+        assert!(objections(&bad).expect_err("an objection").contains("cannot be changed without restarting"));
+    }
+}

@@ -1,0 +1,168 @@
+//! A certificate with its key as the files that clients and servers are given.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::error::PkiError;
+use super::material::Material;
+use model::credential::SecretFile;
+use os::user::RunAs;
+
+/// What a file holds that is asked to hold no PEM.
+pub(super) const GARBAGE: &str = "this is no PEM\n";
+
+/// An issued identity or Secret: files on disk, and the same in memory.
+#[derive(Clone)]
+pub struct IssuedIdentity {
+    /// Its name: an identity's or a Secret's.
+    pub name: String,
+    /// The leaf certificate.
+    pub der: Vec<u8>,
+    /// SHA-256 of the leaf certificate, in lower-case hex.
+    pub sha256: String,
+    /// The leaf's serial number in decimal, as `pg_stat_ssl.client_serial` shows it.
+    pub serial: String,
+    /// The subject's CN.
+    pub common_name: Option<String>,
+    directory: PathBuf,
+    contents: BTreeMap<SecretFile, String>,
+}
+
+impl IssuedIdentity {
+    /// The path of a file; it may name one that doesn't exist, where that is the variant.
+    #[must_use]
+    pub fn path(&self, file: SecretFile) -> PathBuf {
+        self.directory.join(file.file_name())
+    }
+
+    /// What the file holds; `None` if it doesn't exist.
+    #[must_use]
+    pub fn content(&self, file: SecretFile) -> Option<&str> {
+        self.contents.get(&file).map(String::as_str)
+    }
+}
+
+/// Without the key.
+impl fmt::Debug for IssuedIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuedIdentity")
+            .field("name", &self.name)
+            .field("common_name", &self.common_name)
+            .field("serial", &self.serial)
+            .field("sha256", &self.sha256)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the files differ from a Secret's.
+#[derive(Debug, Clone)]
+pub(super) struct FileVariant<'a> {
+    pub(super) with_intermediates: bool,
+    /// The key in place of the certificate's own.
+    pub(super) key_pem: Option<&'a str>,
+    pub(super) key_mode: u32,
+    pub(super) key_owner: Option<&'a RunAs>,
+    pub(super) missing: &'a [SecretFile],
+    pub(super) garbage: &'a [SecretFile],
+}
+
+impl Default for FileVariant<'_> {
+    fn default() -> Self {
+        Self { with_intermediates: true, key_pem: None, key_mode: 0o600, key_owner: None, missing: &[], garbage: &[] }
+    }
+}
+
+/// Writes the files below `directory`.
+pub(super) fn write(name: &str, material: &Material, variant: &FileVariant<'_>, directory: PathBuf) -> Result<IssuedIdentity, PkiError> {
+    make_directory(&directory)?;
+    let mut contents = BTreeMap::new();
+    for file in [SecretFile::Certificate, SecretFile::Key, SecretFile::Ca] {
+        if variant.missing.contains(&file) {
+            continue;
+        }
+        let content = if variant.garbage.contains(&file) {
+            GARBAGE.to_owned()
+        } else {
+            match file {
+                SecretFile::Certificate => material.certificate_pem(variant.with_intermediates),
+                SecretFile::Key => variant.key_pem.unwrap_or(&material.key.pem).to_owned(),
+                SecretFile::Ca => material.ca_pem(),
+            }
+        };
+        let mode = if file == SecretFile::Key { variant.key_mode } else { 0o644 };
+        let path = directory.join(file.file_name());
+        write_file(&path, &content, mode)?;
+        if file == SecretFile::Key
+            && let Some(owner) = variant.key_owner
+        {
+            give_away(&path, owner)?;
+        }
+        contents.insert(file, content);
+    }
+    Ok(issued(name, material, directory, contents))
+}
+
+/// Writes the files of a volume below `directory`, all with one mode, as the kubelet does.
+pub(super) fn mount(
+    name: &str,
+    material: &Material,
+    contents: BTreeMap<SecretFile, String>,
+    mode: u32,
+    owner: Option<&RunAs>,
+    directory: PathBuf,
+) -> Result<IssuedIdentity, PkiError> {
+    make_directory(&directory)?;
+    for (file, content) in &contents {
+        let path = directory.join(file.file_name());
+        write_file(&path, content, mode)?;
+        if let Some(owner) = owner {
+            give_away(&path, owner)?;
+        }
+    }
+    Ok(issued(name, material, directory, contents))
+}
+
+fn issued(name: &str, material: &Material, directory: PathBuf, contents: BTreeMap<SecretFile, String>) -> IssuedIdentity {
+    IssuedIdentity {
+        name: name.to_owned(),
+        der: material.der.clone(),
+        sha256: material.sha256(),
+        serial: material.serial.to_string(),
+        common_name: material.common_name.clone(),
+        directory,
+        contents,
+    }
+}
+
+fn give_away(path: &Path, owner: &RunAs) -> Result<(), PkiError> {
+    let (uid, gid) = owner.ids();
+    nix::unistd::chown(path, Some(uid), Some(gid)).map_err(|error| failed(path, error))
+}
+
+/// Makes a directory that every user can look into, since servers run as another one.
+pub(super) fn make_directory(directory: &Path) -> Result<(), PkiError> {
+    fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(|error| failed(directory, error))
+}
+
+/// Writes a file that has its mode, whatever the umask, and never a wider one before.
+pub(super) fn write_file(path: &Path, content: &str, mode: u32) -> Result<(), PkiError> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode & 0o600)
+        .open(path)
+        .map_err(|error| failed(path, error))?;
+    file.write_all(content.as_bytes()).map_err(|error| failed(path, error))?;
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(|error| failed(path, error))
+}
+
+fn failed(path: &Path, error: impl fmt::Display) -> PkiError {
+    PkiError::Write { path: path.to_path_buf(), reason: error.to_string() }
+}

@@ -1,0 +1,262 @@
+//! Certificates as cert-manager 1.21 would issue them from the manifests, and the faulty variants that scenarios name.
+//!
+//! [`Pki`] issues everything at its first use, once, and keeps it as files below one directory: for cases, which only read.
+//! [`CertManager`] is cert-manager over time: it issues again, and holds the Secrets as they stand. What cert-manager does is not always what one
+//! would guess: a Certificate without `usages` has no extended key usage; `usages: [client auth]` has no key usage; the common name is
+//! no subject alternative name; `tls.crt` leaves out the root; `ca.crt` of `mtls-ca-cert` is the root, not that certificate.
+
+mod cert_manager;
+mod check;
+mod der;
+mod distribution;
+mod error;
+mod identity;
+mod key;
+mod material;
+mod memo;
+mod secret;
+pub mod site;
+mod template;
+mod variant;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use cert_manager::CertManager;
+pub use check::{CredentialProblem, check};
+pub use error::PkiError;
+pub use identity::IssuedIdentity;
+pub use secret::Secret;
+
+use deployment::Manifests;
+use deployment::certificate::{Certificate, Issuer, IssuerKind};
+use identity::FileVariant;
+use material::{Material, Signer};
+use memo::Memo;
+use model::credential::{Credentials, Identity, SecretFile, Trust};
+use os::user::RunAs;
+use template::Overrides;
+use variant::{ITSELF, Named};
+
+/// The credentials of a run. Shared between threads; two that ask for the same name get the same files.
+#[derive(Debug)]
+pub struct Pki {
+    manifests: Arc<Manifests>,
+    credentials: Credentials,
+    directory: PathBuf,
+    other_user: Option<RunAs>,
+    materials: Memo<Material>,
+    identities: Memo<IssuedIdentity>,
+    secrets: Memo<IssuedIdentity>,
+    trusts: Memo<PathBuf>,
+    crls: Memo<PathBuf>,
+    distributions: Memo<IssuedIdentity>,
+}
+
+impl Pki {
+    /// Nothing is issued yet. Files go below `directory`, which is made at the first use; keys that must belong to somebody else
+    /// belong to `other_user` (only root can give files away: `None` leaves them ours).
+    #[must_use]
+    pub fn new(manifests: Arc<Manifests>, credentials: Credentials, directory: PathBuf, other_user: Option<RunAs>) -> Self {
+        Self {
+            manifests,
+            credentials,
+            directory,
+            other_user,
+            materials: Memo::default(),
+            identities: Memo::default(),
+            secrets: Memo::default(),
+            trusts: Memo::default(),
+            crls: Memo::default(),
+            distributions: Memo::default(),
+        }
+    }
+
+    /// The manifests that it issues from.
+    #[must_use]
+    pub fn manifests(&self) -> &Arc<Manifests> {
+        &self.manifests
+    }
+
+    /// Everything in the credentials that can't be made from the manifests; see [`check()`].
+    #[must_use]
+    pub fn check(&self) -> Vec<CredentialProblem> {
+        check(&self.manifests, &self.credentials)
+    }
+
+    /// The files of an identity or a distribution.
+    ///
+    /// # Errors
+    /// [`PkiError`]: an unknown name, a variant that can't be made, files that can't be written.
+    pub fn identity(&self, name: &str) -> Result<Arc<IssuedIdentity>, PkiError> {
+        if let Some(distribution) = self.credentials.distributions.get(name) {
+            return self.distributions.get(name, || self.distribute(name, distribution));
+        }
+        self.identities.get(name, || {
+            let identity = self.known_identity(name)?;
+            let what = format!("identity `{name}`");
+            let material = self.identity_material(name)?;
+            let other = identity.key_of.as_deref().map(|other| self.identity_material(other)).transpose()?;
+            let key_mode =
+                identity.key_mode.as_deref().map_or(Ok(0o600), check::key_mode).map_err(|reason| PkiError::invalid(&what, reason))?;
+            let variant = FileVariant {
+                with_intermediates: !identity.leave_out_intermediates,
+                key_pem: other.as_ref().map(|other| other.key.pem.as_str()),
+                key_mode,
+                key_owner: self.other_user.as_ref().filter(|_| identity.key_owned_by_other),
+                missing: &identity.missing,
+                garbage: &identity.garbage,
+            };
+            identity::write(name, &material, &variant, self.directory.join("identities").join(name))
+        })
+    }
+
+    /// A Secret of the manifests, by its name.
+    ///
+    /// # Errors
+    /// As [`Pki::identity`].
+    pub fn secret(&self, name: &str) -> Result<Arc<IssuedIdentity>, PkiError> {
+        self.secrets.get(name, || {
+            let certificate = self.manifests.certificate_of_secret(name).ok_or_else(|| check::unknown_secret(&self.manifests, name))?;
+            let material = self.certificate_material(certificate)?;
+            identity::write(name, &material, &FileVariant::default(), self.directory.join("secrets").join(name))
+        })
+    }
+
+    /// The file of a trust, which is `ca.crt` for a distribution. It exists, unless its being missing is the point.
+    ///
+    /// # Errors
+    /// As [`Pki::identity`].
+    pub fn trust(&self, name: &str) -> Result<PathBuf, PkiError> {
+        if self.credentials.distributions.contains_key(name) {
+            return Ok(self.identity(name)?.path(SecretFile::Ca));
+        }
+        let path = self.trusts.get(name, || {
+            let trusts = &self.credentials.trusts;
+            let trust = trusts.get(name).ok_or_else(|| PkiError::unknown("trust", name, trusts.keys().map(String::as_str)))?;
+            let content = match trust {
+                Trust::Secret(secret) => Some(self.secret(secret)?.content(SecretFile::Ca).unwrap_or_default().to_owned()),
+                Trust::Authorities(names) => {
+                    let what = format!("trust `{name}`");
+                    Some(names.iter().map(|authority| Ok(self.authority(&what, authority)?.certificate_pem(false))).collect::<Result<
+                        String,
+                        PkiError,
+                    >>(
+                    )?)
+                }
+                Trust::Missing => None,
+                Trust::Garbage => Some(identity::GARBAGE.to_owned()),
+            };
+            self.write("trusts", &format!("{name}.crt"), content.as_deref())
+        })?;
+        Ok(path.as_ref().clone())
+    }
+
+    /// The file of a revocation list.
+    ///
+    /// # Errors
+    /// As [`Pki::identity`].
+    pub fn crl(&self, name: &str) -> Result<PathBuf, PkiError> {
+        let path = self.crls.get(name, || {
+            let crls = &self.credentials.crls;
+            let crl = crls.get(name).ok_or_else(|| PkiError::unknown("CRL", name, crls.keys().map(String::as_str)))?;
+            let what = format!("CRL `{name}`");
+            let authority = self.authority(&what, &crl.issuer)?;
+            let serials =
+                crl.revoked.iter().map(|identity| Ok(self.identity_material(identity)?.serial)).collect::<Result<Vec<_>, PkiError>>()?;
+            self.write("crls", &format!("{name}.crl"), Some(&authority.revoke(&what, &serials, &crl.validity)?))
+        })?;
+        Ok(path.as_ref().clone())
+    }
+
+    fn write(&self, folder: &str, file: &str, content: Option<&str>) -> Result<PathBuf, PkiError> {
+        let directory = self.directory.join(folder);
+        identity::make_directory(&directory)?;
+        let path = directory.join(file);
+        if let Some(content) = content {
+            identity::write_file(&path, content, 0o644)?;
+        }
+        Ok(path)
+    }
+
+    fn known_identity(&self, name: &str) -> Result<&Identity, PkiError> {
+        self.credentials.identities.get(name).ok_or_else(|| check::unknown_identity(&self.credentials, name))
+    }
+
+    /// An identity's certificate and own key. Where only its files differ, it is the Certificate's own, so that nothing else does.
+    fn identity_material(&self, name: &str) -> Result<Arc<Material>, PkiError> {
+        let identity = self.known_identity(name)?;
+        let reissued = identity.patch.is_some()
+            || identity.validity.is_some()
+            || identity.key_usage.is_some()
+            || identity.extended_key_usage.is_some()
+            || identity.issuer.is_some();
+        if !reissued {
+            return self.certificate_material(variant::certificate(&self.manifests, &identity.certificate)?);
+        }
+        self.materials.get(&format!("identity {name}"), || {
+            let what = format!("identity `{name}`");
+            let spec = variant::identity_spec(&self.manifests, name, identity)?;
+            let signer = match identity.issuer.as_deref() {
+                Some(issuer) => self.signer(&what, issuer)?,
+                None => self.issuer_signer(variant::issuer(&self.manifests, &what, &spec.issuer_ref)?)?,
+            };
+            let overrides = Overrides {
+                validity: identity.validity.as_ref(),
+                key_usage: identity.key_usage.as_deref(),
+                extended_key_usage: identity.extended_key_usage.as_deref(),
+            };
+            Material::issue(&what, &spec, overrides, &signer)
+        })
+    }
+
+    fn certificate_material(&self, certificate: &Certificate) -> Result<Arc<Material>, PkiError> {
+        self.materials.get(&format!("certificate {}", certificate.name), || {
+            let what = format!("Certificate `{}`", certificate.name);
+            let signer = self.issuer_signer(variant::issuer(&self.manifests, &what, &certificate.spec.issuer_ref)?)?;
+            Material::issue(&what, &certificate.spec, Overrides::default(), &signer)
+        })
+    }
+
+    fn issuer_signer(&self, issuer: &Issuer) -> Result<Signer, PkiError> {
+        match &issuer.kind {
+            IssuerKind::SelfSigned => Ok(Signer::Itself),
+            IssuerKind::Ca { secret } => {
+                let certificate =
+                    self.manifests.certificate_of_secret(secret).ok_or_else(|| check::unknown_secret(&self.manifests, secret))?;
+                self.certificate_material(certificate).map(Signer::Authority)
+            }
+        }
+    }
+
+    /// Who signs by that name: `self`, an authority or an Issuer.
+    fn signer(&self, what: &str, name: &str) -> Result<Signer, PkiError> {
+        if name == ITSELF {
+            return Ok(Signer::Itself);
+        }
+        match variant::named(&self.manifests, &self.credentials, name).map_err(|error| PkiError::invalid(what, error.to_string()))? {
+            Named::Issuer(issuer) => self.issuer_signer(issuer),
+            Named::Authority(authority) => {
+                variant::no_circle(&self.credentials, name)?;
+                let material = self.materials.get(&format!("authority {name}"), || {
+                    let what = format!("authority `{name}`");
+                    let spec = variant::authority_spec(&self.manifests, name, authority)?;
+                    let signer = authority.issuer.as_deref().map_or(Ok(Signer::Itself), |issuer| self.signer(&what, issuer))?;
+                    Material::issue(&what, &spec, Overrides { validity: authority.validity.as_ref(), ..Overrides::default() }, &signer)
+                })?;
+                Ok(Signer::Authority(material))
+            }
+        }
+    }
+
+    /// An authority that has a certificate.
+    fn authority(&self, what: &str, name: &str) -> Result<Arc<Material>, PkiError> {
+        match self.signer(what, name)? {
+            Signer::Authority(material) => Ok(material),
+            Signer::Itself => Err(PkiError::invalid(what, format!("`{name}` is self-signed: it has no certificate of its own"))),
+        }
+    }
+}

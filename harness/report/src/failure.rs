@@ -1,0 +1,183 @@
+//! One unsound case in a few lines: expected, observed by each witness, where the evidence is, how to repeat it.
+
+use super::text::{clip, kebab};
+use check::short::short_form;
+use model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
+use model::outcome::Outcome;
+use model::report::{CaseRecord, StepRecord};
+use model::timeline::record::TimelineRecord;
+use model::wire::WireTrace;
+
+/// Characters of one foreign text.
+const TEXT: usize = 240;
+/// Log lines of one connection.
+const LOG_LINES: usize = 3;
+/// Lines of one error: it quotes the last lines of a log, and its end names that log.
+const ERROR_LINES: usize = 16;
+/// Characters of one line of an error: it begins with the whole command that failed.
+const ERROR_TEXT: usize = 1000;
+/// Mismatches of one case.
+const MISMATCHES: usize = 8;
+
+/// What a line is, so that a terminal can colour it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Outcome and id.
+    Title,
+    /// What should have been.
+    Expected,
+    /// What was.
+    Observed,
+    /// All else.
+    Plain,
+}
+
+/// The lines about a case that failed, passed unexpectedly, errored or timed out; none about others.
+pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
+    let title = (Part::Title, format!("{} {}", case.outcome.kind().name().to_uppercase(), case.id));
+    let mut lines = vec![title];
+    match &case.outcome {
+        Outcome::Pass | Outcome::Deviates { .. } | Outcome::Skipped(_) => return Vec::new(),
+        Outcome::Fail(mismatches) => {
+            for mismatch in mismatches.iter().take(MISMATCHES) {
+                let step = place(case, mismatch.step);
+                lines.push((Part::Plain, format!("  {}: {}{step}", kebab(&mismatch.witness), mismatch.what)));
+                lines.push((Part::Expected, format!("    expected  {}", clip(&mismatch.expected, TEXT))));
+                lines.push((Part::Observed, format!("    observed  {}", clip(&mismatch.observed, TEXT))));
+            }
+            if mismatches.len() > MISMATCHES {
+                lines.push((Part::Plain, format!("  ... and {} more in the json report", mismatches.len() - MISMATCHES)));
+            }
+            let step = mismatches.first().and_then(|first| case.steps.get(first.step)).or(case.steps.last());
+            lines.extend(step.map(witnesses).unwrap_or_default());
+        }
+        Outcome::UnexpectedPass { deviation } => {
+            lines.push((Part::Expected, format!("  expected  the known deviation `{deviation}`")));
+            lines.push((Part::Observed, "  observed  what the document says: narrow or remove the deviation".to_owned()));
+        }
+        Outcome::Errored(text) | Outcome::TimedOut(text) => {
+            lines.extend(text.lines().take(ERROR_LINES).map(|line| (Part::Observed, format!("  {}", clip(line, ERROR_TEXT)))));
+        }
+    }
+    if let Some(timeline) = &case.timeline {
+        lines.extend(course(timeline));
+    }
+    if let Some(evidence) = &case.evidence {
+        lines.push((Part::Plain, format!("  evidence  {evidence}")));
+    }
+    lines.push((Part::Plain, format!("  repeat    {}", case.repro)));
+    lines
+}
+
+/// Which step or phase, where there are several.
+fn place(case: &CaseRecord, index: usize) -> String {
+    match case.timeline.as_ref().and_then(|timeline| timeline.phases.get(index)) {
+        Some(phase) => format!(" in phase {}, `{}`", index + 1, phase.title),
+        None if case.steps.len() > 1 => format!(" of step {}", index + 1),
+        None => String::new(),
+    }
+}
+
+/// A case that failed, passed unexpectedly, errored or timed out, as one text without colours; empty for others.
+#[must_use]
+pub fn block(case: &CaseRecord) -> String {
+    lines(case).into_iter().map(|(_, line)| line + "\n").collect()
+}
+
+/// A timeline's phases with what was done and seen in them, and its outages.
+fn course(timeline: &TimelineRecord) -> Vec<(Part, String)> {
+    let mut lines = Vec::new();
+    for (index, phase) in timeline.phases.iter().enumerate() {
+        let changes = if phase.changes.is_empty() { String::new() } else { format!(" ({})", phase.changes.join("; ")) };
+        let what = clip(&format!("at {:.0} ms: {}{changes}", phase.from_ms, phase.title), TEXT);
+        lines.push(format!("  phase {:<3} {what}", index + 1));
+        let seen = phase.observed.iter().map(|(client, seen)| format!("{client}: {}", seen.join(", ")));
+        lines.push(format!("            {}", seen.collect::<Vec<_>>().join(" | ")));
+    }
+    for client in &timeline.clients {
+        for outage in &client.outages {
+            let to = outage.to_ms.map_or_else(|| "the end".to_owned(), |to| format!("{to:.0} ms"));
+            let text = clip(&format!("{}: from {:.0} ms to {to}: {}", client.name, outage.from_ms, outage.text), TEXT);
+            lines.push(format!("  outage    {text}"));
+        }
+    }
+    lines.into_iter().map(|line| (Part::Plain, line)).collect()
+}
+
+fn witnesses(step: &StepRecord) -> Vec<(Part, String)> {
+    let mut lines = Vec::new();
+    if let Some(observed) = &step.observed {
+        lines.extend(witnesses_of(observed));
+    }
+    if let Some(command) = &step.command {
+        lines.push(format!("  ran       {}", clip(command, TEXT)));
+    }
+    if let Some(output) = &step.output {
+        lines.push(format!("  printed   {}", clip(output, TEXT)));
+    }
+    lines.into_iter().map(|line| (Part::Plain, line)).collect()
+}
+
+fn witnesses_of(observed: &Observation) -> Vec<String> {
+    let mut lines = vec![format!("  client    {}", client(&observed.client))];
+    if !observed.client.settings.is_empty() {
+        let settings: Vec<String> = observed.client.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        lines.push(format!("  settings  {}", clip(&settings.join(" "), TEXT)));
+    }
+    if observed.server_log.is_empty() {
+        lines.push("  server    logged nothing of this connection".to_owned());
+    }
+    lines.extend(observed.server_log.iter().take(LOG_LINES).map(|line| format!("  server    {}", log_line(line))));
+    if observed.server_log.len() > LOG_LINES {
+        lines.push(format!("  server    ... and {} lines more", observed.server_log.len() - LOG_LINES));
+    }
+    lines.extend(observed.wire.as_ref().map(|trace| format!("  wire      {}", wire(trace))));
+    lines
+}
+
+fn client(observation: &ClientObservation) -> String {
+    let mut text = short_form(observation);
+    let mut say = |part: String| {
+        text.push_str(", ");
+        text.push_str(&part);
+    };
+    match &observation.outcome {
+        ClientOutcome::Session(session) => {
+            if let Some(version) = session.version {
+                say(version.name().to_owned());
+            }
+            if let Some(view) = &session.server_view {
+                if view.ssl != session.tls {
+                    say(format!("pg_stat_ssl.ssl={}", view.ssl));
+                }
+                if let Some(user) = &view.user {
+                    say(format!("user {user}"));
+                }
+                say(view.client_dn.as_ref().map_or_else(|| "no client certificate".to_owned(), |dn| format!("client DN {dn}")));
+            }
+        }
+        ClientOutcome::Refused(refused) => {
+            if let Some(stage) = refused.stage {
+                say(format!("at {}", kebab(&stage)));
+            }
+            if !refused.text.trim().is_empty() {
+                text.push_str(": ");
+                text.push_str(&clip(&refused.text, TEXT));
+            }
+        }
+    }
+    text
+}
+
+fn log_line(line: &LogLine) -> String {
+    let code = line.sqlstate.as_ref().filter(|code| *code != "00000").map(|code| format!(" {code}")).unwrap_or_default();
+    let detail = line.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+    clip(&format!("{}{code}: {}{detail}", line.severity, line.message), TEXT)
+}
+
+fn wire(trace: &WireTrace) -> String {
+    if trace.connections.is_empty() {
+        return "no connection".to_owned();
+    }
+    clip(&trace.events().iter().map(kebab).collect::<Vec<_>>().join(" "), TEXT)
+}

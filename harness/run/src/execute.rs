@@ -1,0 +1,348 @@
+//! One case: relay, driver, log, judgement.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::control::{ControlResult, Controls};
+use super::material::Material;
+use super::observe::{Scene, Trouble, request};
+use check::agree::disagreements;
+use check::judge::{Context, judge};
+use driver::{Driver, catalogue};
+use environment::{EnvironmentError, Gateway, Server};
+use model::case::{Action, Case, ConnectPlan, Expectation, PlannedStep};
+use model::connect::{ConnectRequest, SslMode, SslNegotiation};
+use model::network::Networks;
+use model::observation::{ClientOutcome, Phases};
+use model::outcome::{Mismatch, Outcome, SkipReason};
+use model::report::{CaseRecord, ClientRecord, StepRecord};
+use model::server::Service;
+use os::poll;
+use os::toolchain::NAUTOBOT_DRIVERS;
+
+/// Every time limit of a case, in one place.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// One client call.
+    pub connect: Duration,
+    /// From the client's end until the relay's connections have ended on both sides.
+    pub wire: Duration,
+    /// Until the server's log shows what it must: only a failing case waits that long.
+    pub log: Duration,
+    /// The same where a log need show nothing: then it is only for the report.
+    pub unwanted: Duration,
+    /// A whole case, control included.
+    pub case: Duration,
+    /// From the end of a phase's changes until every client of a timeline has shown what it sees.
+    pub phase: Duration,
+    /// A whole timeline, its installation's start left out.
+    pub timeline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // A handshake takes milliseconds: a machine that is busy a thousandfold still passes.
+            connect: Duration::from_secs(10),
+            wire: Duration::from_secs(3),
+            log: Duration::from_secs(3),
+            unwanted: Duration::from_millis(50),
+            case: Duration::from_secs(30),
+            // A client shows what it sees within a second.
+            phase: Duration::from_secs(8),
+            timeline: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How long after a case that did not pass it may take until a server's end is known: clients see that of its connections first. That of a
+/// container is told by the end of the agent in it, some milliseconds later.
+const LOSS: Duration = Duration::from_millis(200);
+
+/// How often it is asked for meanwhile.
+const LOSS_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What all cases of a run share.
+pub struct Workshop {
+    /// Drivers by name.
+    pub drivers: HashMap<String, Arc<dyn Driver>>,
+    /// Credentials.
+    pub material: Arc<dyn Material>,
+    /// Those of the environment.
+    pub networks: Networks,
+    /// The `openssl` command.
+    pub openssl: Option<PathBuf>,
+    /// Time limits.
+    pub limits: Limits,
+    /// Where evidence of failed cases goes.
+    pub evidence: Option<PathBuf>,
+    /// What stands after `mtls-conformance run ID` to repeat a case in the same environment.
+    pub repro_options: String,
+}
+
+pub(super) struct StepResult {
+    pub(super) record: StepRecord,
+    pub(super) mismatches: Vec<Mismatch>,
+    /// The same observation against the deviation's signature.
+    pub(super) deviation: Option<Vec<Mismatch>>,
+    pub(super) session: Option<(ClientRecord, Phases)>,
+    pub(super) control: Option<String>,
+}
+
+impl Workshop {
+    /// Why a case can't run that needs a driver in a container, where there is none.
+    pub(super) fn elsewhere(&self, case: &Case) -> Option<SkipReason> {
+        let missing = |name: &&str| catalogue::in_container(name).is_some() && !self.drivers.contains_key(*name);
+        case.drivers().find(missing).map(|name| SkipReason::DriverMissing(catalogue::container_missing(name)))
+    }
+
+    /// The record of a case that doesn't run.
+    #[must_use]
+    pub fn record_without_run(&self, case: &Case, outcome: Outcome) -> CaseRecord {
+        CaseRecord {
+            id: case.id.clone(),
+            scenario: case.scenario.clone(),
+            values: case.values.clone(),
+            deployment: case.key.deployment.to_string(),
+            outcome,
+            claims: case.claims.clone(),
+            steps: case
+                .steps
+                .iter()
+                .map(|step| StepRecord { expected: expected_value(&step.expectation), observed: None, command: None, output: None })
+                .collect(),
+            timeline: None,
+            client: None,
+            phases: None,
+            connections: 0,
+            control: None,
+            duration_ms: 0.0,
+            evidence: None,
+            repro: self.repro(case),
+        }
+    }
+
+    fn repro(&self, case: &Case) -> String {
+        let options = if self.repro_options.is_empty() { String::new() } else { format!(" {}", self.repro_options) };
+        format!("mtls-conformance run {}{options}", case.id)
+    }
+
+    /// Runs a case on a server that has its configuration.
+    pub(crate) async fn execute(&self, case: &Case, server: &dyn Server, gateway: Option<&dyn Gateway>, controls: &Controls) -> CaseRecord {
+        let scene = Scene {
+            service: case.key.service,
+            server,
+            gateway,
+            material: self.material.as_ref(),
+            controls,
+            overlapping: false,
+            limit: self.limits.connect,
+        };
+        let start = Instant::now();
+        let mut record = self.record_without_run(case, Outcome::Errored("the case was not carried out".to_owned()));
+        let outcome = match tokio::time::timeout(self.limits.case, self.steps(case, &scene, &mut record)).await {
+            Err(_) => Outcome::TimedOut(format!(
+                "no end within {:?}; {} of {} steps were done",
+                self.limits.case,
+                steps_done(&record),
+                case.steps.len()
+            )),
+            Ok(Err(Trouble::Skip(reason))) => Outcome::Skipped(reason),
+            Ok(Err(Trouble::Error(message))) => Outcome::Errored(message),
+            Ok(Ok(outcome)) => outcome,
+        };
+        let gateway = gateway.filter(|_| case.needs_gateway());
+        let lost = || async {
+            match (server.lost().await, gateway) {
+                (None, Some(gateway)) => gateway.lost().await,
+                (lost, _) => lost,
+            }
+        };
+        record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
+        record.outcome = self.unless_lost(&case.key.to_string(), outcome, lost).await;
+        if record.outcome.kind().is_failure() || record.outcome.kind().is_error() {
+            record.evidence = self.keep_evidence(case, server, gateway, &record);
+        }
+        record
+    }
+
+    /// What a case's outcome is worth: that it did not pass says nothing about a server that was lost meanwhile, and that it could not be
+    /// carried out has its reason there. Its log is kept by this name.
+    pub(super) async fn unless_lost<F, Fut>(&self, name: &str, outcome: Outcome, lost: F) -> Outcome
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Option<EnvironmentError>>,
+    {
+        match &outcome {
+            Outcome::Fail(_) | Outcome::TimedOut(_) | Outcome::Errored(_) => match poll::find(LOSS, LOSS_INTERVAL, lost).await {
+                Some(lost) => Outcome::Errored(super::keep::log(self.evidence.as_deref(), name, lost).to_string()),
+                None => outcome,
+            },
+            _ => outcome,
+        }
+    }
+
+    async fn steps(&self, case: &Case, scene: &Scene<'_>, record: &mut CaseRecord) -> Result<Outcome, Trouble> {
+        let mut mismatches = Vec::new();
+        let mut as_deviation = case.deviation.is_some();
+        for (index, step) in case.steps.iter().enumerate() {
+            let result = match &step.action {
+                Action::Connect(plan) => self.connect_step(case, index, step, plan, scene, &mut record.connections).await?,
+                Action::Openssl(plan) => {
+                    let deviation = case.deviation.as_ref().map(|deviation| &deviation.observed);
+                    self.openssl_step(index, step, plan, scene.server, deviation).await?
+                }
+            };
+            record.steps[index] = result.record;
+            if let Some((client, phases)) = result.session {
+                (record.client, record.phases) = (Some(client), Some(phases));
+            }
+            record.control = result.control.or(record.control.take());
+            // A step that passes may stand beside one that deviates; one that fails must show the deviation's signature.
+            as_deviation &= result.mismatches.is_empty() || result.deviation.is_some_and(|mismatches| mismatches.is_empty());
+            mismatches.extend(result.mismatches);
+        }
+        Ok(match (&case.deviation, mismatches.is_empty()) {
+            (None, true) => Outcome::Pass,
+            (Some(deviation), true) => Outcome::UnexpectedPass { deviation: deviation.id.clone() },
+            (Some(deviation), false) if as_deviation => Outcome::Deviates { deviation: deviation.id.clone() },
+            (_, false) => Outcome::Fail(mismatches),
+        })
+    }
+
+    async fn connect_step(
+        &self,
+        case: &Case,
+        index: usize,
+        step: &PlannedStep,
+        plan: &ConnectPlan,
+        scene: &Scene<'_>,
+        connections: &mut u32,
+    ) -> Result<StepResult, Trouble> {
+        let service = scene.service;
+        let driver = self.driver(plan)?;
+        let deviation = case.deviation.as_ref().map(|deviation| &deviation.observed);
+        let observation = self.observe(plan, scene, Some(&step.expectation), deviation).await?;
+        *connections += 1;
+        let mut control = None;
+        if let (ClientOutcome::Refused(_), Some(control_plan)) = (&observation.client.outcome, &step.control) {
+            let (result, made) = scene.controls.result(control_plan, || self.control(control_plan, scene)).await;
+            *connections += u32::from(made);
+            result.map_err(|reason| Trouble::Error(format!("its positive control failed, so the refusal proves nothing: {reason}")))?;
+            control = Some(describe_control(plan, control_plan));
+        }
+        let sha256 = |identity: &str| scene.material.certificate_sha256(identity);
+        let context = Context { step: index, family: driver.info().family, certificate_sha256: &sha256 };
+        let agreement = disagreements(index, service, &observation);
+        let judged = |expectation: &Expectation| {
+            let mut mismatches = judge(expectation, &observation, &context);
+            mismatches.extend(agreement.iter().cloned());
+            mismatches
+        };
+        let mismatches = judged(&step.expectation);
+        let deviation = deviation.map(judged);
+        let session = match &observation.client.outcome {
+            ClientOutcome::Session(session) => Some((client_record(plan, service, session.tls), observation.client.phases)),
+            ClientOutcome::Refused(_) => None,
+        };
+        let record = StepRecord { expected: expected_value(&step.expectation), observed: Some(observation), command: None, output: None };
+        Ok(StepResult { record, mismatches, deviation, session, control })
+    }
+
+    async fn control(&self, plan: &ConnectPlan, scene: &Scene<'_>) -> ControlResult {
+        let observation = match self.observe(plan, scene, None, None).await {
+            Ok(observation) => observation,
+            Err(Trouble::Error(message)) => return Err(message),
+            Err(Trouble::Skip(reason)) => return Err(reason.to_string()),
+        };
+        match &observation.client.outcome {
+            ClientOutcome::Refused(refused) => Err(format!("it was refused too ({}): {}", refused.refusal, refused.text.trim())),
+            ClientOutcome::Session(_) => match disagreements(0, scene.service, &observation).first() {
+                None => Ok(()),
+                Some(mismatch) => {
+                    Err(format!("{:?} disagrees: expected {}, saw {}", mismatch.witness, mismatch.expected, mismatch.observed))
+                }
+            },
+        }
+    }
+
+    /// What a plan asks of a driver, straight to the server: names become files and passwords.
+    ///
+    /// # Errors
+    /// A line of text where a file can't be issued or written.
+    pub fn request(&self, plan: &ConnectPlan, service: Service, server: &dyn Server) -> Result<ConnectRequest, String> {
+        request(plan, service, server, self.material.as_ref())
+    }
+
+    /// Copies what a person needs to look into a failure; `None` if nothing could be kept.
+    pub(super) fn keep_evidence(
+        &self,
+        case: &Case,
+        server: &dyn Server,
+        gateway: Option<&dyn Gateway>,
+        record: &CaseRecord,
+    ) -> Option<String> {
+        let directory = self.evidence.as_ref()?.join(super::keep::directory(&case.id));
+        std::fs::create_dir_all(&directory).ok()?;
+        std::fs::write(directory.join("case.json"), serde_json::to_vec_pretty(record).ok()?).ok()?;
+        for file in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf", "redis.conf", "server.crt", "client-ca.crt"] {
+            if let Some(path) = server.file(file) {
+                // Not every server has every file.
+                let _ = std::fs::copy(path, directory.join(file));
+            }
+        }
+        copy_log(&server.log_path(), &directory.join("server.log"));
+        if let Some(gateway) = gateway {
+            copy_log(&gateway.log_path(), &directory.join("gateway.log"));
+        }
+        Some(directory.display().to_string())
+    }
+}
+
+fn copy_log(log: &Path, to: &Path) {
+    // The log is worth little against the case's own lines in case.json: a failure to copy it is no failure of the case.
+    let _ = std::fs::copy(log, to);
+}
+
+fn steps_done(record: &CaseRecord) -> usize {
+    record.steps.iter().filter(|step| step.observed.is_some() || step.output.is_some()).count()
+}
+
+pub(super) fn expected_value(expectation: &Expectation) -> serde_json::Value {
+    serde_json::to_value(expectation).unwrap_or_default()
+}
+
+/// How the latencies of a session are grouped.
+fn client_record(plan: &ConnectPlan, service: Service, tls: bool) -> ClientRecord {
+    // A configuration file decides.
+    let configured = NAUTOBOT_DRIVERS.contains(&plan.driver.as_str());
+    let mode = match service {
+        Service::Postgres if configured => match plan.env.get("NAUTOBOT_DB_SSLMODE").map(String::as_str) {
+            None | Some("") => "unset".to_owned(),
+            Some(mode) => mode.to_owned(),
+        },
+        Service::Redis if configured => "configured".to_owned(),
+        Service::Postgres => plan.sslmode.map_or("unset", SslMode::name).to_owned(),
+        Service::Redis => serde_json::to_value(plan.tls).ok().and_then(|mode| mode.as_str().map(str::to_owned)).unwrap_or_default(),
+    };
+    let negotiation = match (tls, service, plan.sslnegotiation) {
+        (false, ..) => "none",
+        (true, Service::Redis, _) | (true, _, Some(SslNegotiation::Direct)) => "direct",
+        (true, ..) => "postgres",
+    };
+    ClientRecord { driver: plan.driver.clone(), mode, negotiation: negotiation.to_owned() }
+}
+
+/// What the control did differently, for the record.
+fn describe_control(plan: &ConnectPlan, control: &ConnectPlan) -> String {
+    let (Ok(serde_json::Value::Object(plan)), Ok(serde_json::Value::Object(control))) =
+        (serde_json::to_value(plan), serde_json::to_value(control))
+    else {
+        return String::new();
+    };
+    let differences: Vec<String> =
+        control.iter().filter(|(field, value)| plan.get(*field) != Some(*value)).map(|(field, value)| format!("{field}={value}")).collect();
+    format!("connected with {}", differences.join(", "))
+}

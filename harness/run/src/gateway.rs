@@ -1,0 +1,43 @@
+//! Connections through the gateway: where they go, and which the server saw.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::observe::{Scene, Trouble};
+use environment::{Gateway, GatewayRoute};
+use model::case::ConnectPlan;
+use model::outcome::SkipReason;
+use model::wire::WireTrace;
+
+/// The gateway that a plan goes through, with the way to the scene's server; `None` for a plan that goes straight to it.
+pub(super) fn way<'a>(plan: &ConnectPlan, scene: &Scene<'a>) -> Result<Option<(&'a dyn Gateway, GatewayRoute)>, Trouble> {
+    if !plan.gateway {
+        return Ok(None);
+    }
+    let found = scene.gateway.and_then(|gateway| Some((gateway, gateway.route(scene.service)?)));
+    found.map(Some).ok_or_else(|| Trouble::Error("no gateway stands in front of the server".to_owned()))
+}
+
+/// Where a relay's connections go: to the gateway or to the server, over IPv6 where their source is such an address.
+pub(super) fn upstream(source: Option<IpAddr>, way: Option<&GatewayRoute>, scene: &Scene<'_>) -> Result<SocketAddr, Trouble> {
+    let (v4, v6) = match way {
+        Some(route) => (route.address, route.address_v6),
+        None => (scene.server.address(), scene.server.address_v6()),
+    };
+    if source.is_some_and(|source| source.is_ipv6()) {
+        return v6.ok_or_else(|| Trouble::Skip(SkipReason::MachineLacks("no IPv6 loopback address (::1)".to_owned())));
+    }
+    Ok(v4)
+}
+
+/// Puts the addresses that the server saw into a trace whose connections were made to the gateway.
+pub(super) async fn pass_on(trace: &mut WireTrace, gateway: &dyn Gateway, limit: Duration) {
+    let clients: Vec<SocketAddr> = trace.connections.iter().filter_map(|connection| connection.upstream).collect();
+    let mut upstreams = gateway.upstreams(&clients, limit).await.into_iter();
+    for connection in &mut trace.connections {
+        connection.gateway = connection.upstream.take();
+        if connection.gateway.is_some() {
+            connection.upstream = upstreams.next().flatten();
+        }
+    }
+}

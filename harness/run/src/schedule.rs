@@ -1,0 +1,316 @@
+//! Which case runs when: one server per key, its configurations one after the other, the cases of a configuration concurrently.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::control::Controls;
+use super::event::Event;
+use super::execute::Workshop;
+use super::keep;
+use environment::{Environment, Gateway, Server};
+use model::case::Case;
+use model::outcome::{Outcome, SkipReason};
+use model::server::{ServerConfig, ServerKey};
+
+/// How a run goes about its cases.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Cases at a time, over all servers.
+    pub jobs: usize,
+    /// Stop launching cases at the first failure or error.
+    pub fail_fast: bool,
+}
+
+/// What all parts of a run share.
+#[derive(Clone)]
+struct Shared {
+    workshop: Arc<Workshop>,
+    events: mpsc::UnboundedSender<Event>,
+    slots: Arc<Semaphore>,
+    starts: Arc<Semaphore>,
+    failed: Arc<AtomicBool>,
+    interrupted: watch::Receiver<bool>,
+    fail_fast: bool,
+}
+
+/// Runs every case and emits its events, [`Event::CaseFinished`] once for each case. `interrupted` turning true ends the run early: cases
+/// that have begun end, the others are skipped.
+pub async fn run(
+    cases: Vec<Arc<Case>>,
+    environment: Arc<dyn Environment>,
+    workshop: Arc<Workshop>,
+    pace: Pace,
+    events: mpsc::UnboundedSender<Event>,
+    interrupted: watch::Receiver<bool>,
+) {
+    let shared = Shared {
+        workshop,
+        events,
+        slots: Arc::new(Semaphore::new(pace.jobs.max(1))),
+        // Server starts are processor-bound: more at a time than processors only delays the first.
+        starts: Arc::new(Semaphore::new(parallelism())),
+        failed: Arc::new(AtomicBool::new(false)),
+        interrupted,
+        fail_fast: pace.fail_fast,
+    };
+    let mut timelines = Vec::new();
+    let mut servers: BTreeMap<ServerKey, BTreeMap<Arc<ServerConfig>, Vec<Arc<Case>>>> = BTreeMap::new();
+    for case in cases {
+        // From here on cases name the environment's ranges and addresses: those with the same configuration run together.
+        let case = match case.at(&shared.workshop.networks) {
+            Ok(case) => Arc::new(case),
+            Err(missing) => {
+                shared.finish(shared.workshop.record_without_run(&case, Outcome::Skipped(missing.into())));
+                continue;
+            }
+        };
+        if let Some(reason) = case.skip.clone().or_else(|| case.unmet(environment.name())).or_else(|| shared.workshop.elsewhere(&case)) {
+            shared.finish(shared.workshop.record_without_run(&case, Outcome::Skipped(reason)));
+        } else if case.timeline.is_some() {
+            timelines.push(case);
+        } else {
+            servers.entry(case.key).or_default().entry(Arc::clone(&case.config)).or_default().push(case);
+        }
+    }
+    let mut tasks = JoinSet::new();
+    for (key, groups) in servers {
+        tasks.spawn(shared.clone().serve(key, groups, Arc::clone(&environment)));
+    }
+    while let Some(joined) = tasks.join_next().await {
+        if let Err(error) = joined {
+            let _ = shared.events.send(Event::Problem(format!("the harness itself failed: {error}")));
+        }
+    }
+    // Afterwards, and few at a time: how long an outage lasts is not to depend on how busy the machine is with other cases.
+    shared.timelines(timelines, pace.jobs.clamp(1, TIMELINES_AT_A_TIME * parallelism()), environment).await;
+}
+
+/// Timelines at a time, for each processor: their clients' rate is set, and one that shares a processor with others does not keep to it.
+const TIMELINES_AT_A_TIME: usize = 1;
+
+/// Whether clients of both are of one driver.
+fn share_a_driver(one: &Case, other: &Case) -> bool {
+    one.drivers().any(|driver| other.drivers().any(|other| other == driver))
+}
+
+fn parallelism() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+impl Shared {
+    fn finish(&self, record: model::report::CaseRecord) {
+        let kind = record.outcome.kind();
+        if kind.is_failure() || kind.is_error() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        // The receiver goes away only when the whole run is being dropped.
+        let _ = self.events.send(Event::CaseFinished(Box::new(record)));
+    }
+
+    /// Why nothing new may begin.
+    fn stopped(&self) -> Option<SkipReason> {
+        if *self.interrupted.borrow() {
+            Some(SkipReason::Interrupted)
+        } else if self.fail_fast && self.failed.load(Ordering::Relaxed) {
+            Some(SkipReason::FailFast)
+        } else {
+            None
+        }
+    }
+
+    fn end_all(&self, cases: &[Arc<Case>], outcome: &Outcome) {
+        for case in cases {
+            self.finish(self.workshop.record_without_run(case, outcome.clone()));
+        }
+    }
+
+    async fn serve(self, key: ServerKey, groups: BTreeMap<Arc<ServerConfig>, Vec<Arc<Case>>>, environment: Arc<dyn Environment>) {
+        let all: Vec<Arc<Case>> = groups.values().flatten().cloned().collect();
+        if let Some(reason) = environment.unable(key) {
+            self.end_all(&all, &Outcome::Skipped(reason));
+            return;
+        }
+        let started = {
+            // The semaphore is never closed.
+            let _permit = self.starts.acquire().await;
+            if let Some(reason) = self.stopped() {
+                self.end_all(&all, &Outcome::Skipped(reason));
+                return;
+            }
+            let start = Instant::now();
+            environment.server(key).await.map(|server| (server, start.elapsed()))
+        };
+        let server = match started {
+            Ok((server, took)) => {
+                let _ = self.events.send(Event::ServerReady { name: key.to_string(), took });
+                server
+            }
+            Err(error) => {
+                let error = keep::log(self.workshop.evidence.as_deref(), &key.to_string(), error);
+                self.end_all(&all, &Outcome::Errored(error.to_string()));
+                return;
+            }
+        };
+        let gateway = if all.iter().any(|case| case.needs_gateway()) { Some(self.gateway(key, environment.as_ref()).await) } else { None };
+        for (config, mut cases) in groups {
+            if let Some(Err(outcome)) = &gateway {
+                let lost: Vec<_> = cases.extract_if(.., |case| case.needs_gateway()).collect();
+                self.end_all(&lost, outcome);
+            }
+            self.serve_configuration(&server, gateway.as_ref().and_then(|gateway| gateway.as_ref().ok()), &config, cases).await;
+        }
+    }
+
+    async fn timelines(self, mut waiting: Vec<Arc<Case>>, at_a_time: usize, environment: Arc<dyn Environment>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let _ = self.events.send(Event::TimelinesStarted { planned: waiting.len() });
+        mix(&mut waiting);
+        let places = Arc::new(Semaphore::new(at_a_time));
+        let mut running = Running::default();
+        while !waiting.is_empty() {
+            // The semaphore is never closed.
+            let place = Arc::clone(&places).acquire_owned().await;
+            running.take_ended(&self);
+            // A driver takes only a few requests at a time, and each timeline keeps one busy: another driver's comes first.
+            let next = waiting.iter().position(|case| !running.cases.values().any(|other| share_a_driver(case, other)));
+            let case = waiting.remove(next.unwrap_or(0));
+            let without_gateway = || if case.needs_gateway() { environment.unable_gateway(case.key) } else { None };
+            let changes = || case.timeline.iter().flat_map(|timeline| timeline.changes());
+            let unable = || environment.unable(case.key).or_else(|| changes().find_map(|change| environment.unable_change(change)));
+            if let Some(reason) = self.stopped().or_else(unable).or_else(without_gateway) {
+                self.finish(self.workshop.record_without_run(&case, Outcome::Skipped(reason)));
+                continue;
+            }
+            let _ = self.events.send(Event::CaseStarted { id: case.id.clone() });
+            let (shared, environment, running_case) = (self.clone(), Arc::clone(&environment), Arc::clone(&case));
+            running.start(case, async move {
+                let record = shared.workshop.execute_timeline(&running_case, environment.as_ref()).await;
+                shared.finish(record);
+                drop(place);
+            });
+        }
+        running.end(&self).await;
+    }
+
+    /// The gateway in front of a server, or what becomes of the cases that need it.
+    async fn gateway(&self, key: ServerKey, environment: &dyn Environment) -> Result<Arc<dyn Gateway>, Outcome> {
+        if let Some(reason) = environment.unable_gateway(key) {
+            return Err(Outcome::Skipped(reason));
+        }
+        environment.gateway(key).await.map_err(|error| {
+            let error = keep::log(self.workshop.evidence.as_deref(), &key.to_string(), error);
+            Outcome::Errored(error.to_string())
+        })
+    }
+
+    async fn serve_configuration(
+        &self,
+        server: &Arc<dyn Server>,
+        gateway: Option<&Arc<dyn Gateway>>,
+        config: &ServerConfig,
+        mut cases: Vec<Arc<Case>>,
+    ) {
+        if let Some(reason) = self.stopped() {
+            self.end_all(&cases, &Outcome::Skipped(reason));
+            return;
+        }
+        let Some(key) = cases.first().map(|case| case.key.to_string()) else { return };
+        let errored = |error| Outcome::Errored(keep::log(self.workshop.evidence.as_deref(), &key, error).to_string());
+        // A lost one would only be waited for.
+        let applied = match server.lost().await {
+            Some(lost) => Err(lost),
+            None => server.apply(config).await,
+        };
+        if let Err(error) = applied {
+            self.end_all(&cases, &errored(error));
+            return;
+        }
+        mix(&mut cases);
+        let controls = Arc::new(Controls::default());
+        let mut running = Running::default();
+        let mut lost = None;
+        for case in cases {
+            let permit = Arc::clone(&self.slots).acquire_owned().await;
+            running.take_ended(self);
+            if let Some(reason) = self.stopped() {
+                self.finish(self.workshop.record_without_run(&case, Outcome::Skipped(reason)));
+                continue;
+            }
+            if lost.is_none() {
+                lost = server.lost().await.map(errored);
+            }
+            if let Some(lost) = &lost {
+                // It would only wait for its limits.
+                self.finish(self.workshop.record_without_run(&case, lost.clone()));
+                continue;
+            }
+            let _ = self.events.send(Event::CaseStarted { id: case.id.clone() });
+            let (shared, server, controls, running_case) = (self.clone(), Arc::clone(server), Arc::clone(&controls), Arc::clone(&case));
+            let gateway = gateway.cloned();
+            running.start(case, async move {
+                let record = shared.workshop.execute(&running_case, server.as_ref(), gateway.as_deref(), &controls).await;
+                drop(permit);
+                shared.finish(record);
+            });
+        }
+        running.end(self).await;
+    }
+}
+
+/// Neighbours in a matrix share a driver, and a driver takes only a few requests at a time: mixes them, the same way in every run.
+fn mix(cases: &mut [Arc<Case>]) {
+    cases.sort_by_cached_key(|case| {
+        let mut hasher = DefaultHasher::new();
+        case.id.hash(&mut hasher);
+        hasher.finish()
+    });
+}
+
+/// Cases that run.
+#[derive(Default)]
+struct Running {
+    tasks: JoinSet<()>,
+    cases: BTreeMap<tokio::task::Id, Arc<Case>>,
+}
+
+impl Running {
+    fn start(&mut self, case: Arc<Case>, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.tasks.spawn(task);
+        self.cases.insert(handle.id(), case);
+    }
+
+    fn take_ended(&mut self, shared: &Shared) {
+        while let Some(joined) = self.tasks.try_join_next_with_id() {
+            self.joined(joined, shared);
+        }
+    }
+
+    async fn end(mut self, shared: &Shared) {
+        while let Some(joined) = self.tasks.join_next_with_id().await {
+            self.joined(joined, shared);
+        }
+    }
+
+    /// A case whose task panicked is an error of the harness, never lost.
+    fn joined(&mut self, joined: Result<(tokio::task::Id, ()), tokio::task::JoinError>, shared: &Shared) {
+        match joined {
+            Ok((id, ())) => {
+                self.cases.remove(&id);
+            }
+            Err(error) => {
+                if let Some(case) = self.cases.remove(&error.id()) {
+                    let outcome = Outcome::Errored(format!("the harness itself failed: {error}"));
+                    shared.finish(shared.workshop.record_without_run(&case, outcome));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! A case with a timeline: an installation of its own changes step by step, while clients run through it at a steady rate.
+
+mod clients;
+mod journal;
+mod mounts;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{RwLock, watch};
+use tokio::task::JoinSet;
+
+use self::journal::Journal;
+use self::mounts::Mounts;
+use super::control::Controls;
+use super::execute::Workshop;
+use super::observe::{Scene, Trouble};
+use check::agree::log_has;
+use check::timeline::{ClientSeen, PhaseContext, bound_mismatch, client_record, judge_phase, milliseconds, observed_in_short, settled};
+use environment::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Replication, Server};
+use model::case::{AppliedDeviation, Case, Expected};
+use model::change::{Change, Target};
+use model::driver::Family;
+use model::observation::LogLine;
+use model::outcome::{Mismatch, Outcome};
+use model::report::CaseRecord;
+use model::server::Service;
+use model::timeline::ClientKind;
+use model::timeline::plan::{ClientExpectation, ClientPlan, PhaseExpectation, PhasePlan, TimelinePlan};
+use model::timeline::record::{PhaseRecord, TimelineRecord};
+
+/// What everything of a running timeline shares.
+struct Stage {
+    workshop: Arc<Workshop>,
+    plan: Arc<TimelinePlan>,
+    service: Service,
+    installation: Arc<dyn Installation>,
+    server: Arc<dyn Server>,
+    gateway: Option<Arc<dyn Gateway>>,
+    replication: Option<Arc<dyn Replication>>,
+    mounts: Mounts,
+    controls: Controls,
+    journal: Journal,
+    /// The phase whose changes were done last, from 0.
+    phase: AtomicUsize,
+    /// Held for reading while a client reads its mounted files, for writing while these change. The kubelet swaps all files of a mount at
+    /// once, but a client opens one after the other: whoever does so across the swap sees a key that does not fit. That lasts microseconds
+    /// and is not what a timeline is about.
+    files: RwLock<()>,
+}
+
+/// A phase that is over. It is judged when the clients have ended: of its last connections, wire and log speak a little later.
+struct Passed {
+    from: Duration,
+    /// When its changes were done.
+    changed: Duration,
+    to: Duration,
+    /// What the targets of its changes said against them.
+    /// Changes that were not taken, with what their targets said.
+    objections: Vec<(String, String)>,
+    /// The lines of the log that belong to no connection.
+    says: Vec<LogLine>,
+    /// SHA-256 of the certificate that new sessions had to be shown: a Certificate may be issued again later.
+    certificate_sha256: Option<String>,
+}
+
+/// How a phase was judged.
+struct Judged {
+    record: PhaseRecord,
+    mismatches: Vec<Mismatch>,
+    /// Against the deviation's signature; `None` without one.
+    deviation: Option<Vec<Mismatch>>,
+}
+
+impl Workshop {
+    /// Runs a case that has a timeline.
+    pub(crate) async fn execute_timeline(self: &Arc<Self>, case: &Case, environment: &dyn Environment) -> CaseRecord {
+        let start = Instant::now();
+        let mut record = self.record_without_run(case, Outcome::Errored("the case was not carried out".to_owned()));
+        let Some(plan) = &case.timeline else { return record };
+        let options =
+            InstallOptions { key: case.key, config: case.config.as_ref().clone(), with: plan.with.clone(), setup: plan.setup.clone() };
+        let installation = match environment.install(&options).await {
+            Ok(installation) => installation,
+            Err(error) => {
+                record.outcome =
+                    Outcome::Errored(super::keep::log(self.evidence.as_deref(), &super::keep::directory(&case.id), error).to_string());
+                return record;
+            }
+        };
+        let limit = self.limits.timeline;
+        let outcome = match tokio::time::timeout(limit, self.on_stage(case, plan, &installation, &mut record)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(Trouble::Skip(reason))) => Outcome::Skipped(reason),
+            Ok(Err(Trouble::Error(message))) => Outcome::Errored(message),
+            Err(_) => Outcome::TimedOut(format!("no end within {limit:?}")),
+        };
+        record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
+        record.outcome = self.unless_lost(&super::keep::directory(&case.id), outcome, || installation.lost()).await;
+        if let Some(server) = installation.server(case.key.service.into())
+            && (record.outcome.kind().is_failure() || record.outcome.kind().is_error())
+        {
+            record.evidence = self.keep_evidence(case, server.as_ref(), installation.gateway().as_deref(), &record);
+        }
+        installation.close().await;
+        record
+    }
+
+    async fn on_stage(
+        self: &Arc<Self>,
+        case: &Case,
+        plan: &Arc<TimelinePlan>,
+        installation: &Arc<dyn Installation>,
+        record: &mut CaseRecord,
+    ) -> Result<Outcome, Trouble> {
+        let service = case.key.service;
+        let server = installation
+            .server(service.into())
+            .ok_or_else(|| Trouble::Error(format!("the installation of {} has no such server", case.key)))?;
+        let stage = Arc::new(Stage {
+            workshop: Arc::clone(self),
+            plan: Arc::clone(plan),
+            service,
+            installation: Arc::clone(installation),
+            server,
+            gateway: installation.gateway(),
+            replication: installation.replication(),
+            mounts: Mounts { installation: Arc::clone(installation), deployment: Arc::clone(&self.material) },
+            controls: Controls::default(),
+            journal: Journal::new(plan.clients.len()),
+            phase: AtomicUsize::new(0),
+            files: RwLock::new(()),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut clients = JoinSet::new();
+        for index in 0..plan.clients.len() {
+            clients.spawn(clients::run(Arc::clone(&stage), index, stopped.clone()));
+        }
+        let mut passed = Vec::new();
+        let mut trouble = None;
+        for (index, phase) in plan.phases.iter().enumerate() {
+            match stage.phase(index, phase).await {
+                Ok(phase) => passed.push(phase),
+                Err(error) => {
+                    trouble = Some(error);
+                    break;
+                }
+            }
+        }
+        // The receivers are the clients'; none may be left.
+        let _ = stop.send(true);
+        while let Some(ended) = clients.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                trouble.get_or_insert(Trouble::Error(format!("the harness itself failed: {error}")));
+            }
+        }
+        if let Some(error) = stage.journal.trouble() {
+            trouble.get_or_insert(error);
+        }
+        let phases: Vec<Judged> = (plan.phases.iter().zip(&passed).enumerate())
+            .map(|(index, (phase, passed))| stage.judge(index, phase, passed, case.deviation.as_deref()))
+            .collect();
+        let clients: Vec<_> = plan
+            .clients
+            .iter()
+            .enumerate()
+            .map(|(index, client)| {
+                let attempts = stage.journal.attempts(index);
+                client_record(client, &attempts.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+            })
+            .collect();
+        record.connections = clients.iter().map(|client| client.connections).sum();
+        let last = plan.phases.len().saturating_sub(1);
+        let bounds: Vec<Mismatch> = plan
+            .outages
+            .iter()
+            .filter_map(|(name, bound)| bound_mismatch(*bound, clients.iter().find(|client| client.name == *name)?, last))
+            .collect();
+        let outcome = outcome(case, &phases, bounds);
+        record.timeline = Some(TimelineRecord { phases: phases.into_iter().map(|judged| judged.record).collect(), clients });
+        match trouble {
+            Some(trouble) => Err(trouble),
+            None => Ok(outcome),
+        }
+    }
+}
+
+/// All phases and bounds together.
+fn outcome(case: &Case, phases: &[Judged], bounds: Vec<Mismatch>) -> Outcome {
+    let as_deviation = phases.iter().all(|judged| judged.mismatches.is_empty() || judged.deviation.as_ref().is_some_and(Vec::is_empty));
+    // What deviates is without service longer, or shorter, than the document makes one expect: that follows from it.
+    let deviates = phases.iter().any(|judged| !judged.mismatches.is_empty());
+    let mut mismatches: Vec<Mismatch> = phases.iter().flat_map(|judged| judged.mismatches.iter().cloned()).collect();
+    mismatches.extend(bounds);
+    match (&case.deviation, mismatches.is_empty()) {
+        (None, true) => Outcome::Pass,
+        (Some(deviation), true) => Outcome::UnexpectedPass { deviation: deviation.id.clone() },
+        (Some(deviation), false) if deviates && as_deviation => Outcome::Deviates { deviation: deviation.id.clone() },
+        (_, false) => Outcome::Fail(mismatches),
+    }
+}
+
+impl Stage {
+    /// How long a client waits for the answer to a call.
+    fn limit(&self, client: usize) -> Duration {
+        let run = self.workshop.limits.connect;
+        self.plan.clients.get(client).and_then(|client| client.limit).map_or(run, |own| own.min(run))
+    }
+
+    fn scene(&self, client: usize) -> Scene<'_> {
+        Scene {
+            service: self.service,
+            server: self.server.as_ref(),
+            gateway: self.gateway.as_deref(),
+            material: &self.mounts,
+            controls: &self.controls,
+            overlapping: true,
+            limit: self.limit(client),
+        }
+    }
+
+    fn family(&self, client: &ClientPlan) -> Family {
+        match client.kind {
+            // The replica's WAL receiver is libpq.
+            ClientKind::Replication => Family::Libpq,
+            _ => self.workshop.drivers.get(&client.connect.driver).map_or(Family::Other, |driver| driver.info().family),
+        }
+    }
+
+    /// Makes the changes, and waits until every client has shown what it sees.
+    async fn phase(&self, index: usize, phase: &PhasePlan) -> Result<Passed, Trouble> {
+        let from = self.journal.now();
+        let expectation = &phase.expectation;
+        let watched = self.installation.server(expectation.on).map(|server| (server.log_mark(), server));
+        let mut objections = Vec::new();
+        for change in &phase.changes {
+            let applied =
+                self.change(change).await.map_err(|error| Trouble::Error(format!("phase `{}`: {change}: {error}", phase.title)))?;
+            if let Some(said) = applied {
+                objections.push((change.to_string(), said));
+            }
+        }
+        self.phase.store(index, Ordering::Relaxed);
+        let changed = self.journal.now();
+        let limit = self.workshop.limits.phase;
+        let settle = self.journal.wait_until(|| {
+            self.seen(changed, None).iter().all(|seen| {
+                expectation.clients.iter().any(|(name, expected)| *name == seen.client.name && settled(expected, &seen.as_seen()))
+            })
+        });
+        // What has not settled by then is told by judging.
+        let _ = tokio::time::timeout(limit, settle).await;
+        let to = self.journal.now();
+        if let Some(trouble) = self.journal.trouble() {
+            return Err(trouble);
+        }
+        let says = match &watched {
+            Some((mark, server)) => {
+                let enough = |lines: &[LogLine]| expectation.server_says.iter().all(|text| log_has(lines, text));
+                server.says_since(*mark, &enough, self.workshop.limits.log).await
+            }
+            None if expectation.server_says.is_empty() => Vec::new(),
+            None => return Err(Trouble::Error(format!("phase `{}`: there is no {} whose log could be read", phase.title, expectation.on))),
+        };
+        let certificate = expectation.server_certificate.as_deref();
+        let certificate_sha256 = certificate.and_then(|certificate| self.installation.certificate_sha256(certificate));
+        Ok(Passed { from, changed, to, objections, says, certificate_sha256 })
+    }
+
+    fn judge(&self, index: usize, phase: &PhasePlan, passed: &Passed, deviation: Option<&AppliedDeviation>) -> Judged {
+        let Passed { from, changed, to, .. } = *passed;
+        let expectation = &phase.expectation;
+        let owned = self.seen(changed, Some(to));
+        let seen: Vec<ClientSeen<'_>> = owned.iter().map(journal::Seen::as_seen).collect();
+        // A phase names one certificate at most.
+        let sha256 = |_: &str| passed.certificate_sha256.clone();
+        // Judged without the changes' names: those are no words of a target.
+        let in_lines = |line: &dyn Fn(&(String, String)) -> String| {
+            (!passed.objections.is_empty()).then(|| passed.objections.iter().map(line).collect::<Vec<_>>().join("\n"))
+        };
+        let objection = in_lines(&|(_, said)| said.clone());
+        let context = PhaseContext {
+            phase: index,
+            service: self.service,
+            certificate_sha256: &sha256,
+            says: &passed.says,
+            objection: objection.as_deref(),
+        };
+        let mismatches = judge_phase(expectation, &seen, &context);
+        let deviation = deviation.map(|deviation| judge_phase(&as_deviation(expectation, deviation, &mismatches), &seen, &context));
+        let record = PhaseRecord {
+            title: phase.title.clone(),
+            from_ms: milliseconds(from),
+            changed_ms: Some(milliseconds(changed)),
+            to_ms: Some(milliseconds(to)),
+            changes: phase.changes.iter().map(ToString::to_string).collect(),
+            expected: serde_json::to_value(expectation).unwrap_or_default(),
+            objection: in_lines(&|(change, said)| format!("{change}: {said}")),
+            observed: seen.iter().map(|seen| (seen.name.to_owned(), observed_in_short(seen))).collect(),
+        };
+        Judged { record, mismatches, deviation }
+    }
+
+    /// Makes one change; the objection of its target.
+    async fn change(&self, change: &Change<String>) -> Result<Option<String>, EnvironmentError> {
+        let _files = match change {
+            Change::Sync(Target::Client | Target::Site) => Some(self.files.write().await),
+            _ => None,
+        };
+        Ok(self.installation.apply(change).await?.objection)
+    }
+
+    /// The clients as they saw it since `changed`, and until `to`.
+    fn seen(&self, changed: Duration, to: Option<Duration>) -> Vec<journal::Seen<'_>> {
+        let clients = self.plan.clients.iter().enumerate();
+        clients
+            .map(|(index, client)| journal::Seen {
+                client,
+                family: self.family(client),
+                attempts: self.journal.between(index, changed, to),
+                lost: self.journal.lost(index, to),
+                waits: self.journal.waits(index, to),
+            })
+            .collect()
+    }
+}
+
+/// The expectation with the deviation's refusal for every client that did not see what it was to see.
+fn as_deviation(expectation: &PhaseExpectation, deviation: &AppliedDeviation, mismatches: &[Mismatch]) -> PhaseExpectation {
+    let mut expectation = expectation.clone();
+    if let Expected::Refused(classes) = &deviation.observed.expected {
+        for (name, expected) in &mut expectation.clients {
+            let prefix = format!("{name}: ");
+            if mismatches.iter().any(|mismatch| mismatch.what.starts_with(&prefix)) {
+                *expected = ClientExpectation::Refused(classes.clone());
+                expectation.text.clone_from(&deviation.observed.text);
+                expectation.server_log.clone_from(&deviation.observed.server_log);
+            }
+        }
+    }
+    expectation
+}

@@ -1,0 +1,206 @@
+//! Which drivers there are, and starting those that a run needs.
+
+mod container;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::task::JoinSet;
+
+use agent::Outpost;
+use driver::exec::{ExecDriver, Program};
+use driver::redis::RedisDriver;
+use driver::rustls::{RustlsDriver, RustlsOptions};
+use driver::{Driver, DriverError, Opened, catalogue};
+use model::connect::ConnectRequest;
+use model::driver::{DriverInfo, Family};
+use model::observation::ClientObservation;
+use model::server::Service;
+use os::toolchain::{NAUTOBOT_DRIVERS, Toolchain};
+
+/// A user's own client behind the exec protocol: `NAME=PROGRAM`, or `redis:NAME=PROGRAM`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnDriver {
+    /// What it connects to.
+    pub service: Service,
+    /// What scenarios call it.
+    pub name: String,
+    /// What runs.
+    pub program: PathBuf,
+}
+
+impl FromStr for OwnDriver {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (service, rest) = match text.strip_prefix("redis:") {
+            Some(rest) => (Service::Redis, rest),
+            None => (Service::Postgres, text.strip_prefix("postgres:").unwrap_or(text)),
+        };
+        match rest.split_once('=') {
+            Some((name, program)) if !name.is_empty() && !program.is_empty() => {
+                Ok(Self { service, name: name.to_owned(), program: PathBuf::from(program) })
+            }
+            _ => Err("expected NAME=PROGRAM or redis:NAME=PROGRAM, such as my-client=./client.sh".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for OwnDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let service = if self.service == Service::Redis { "redis:" } else { "" };
+        write!(f, "{service}{}={}", self.name, self.program.display())
+    }
+}
+
+/// The drivers by name, the user's own included, before any is started.
+#[must_use]
+pub fn known(own: &[OwnDriver]) -> Vec<DriverInfo> {
+    let mut drivers = catalogue::known();
+    drivers.extend(own.iter().map(|own| DriverInfo {
+        name: own.name.clone(),
+        service: own.service,
+        family: Family::Other,
+        libpq: None,
+        version: String::new(),
+        tls_library: None,
+    }));
+    drivers
+}
+
+/// Why a known driver is not there; `None` if it is.
+#[must_use]
+pub fn missing(name: &str, toolchain: &Toolchain, own: &[OwnDriver]) -> Option<String> {
+    let there = matches!(name, "rustls" | "redis-rs")
+        // Whether there is a container for it, the environment knows.
+        || catalogue::in_container(name).is_some()
+        || toolchain.libpq.iter().any(|build| build.driver == name)
+        || toolchain.python.iter().any(|build| build.driver == name)
+        || own.iter().any(|own| own.name == name);
+    if there {
+        return None;
+    }
+    let cost = toolchain.missing.iter().find(|missing| missing.name == name).map(|missing| format!(": {}", missing.cost));
+    Some(format!("driver {name} is not installed{}", cost.unwrap_or_else(|| ": `make setup` brings it".to_owned())))
+}
+
+/// What the user brings to the drivers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Own<'a> {
+    /// Clients behind the exec protocol.
+    pub drivers: &'a [OwnDriver],
+    /// A `nautobot_config.py` in place of ours.
+    pub nautobot_config: Option<&'a Path>,
+}
+
+/// Starts the drivers of these names, at the same time. One that doesn't start is there all the same: its cases end as errors. Those that
+/// run in a container are left out where there is no `outpost`.
+pub async fn start(
+    names: &BTreeSet<String>,
+    toolchain: &Toolchain,
+    own: Own<'_>,
+    harness: &Path,
+    directory: &Path,
+    outpost: Option<Arc<Outpost>>,
+) -> HashMap<String, Arc<dyn Driver>> {
+    let mut drivers: HashMap<String, Arc<dyn Driver>> = HashMap::new();
+    let mut programs: BTreeMap<String, Result<Program, DriverError>> = BTreeMap::new();
+    let (inside, names): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| catalogue::in_container(name).is_some());
+    if let Some(outpost) = outpost.filter(|_| !inside.is_empty()) {
+        programs.extend(container::programs(&inside, &outpost, directory).await);
+    }
+    for name in names {
+        match name.as_str() {
+            "rustls" => drop(drivers.insert(name.clone(), Arc::new(RustlsDriver::new(RustlsOptions::default())))),
+            "redis-rs" => drop(drivers.insert(name.clone(), Arc::new(RedisDriver::new()))),
+            _ => {
+                let program = if let Some(build) = toolchain.libpq.iter().find(|build| build.driver == *name) {
+                    Program::libpq(harness, build, directory)
+                } else if let Some(build) = toolchain.python.iter().find(|build| build.driver == *name) {
+                    if NAUTOBOT_DRIVERS.contains(&name.as_str()) {
+                        Program::nautobot(build, own.nautobot_config, directory)
+                    } else {
+                        Program::python(build, directory)
+                    }
+                } else if let Some(own) = own.drivers.iter().find(|own| own.name == *name) {
+                    Program::new(&own.program, &[], name, directory)
+                } else {
+                    continue;
+                };
+                programs.insert(name.clone(), program);
+            }
+        }
+    }
+    let mut starting = JoinSet::new();
+    for (name, program) in programs {
+        starting.spawn(async move {
+            let started = match program {
+                Ok(program) => ExecDriver::start(program).await,
+                Err(error) => Err(error),
+            };
+            (name, started)
+        });
+    }
+    while let Some(joined) = starting.join_next().await {
+        // A panic while starting: its cases find no driver of that name and are errors.
+        let Ok((name, started)) = joined else { continue };
+        let driver: Arc<dyn Driver> = match started {
+            Ok(driver) => Arc::new(driver),
+            Err(error) => Arc::new(NotStarted::new(&name, error)),
+        };
+        drivers.insert(name, driver);
+    }
+    drivers
+}
+
+/// A driver that could not be started: every call says why.
+struct NotStarted {
+    info: DriverInfo,
+    /// Whether it is not there at all, which is no failure.
+    unable: bool,
+    reason: String,
+}
+
+impl NotStarted {
+    fn new(name: &str, error: DriverError) -> Self {
+        let info = catalogue::known().into_iter().find(|info| info.name == name).unwrap_or_else(|| DriverInfo {
+            name: name.to_owned(),
+            service: Service::Postgres,
+            family: Family::Other,
+            libpq: None,
+            version: String::new(),
+            tls_library: None,
+        });
+        let (unable, reason) = match error {
+            DriverError::Start { reason, .. } => (false, reason),
+            DriverError::Unable { reason, .. } => (true, reason),
+            other => (false, other.to_string()),
+        };
+        Self { info, unable, reason }
+    }
+
+    fn error(&self) -> DriverError {
+        let (driver, reason) = (self.info.name.clone(), self.reason.clone());
+        if self.unable { DriverError::Unable { driver, reason } } else { DriverError::Start { driver, reason } }
+    }
+}
+
+#[async_trait]
+impl Driver for NotStarted {
+    fn info(&self) -> &DriverInfo {
+        &self.info
+    }
+
+    async fn connect(&self, _: &ConnectRequest, _: Duration) -> Result<ClientObservation, DriverError> {
+        Err(self.error())
+    }
+
+    async fn open(&self, _: &ConnectRequest, _: Duration) -> Result<Opened, DriverError> {
+        Err(self.error())
+    }
+}

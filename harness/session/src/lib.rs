@@ -1,0 +1,236 @@
+//! A run's parts wired together: credentials, environment and drivers for the cases that are meant. The command line and `cargo test`
+//! both run cases through here, and differ in what they do with the events.
+
+mod changes;
+#[cfg(feature = "container")]
+mod containers;
+pub mod drivers;
+mod material;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use deployment::Manifests;
+use drivers::{Own, OwnDriver};
+use environment::local::{self, LocalOptions};
+use environment::{Blueprint, Environment, ManifestConfigurator, Servers, ServersOptions};
+#[cfg(feature = "container")]
+use load::images::Images;
+use load::{Catalogue, LoadError, ScenarioSet, expand};
+use material::Issued;
+use model::case::Case;
+use model::credential::Credentials;
+use model::outcome::SkipReason;
+use model::report::EnvironmentRecord;
+use os::rundir::RunDir;
+use os::toolchain::{POSTGRES_MAJORS, Toolchain};
+use os::user::RunAs;
+use pki::{self, Pki};
+use run::event::Event;
+use run::execute::{Limits, Workshop};
+use run::schedule::{Pace, run as run_cases};
+
+/// The identity of the global cluster's pods: installations mount the Secret of its Certificate.
+const GLOBAL_CLIENT: &str = "app";
+
+/// A session could not be started: the run directory or the environment failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SessionError(String);
+
+/// Checks that everything the set's credentials and timelines name can be made from the manifests.
+///
+/// # Errors
+/// Everything that can't, each with its place.
+pub fn check(set: &ScenarioSet, manifests: &Manifests) -> Result<(), Vec<LoadError>> {
+    let problems = pki::check(manifests, &set.credentials);
+    let mut errors: Vec<LoadError> =
+        problems.into_iter().map(|problem| LoadError::new(set.place_of_credential(&problem.path), problem.message)).collect();
+    errors.extend(changes::check(set, manifests));
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// The cases of a set in id order. Those whose driver is not installed are marked as skipped.
+///
+/// # Errors
+/// Everything that is wrong in the set, each with its place.
+pub fn plan(set: &ScenarioSet, toolchain: &Toolchain, own: &[OwnDriver]) -> Result<Vec<Case>, Vec<LoadError>> {
+    let catalogue = Catalogue { drivers: drivers::known(own), postgres: POSTGRES_MAJORS.to_vec() };
+    let mut cases = expand(set, &catalogue)?;
+    for case in &mut cases {
+        let missing = case.drivers().find_map(|name| drivers::missing(name, toolchain, own));
+        case.skip = missing.map(SkipReason::DriverMissing);
+    }
+    Ok(cases)
+}
+
+/// Where servers run.
+#[derive(Debug, Clone)]
+pub enum EnvironmentKind {
+    /// As processes on this machine.
+    Local,
+    /// In containers, from these images.
+    #[cfg(feature = "container")]
+    Container(Images),
+}
+
+/// What a [`Session`] is made from.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// Where servers run.
+    pub environment: EnvironmentKind,
+    /// The harness's own binary: it watches the run directory and loads client libraries.
+    pub harness: PathBuf,
+    /// Servers and clients.
+    pub toolchain: Toolchain,
+    /// The deployment.
+    pub manifests: Arc<Manifests>,
+    /// What scenarios name beside it; see [`check`].
+    pub credentials: Credentials,
+    /// What outlives the run: prepared data directories.
+    pub cache: PathBuf,
+    /// The user's own drivers.
+    pub own_drivers: Vec<OwnDriver>,
+    /// The user's own `nautobot_config.py`; `None`: ours.
+    pub nautobot_config: Option<PathBuf>,
+    /// Time limits of a case.
+    pub limits: Limits,
+    /// How long a server may take to start; `None` leaves it to the environment.
+    pub start_limit: Option<Duration>,
+    /// Where evidence of failed cases goes; `None` keeps none.
+    pub evidence: Option<PathBuf>,
+    /// What stands after `mtls-conformance run ID` to repeat a case in the same environment.
+    pub repro_options: String,
+    /// Turns true when the run is to end: cases that have begun do, and nothing else begins.
+    pub interrupted: watch::Receiver<bool>,
+}
+
+/// Everything that runs cases: the run directory, the environment, the drivers. Servers start at their first use.
+///
+/// Dropping it stops everything too, if more slowly than [`Session::close`]; what a killed process leaves, the watcher removes.
+pub struct Session {
+    // Fields drop in this order: clients, servers, and the directory last.
+    workshop: Arc<Workshop>,
+    environment: Arc<Servers>,
+    interrupted: watch::Receiver<bool>,
+    directory: RunDir,
+}
+
+impl Session {
+    /// Starts the drivers that the cases need. Credentials that can't be made ([`check`]) become errors of their cases. Must be called in
+    /// the tokio runtime that will run them.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn start(options: SessionOptions, cases: &[Arc<Case>]) -> Result<Self, SessionError> {
+        #[cfg_attr(not(feature = "container"), expect(unused_mut, reason = "only containers are entrusted to it"))]
+        let mut directory = RunDir::create(Some(&options.harness)).map_err(|error| SessionError(error.to_string()))?;
+        let client = options.credentials.identities.get(GLOBAL_CLIENT).map(|identity| identity.certificate.clone());
+        let blueprint = Blueprint { manifests: Arc::clone(&options.manifests), client };
+        let pki = Arc::new(Pki::new(options.manifests, options.credentials, directory.path().join("pki"), RunAs::unprivileged()));
+        let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
+        let mut servers = ServersOptions::new(directory.path(), configurator);
+        servers.blueprint = Some(blueprint);
+        servers.start_limit = options.start_limit.unwrap_or(servers.start_limit);
+        let environment = match options.environment {
+            EnvironmentKind::Local => {
+                local::environment(LocalOptions::of(options.toolchain.clone(), options.cache, servers)).map_err(|error| error.to_string())
+            }
+            #[cfg(feature = "container")]
+            EnvironmentKind::Container(images) => {
+                containers::environment(
+                    images,
+                    &options.harness,
+                    options.cache,
+                    servers,
+                    &mut directory,
+                    cases,
+                    options.interrupted.clone(),
+                )
+                .await
+            }
+        };
+        let environment = Arc::new(environment.map_err(SessionError)?);
+        let needed: BTreeSet<String> = cases
+            .iter()
+            .filter(|case| case.skip.is_none() && case.unmet(environment.name()).is_none())
+            .flat_map(|case| case.drivers())
+            .map(str::to_owned)
+            .collect();
+        let own = Own { drivers: &options.own_drivers, nautobot_config: options.nautobot_config.as_deref() };
+        let running = drivers::start(&needed, &options.toolchain, own, &options.harness, directory.path(), environment.outpost()).await;
+        let workshop = Arc::new(Workshop {
+            drivers: running,
+            material: Arc::new(Issued { pki }),
+            networks: environment.networks(),
+            openssl: options.toolchain.openssl.as_ref().map(|tool| tool.path.clone()),
+            limits: options.limits,
+            evidence: options.evidence,
+            repro_options: options.repro_options,
+        });
+        Ok(Self { workshop, environment, interrupted: options.interrupted, directory })
+    }
+
+    /// The environment, for servers and secrets.
+    #[must_use]
+    pub fn environment(&self) -> &Servers {
+        &self.environment
+    }
+
+    /// What cases are carried out with: drivers and credentials.
+    #[must_use]
+    pub fn workshop(&self) -> &Arc<Workshop> {
+        &self.workshop
+    }
+
+    /// The run directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where the run takes place, for its report.
+    #[must_use]
+    pub fn record(&self) -> EnvironmentRecord {
+        let mut drivers: Vec<_> = self.workshop.drivers.values().map(|driver| driver.info().clone()).collect();
+        drivers.sort_by(|one, other| one.name.cmp(&other.name));
+        EnvironmentRecord {
+            name: self.environment.name().to_owned(),
+            harness: env!("CARGO_PKG_VERSION").to_owned(),
+            platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            real_subjects: self.environment.real_subjects().to_vec(),
+            components: self.environment.components(),
+            drivers,
+            networks: self.environment.networks(),
+        }
+    }
+
+    /// Runs cases; see [`run_cases`].
+    pub async fn run(&self, cases: Vec<Arc<Case>>, pace: Pace, events: mpsc::UnboundedSender<Event>) {
+        let environment = Arc::clone(&self.environment) as Arc<dyn Environment>;
+        run_cases(cases, environment, Arc::clone(&self.workshop), pace, events, self.interrupted.clone()).await;
+    }
+
+    /// Stops clients and servers and removes the run directory; what could not be removed, each with what was tried.
+    pub async fn close(self) -> Vec<String> {
+        for driver in self.workshop.drivers.values() {
+            driver.close().await;
+        }
+        let left = self.environment.close().await;
+        self.directory.close();
+        left
+    }
+}
+
+/// Cases at a time where nobody says how many: most of a case is waiting.
+#[must_use]
+pub fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(8, |cpus| cpus.get() * 4)
+}

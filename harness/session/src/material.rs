@@ -1,0 +1,62 @@
+//! The clients' files, issued from the deployment's manifests.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use model::connect::ClientFiles;
+use model::credential::SecretFile;
+use model::server::{Application, Service};
+use pki::Pki;
+use run::material::Material;
+
+/// [`Material`] from a [`Pki`].
+pub(super) struct Issued {
+    pub(super) pki: Arc<Pki>,
+}
+
+impl Material for Issued {
+    fn client_files(&self, identity: Option<&str>, trust: Option<&str>) -> Result<ClientFiles, String> {
+        let identity = identity.map(|name| self.pki.identity(name)).transpose().map_err(|error| error.to_string())?;
+        let root = trust.map(|name| self.pki.trust(name)).transpose().map_err(|error| error.to_string())?;
+        Ok(ClientFiles {
+            certificate: identity.as_ref().map(|identity| identity.path(SecretFile::Certificate)),
+            key: identity.as_ref().map(|identity| identity.path(SecretFile::Key)),
+            root,
+        })
+    }
+
+    fn certificate_sha256(&self, identity: &str) -> Option<String> {
+        self.pki.identity(identity).ok().map(|identity| identity.sha256.clone())
+    }
+
+    fn path(&self, reference: &str) -> Result<PathBuf, String> {
+        let unknown = || {
+            format!(
+                "`${{{reference}}}` names nothing: write identity:NAME/tls.crt, identity:NAME/tls.key, identity:NAME/ca.crt or trust:NAME"
+            )
+        };
+        match reference.split_once(':') {
+            Some(("trust", name)) => self.pki.trust(name).map_err(|error| error.to_string()),
+            Some(("identity", rest)) => {
+                let (name, file) = rest.split_once('/').ok_or_else(unknown)?;
+                let files = [SecretFile::Certificate, SecretFile::Key, SecretFile::Ca];
+                let file = files.into_iter().find(|candidate| candidate.file_name() == file).ok_or_else(unknown)?;
+                Ok(self.pki.identity(name).map_err(|error| error.to_string())?.path(file))
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    fn default_host(&self, service: Service) -> String {
+        let manifests = self.pki.manifests();
+        let defaults = match service {
+            Service::Postgres => manifests.postgres(),
+            Service::Redis => manifests.redis_defaults(),
+        };
+        defaults.map(|defaults| defaults.host).unwrap_or_default()
+    }
+
+    fn application(&self) -> Application {
+        self.pki.manifests().application()
+    }
+}

@@ -1,0 +1,126 @@
+//! One connection through a relay: carried as [`os::carry`](os::carry) does, with a watch and faults beside it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::libc::POLLRDHUP;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::net::TcpStream;
+use tokio::net::tcp::WriteHalf;
+
+use super::fault::{self, Fault, Tampering};
+use super::watch::Watch;
+use model::wire::Side;
+use os::carry::{Direction, Passage, carry, reset};
+use os::dial::{Dialer, Dialled};
+
+/// Connects to the server and carries the connection until both directions have ended.
+///
+/// # Errors
+/// The server can't be connected; the client has been reset.
+pub(super) async fn run(
+    mut client: TcpStream,
+    dialer: &dyn Dialer,
+    server: SocketAddr,
+    source: Option<IpAddr>,
+    faults: &[Fault],
+    watch: &Mutex<Watch>,
+) -> io::Result<()> {
+    // Fails only for a socket that is gone, which reading finds as well.
+    let _ = client.set_nodelay(true);
+    let wait = fault::delay(faults);
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    let mut upstream = match dialer.dial(server, source).await {
+        Ok(Dialled { stream, client }) => {
+            lock(watch).connected(client);
+            stream
+        }
+        Err(error) => {
+            lock(watch).unreachable(error.to_string());
+            reset(&client);
+            return Err(error);
+        }
+    };
+    let resets = {
+        let (client_read, client_write) = client.split();
+        let (server_read, server_write) = upstream.split();
+        let up = Direction { from: client_read, to: server_write, passage: Watched::new(Side::Client, faults, watch) };
+        let down = Direction { from: server_read, to: client_write, passage: Watched::new(Side::Server, faults, watch) };
+        carry(up, down).await
+    };
+    if resets.client {
+        reset(&client);
+    }
+    if resets.server {
+        reset(&upstream);
+    }
+    Ok(())
+}
+
+/// One direction with the watch that reads along and the faults that are done to it.
+struct Watched<'a> {
+    sender: Side,
+    tampering: Tampering,
+    watch: &'a Mutex<Watch>,
+}
+
+impl<'a> Watched<'a> {
+    fn new(sender: Side, faults: &[Fault], watch: &'a Mutex<Watch>) -> Self {
+        Self { sender, tampering: Tampering::new(faults, sender), watch }
+    }
+}
+
+impl Passage<WriteHalf<'_>> for Watched<'_> {
+    fn pass<'a>(&mut self, bytes: &'a mut [u8]) -> &'a [u8] {
+        lock(self.watch).sent(self.sender, bytes);
+        self.tampering.apply(bytes)
+    }
+
+    fn is_cut(&self) -> bool {
+        self.tampering.is_cut()
+    }
+
+    fn sender_finished(&mut self, to: &WriteHalf<'_>) {
+        note_end(self.sender, to, self.watch);
+    }
+
+    fn sender_reset(&mut self) {
+        lock(self.watch).closed(self.sender);
+    }
+
+    fn receiver_gone(&mut self) {
+        lock(self.watch).closed(other(self.sender));
+    }
+}
+
+/// Notes a sender's end of stream. If the client has hung up as well by now, it came first: it can't have done so for the
+/// server's end, which is still in our hands, while the server may have ended for the client's last message.
+fn note_end(sender: Side, to: &WriteHalf<'_>, watch: &Mutex<Watch>) {
+    let mut watch = lock(watch);
+    if sender == Side::Server && !watch.has_closed() && has_hung_up(to.as_ref()) {
+        watch.closed(Side::Client);
+    }
+    watch.closed(sender);
+}
+
+/// Whether the peer's end of stream or reset has arrived, read or not.
+fn has_hung_up(stream: &TcpStream) -> bool {
+    let mut polled = [PollFd::new(stream.as_fd(), PollFlags::from_bits_retain(POLLRDHUP))];
+    matches!(poll(&mut polled, PollTimeout::ZERO), Ok(1))
+}
+
+fn other(side: Side) -> Side {
+    match side {
+        Side::Client => Side::Server,
+        Side::Server => Side::Client,
+    }
+}
+
+/// The lock; a panic of another holder leaves a trace that is as good as it was.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
