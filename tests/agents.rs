@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use agent::{Agent, DirectorySpec, FileSpec, Lifeline, Owner, RemoteChild, UnixWay};
+use agent::{Agent, AgentLease, DirectorySpec, FileSpec, Owner, RemoteChild, UnixForward};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use os::child::ChildSpec;
@@ -104,14 +104,14 @@ async fn the_last_lifelines_end_is_the_end_of_the_agent_and_its_children() {
     let mut process = Process::start();
     let directory = tempfile::tempdir().expect("a directory");
     let agent = process.agent();
-    let lifeline: Lifeline = agent.hold().await.expect("holds");
+    let lease: AgentLease = agent.hold().await.expect("holds");
     let child = sleeper(&agent, directory.path()).await;
     let output = directory.path().join("two");
     let deaf = shell("trap '' TERM; echo ready; while :; do sleep 0.01; done");
     let stubborn = agent.spawn(&deaf, &output).await.expect("starts");
     until_text(&output, |text| text == "ready\n").await;
     let pids = [child.pid(), stubborn.pid()].map(|pid| pid.expect("a pid"));
-    drop(lifeline);
+    drop(lease);
     assert!(process.ends().await.success());
     for pid in pids {
         until_gone(pid).await;
@@ -123,12 +123,12 @@ async fn sigterm_ends_the_agent_and_its_children() {
     let mut process = Process::start();
     let directory = tempfile::tempdir().expect("a directory");
     let agent = process.agent();
-    let lifeline = agent.hold().await.expect("holds");
+    let lease = agent.hold().await.expect("holds");
     let mut child = sleeper(&agent, directory.path()).await;
     kill(process.pid(), Signal::SIGTERM).expect("it is there");
     let status = timeout(PATIENCE, child.wait()).await.expect("known").expect("told");
     assert_eq!((status.signal(), child.is_lost()), (Some(nix::libc::SIGTERM), false));
-    timeout(PATIENCE, lifeline.agent_ended()).await.expect("noticed");
+    timeout(PATIENCE, lease.agent_ended()).await.expect("noticed");
     assert!(process.ends().await.success());
 }
 
@@ -137,13 +137,13 @@ async fn a_killed_agent_looks_like_killed_children_and_takes_them_along() {
     let mut process = Process::start();
     let directory = tempfile::tempdir().expect("a directory");
     let agent = process.agent();
-    let lifeline = agent.hold().await.expect("holds");
+    let lease = agent.hold().await.expect("holds");
     let mut child = sleeper(&agent, directory.path()).await;
     let pid = child.pid().expect("a pid");
     kill(process.pid(), Signal::SIGKILL).expect("it is there");
     let status = timeout(PATIENCE, child.wait()).await.expect("known").expect("told");
     assert_eq!((status.signal(), child.is_lost(), child.pid()), (Some(nix::libc::SIGKILL), true, None));
-    timeout(PATIENCE, lifeline.agent_ended()).await.expect("noticed");
+    timeout(PATIENCE, lease.agent_ended()).await.expect("noticed");
     until_gone(pid).await;
     process.ends().await;
     assert_eq!(child.stop(PATIENCE).await, Some(status));
@@ -269,7 +269,7 @@ async fn a_postgres_runs_as_an_agents_child_and_its_log_names_the_dialled_connec
     let line = format!("\"remote_host\":\"127.0.0.9\",\"remote_port\":{}", client.port());
     until_text(&log, |text| text.contains(&line)).await;
 
-    let way = UnixWay::open(agent.clone(), &here.join("way").join(format!(".s.PGSQL.{port}")), &socket).expect("opens");
+    let way = UnixForward::open(agent.clone(), &here.join("way").join(format!(".s.PGSQL.{port}")), &socket).expect("opens");
     let psql = Command::new(build.bin.join("psql"))
         .args(["-XAtqU", "postgres", "-d", "postgres", "-p", &port.to_string(), "-c", "select inet_client_addr() is null", "-h"])
         .arg(way.path().parent().expect("a directory"))

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use deployment::Manifests;
 use load::{LoadError, ScenarioSet};
 use os::toolchain::Toolchain;
-use session;
 
 use crate::support::repository;
 

@@ -16,11 +16,11 @@ use model::claim::Verdict;
 use model::network::{Network, NetworkName};
 use model::outcome::{Outcome, OutcomeKind, SkipReason, Witness};
 use model::report::{CaseRecord, EnvironmentRecord, Summary};
-use report::standing::Standing;
+use report::run_result::RunResult;
 use run::event::Event;
-use run::execute::{Limits, Workshop};
+use run::execute::{Limits, RunContext};
 use run::fold::Fold;
-use run::schedule::{Pace, run};
+use run::schedule::{ScheduleOptions, run};
 
 use crate::support::fakes::{DRIVER, FakeDriver, FakeEnvironment, NoMaterial, driver_info};
 use crate::support::harness;
@@ -32,7 +32,7 @@ struct World {
     environment: FakeEnvironment,
     drivers: bool,
     limits: Limits,
-    pace: Pace,
+    schedule_options: ScheduleOptions,
     gate: watch::Sender<bool>,
     interrupt: watch::Sender<bool>,
 }
@@ -41,7 +41,7 @@ struct World {
 struct Ran {
     records: BTreeMap<String, CaseRecord>,
     summary: Summary,
-    standing: Standing,
+    result: RunResult,
 }
 
 const CLAIMS: &str = "claims:\n  - {id: rule.one, statement: One., document: guide.md, section: Rules, subject: [postgres]}\n";
@@ -66,7 +66,7 @@ impl World {
             environment: FakeEnvironment::default(),
             drivers: true,
             limits: Limits::default(),
-            pace: Pace { jobs: 4, fail_fast: false },
+            schedule_options: ScheduleOptions { jobs: 4, fail_fast: false },
             gate: watch::Sender::new(false),
             interrupt: watch::Sender::new(false),
         }
@@ -88,9 +88,9 @@ impl World {
     /// Runs, and shows every event to `watcher` with the gate and the interruption.
     async fn run_while(self, mut watcher: impl FnMut(&Event, &watch::Sender<bool>, &watch::Sender<bool>)) -> Ran {
         let driver: Arc<dyn Driver> = Arc::new(FakeDriver::new(self.gate.subscribe()));
-        let workshop = Arc::new(Workshop {
+        let run_context = Arc::new(RunContext {
             drivers: if self.drivers { HashMap::from([(DRIVER.to_owned(), driver)]) } else { HashMap::new() },
-            material: Arc::new(NoMaterial),
+            credentials: Arc::new(NoMaterial),
             networks: self.environment.networks(),
             openssl: None,
             limits: self.limits,
@@ -126,11 +126,11 @@ impl World {
                 }
             }
         };
-        tokio::join!(run(self.cases, Arc::new(self.environment), workshop, self.pace, sender, interrupted), telling);
+        tokio::join!(run(self.cases, Arc::new(self.environment), run_context, self.schedule_options, sender, interrupted), telling);
         assert_eq!(records.len(), planned, "every case ends, and once");
         let summary = fold.finish().expect("a summary");
-        let standing = Standing::of(&summary, *self.interrupt.borrow());
-        Ran { records, summary, standing }
+        let result = RunResult::of(&summary, *self.interrupt.borrow());
+        Ran { records, summary, result }
     }
 }
 
@@ -158,7 +158,7 @@ impl Ran {
 async fn a_case_passes_when_all_witnesses_saw_what_was_expected() {
     let ran = World::of_users("app").run().await;
     assert_eq!(ran.outcome("user=app"), &Outcome::Pass);
-    assert_eq!((ran.standing, ran.summary.claims[0].verdict), (Standing::Conformant, Verdict::Confirmed));
+    assert_eq!((ran.result, ran.summary.claims[0].verdict), (RunResult::Conformant, Verdict::Confirmed));
     assert_eq!(ran.summary.totals.connections, 1);
 }
 
@@ -169,7 +169,7 @@ async fn a_case_fails_by_the_witnesses_that_saw_something_else() {
     let witnesses: Vec<Witness> = mismatches.iter().map(|mismatch| mismatch.witness).collect();
     assert_eq!(witnesses, [Witness::Client, Witness::Wire]);
     assert_eq!(ran.outcome("user=app"), &Outcome::Pass);
-    assert_eq!((ran.standing, ran.summary.claims[0].verdict), (Standing::NotConformant, Verdict::Refuted));
+    assert_eq!((ran.result, ran.summary.claims[0].verdict), (RunResult::NotConformant, Verdict::Refuted));
 }
 
 /// A scenario that expects a plaintext session of `refused`, with a deviation that says `observed`.
@@ -189,21 +189,21 @@ fn deviating(users: &str, observed: &str) -> World {
 async fn a_known_deviation_seen_as_described_deviates_and_refutes_its_claim() {
     let ran = deviating("refused", "{refused: {auth: no-hba-entry}}").run().await;
     assert_eq!(ran.outcome("user=refused"), &Outcome::Deviates { deviation: "known".to_owned() });
-    assert_eq!((ran.standing, ran.summary.claims[0].verdict), (Standing::Conformant, Verdict::Refuted));
+    assert_eq!((ran.result, ran.summary.claims[0].verdict), (RunResult::Conformant, Verdict::Refuted));
 }
 
 #[tokio::test]
 async fn a_known_deviation_seen_differently_fails() {
     let ran = deviating("refused", "{refused: {auth: hba-reject}}").run().await;
     assert_eq!(ran.outcome("user=refused").kind(), OutcomeKind::Fail);
-    assert_eq!(ran.standing, Standing::NotConformant);
+    assert_eq!(ran.result, RunResult::NotConformant);
 }
 
 #[tokio::test]
 async fn a_known_deviation_that_passes_is_an_unexpected_pass() {
     let ran = deviating("app", "{refused: {auth: no-hba-entry}}").run().await;
     assert_eq!(ran.outcome("user=app"), &Outcome::UnexpectedPass { deviation: "known".to_owned() });
-    assert_eq!(ran.standing, Standing::NotConformant);
+    assert_eq!(ran.result, RunResult::NotConformant);
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn a_driver_that_fails_or_panics_makes_the_case_errored_and_never_loses_it
     assert!(ran.errored("user=breaks").contains("its log: fake.log"), "{}", ran.errored("user=breaks"));
     assert!(ran.errored("user=panics").contains("the harness itself failed"), "{}", ran.errored("user=panics"));
     assert_eq!(ran.outcome("user=app"), &Outcome::Pass);
-    assert_eq!((ran.standing, ran.count(OutcomeKind::Errored)), (Standing::Errored, 2));
+    assert_eq!((ran.result, ran.count(OutcomeKind::Errored)), (RunResult::Errored, 2));
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn a_case_that_does_not_end_times_out_with_what_it_was_doing() {
     let ran = world.run().await;
     let Outcome::TimedOut(message) = ran.outcome("user=hangs") else { panic!("{:?}", ran.outcome("user=hangs")) };
     assert!(message.contains("300ms") && message.contains("0 of 1 steps"), "{message}");
-    assert_eq!((ran.standing, ran.summary.claims[0].verdict), (Standing::Errored, Verdict::NotExercised));
+    assert_eq!((ran.result, ran.summary.claims[0].verdict), (RunResult::Errored, Verdict::NotExercised));
 }
 
 /// A scenario in which `refused` is refused as expected; `control` is the user of its positive control.
@@ -249,7 +249,7 @@ async fn a_refusal_whose_control_fails_is_errored_and_never_passes() {
         let ran = refused_with_control(control).run().await;
         let message = ran.errored("fake/case");
         assert!(message.contains("its positive control failed") && message.contains(reason), "{message}");
-        assert_eq!(ran.standing, Standing::Errored);
+        assert_eq!(ran.result, RunResult::Errored);
     }
     // The same user in another database is refused too.
     let scenario = format!(
@@ -283,7 +283,7 @@ async fn a_server_that_does_not_start_or_takes_no_configuration_makes_its_cases_
     assert_eq!(ran.errored("postgres=16"), "postgres-16 did not start: it ended early; its log: /run/16/server.log");
     assert_eq!(ran.errored("postgres=17"), "postgres-17 did not take its configuration: a bad line; its log: /run/17/server.log");
     assert_eq!((ran.count(OutcomeKind::Pass), ran.count(OutcomeKind::Errored)), (2, 2));
-    assert_eq!(ran.standing, Standing::Errored);
+    assert_eq!(ran.result, RunResult::Errored);
 }
 
 #[tokio::test]
@@ -304,7 +304,7 @@ async fn a_case_that_passes_is_worth_what_was_seen_whatever_becomes_of_the_serve
     let (server, log) = ("postgres-17".to_owned(), "/run/17/server.log".into());
     world.environment.lost.insert(17, EnvironmentError::Lost { server, reason: "it ended".to_owned(), log });
     let ran = world.run().await;
-    assert_eq!((ran.count(OutcomeKind::Pass), ran.standing), (4, Standing::Conformant));
+    assert_eq!((ran.count(OutcomeKind::Pass), ran.result), (4, RunResult::Conformant));
 }
 
 #[tokio::test]
@@ -319,7 +319,7 @@ async fn what_is_not_there_is_skipped_with_its_reason() {
     let ran = world.run().await;
     assert_eq!(ran.outcome("postgres=16"), &Outcome::Skipped(SkipReason::ServerMissing("PostgreSQL 16 is not installed".to_owned())));
     assert_eq!(ran.outcome("postgres=17"), &Outcome::Skipped(missing));
-    assert_eq!((ran.standing, ran.count(OutcomeKind::Skipped)), (Standing::Conformant, 2));
+    assert_eq!((ran.result, ran.count(OutcomeKind::Skipped)), (RunResult::Conformant, 2));
 }
 
 #[tokio::test]
@@ -369,7 +369,7 @@ async fn a_run_in_which_all_is_skipped_ran_nothing() {
     world.drivers = false;
     let ran = world.run().await;
     assert!(matches!(ran.outcome("postgres=15"), Outcome::Skipped(SkipReason::DriverMissing(_))));
-    assert_eq!((ran.standing, ran.count(OutcomeKind::Skipped)), (Standing::NothingRan, 4));
+    assert_eq!((ran.result, ran.count(OutcomeKind::Skipped)), (RunResult::NothingRan, 4));
 }
 
 #[tokio::test]
@@ -379,12 +379,12 @@ async fn fail_fast_begins_no_further_case_after_the_first_failure() {
          - connect: {{user: refused, identity: none, trust: none}}\n    expect:\n      - session: {{tls: false}}\n"
     );
     let mut world = World::new(&scenario, "");
-    world.pace = Pace { jobs: 1, fail_fast: true };
+    world.schedule_options = ScheduleOptions { jobs: 1, fail_fast: true };
     let ran = world.run().await;
     let skipped = ran.records.values().filter(|record| record.outcome == Outcome::Skipped(SkipReason::FailFast)).count();
     // One more may have begun while the first was told.
     assert!((1..=2).contains(&ran.count(OutcomeKind::Fail)) && skipped >= 8, "{:?}", ran.summary.totals.outcomes);
-    assert_eq!(ran.standing, Standing::NotConformant);
+    assert_eq!(ran.result, RunResult::NotConformant);
 }
 
 #[tokio::test]
@@ -394,7 +394,7 @@ async fn an_interrupted_run_ends_the_cases_that_have_begun_and_skips_the_others(
          - connect: {{user: waits, identity: none, trust: none}}\n    expect:\n      - session: {{tls: false}}\n"
     );
     let mut world = World::new(&scenario, "");
-    world.pace = Pace { jobs: 2, fail_fast: false };
+    world.schedule_options = ScheduleOptions { jobs: 2, fail_fast: false };
     let mut begun = 0;
     let ran = world
         .run_while(move |event, gate, interrupt| {
@@ -407,7 +407,7 @@ async fn an_interrupted_run_ends_the_cases_that_have_begun_and_skips_the_others(
         .await;
     let skipped = ran.records.values().filter(|record| record.outcome == Outcome::Skipped(SkipReason::Interrupted)).count();
     assert_eq!((ran.count(OutcomeKind::Pass), skipped), (2, 3));
-    assert_eq!(ran.standing, Standing::Interrupted);
+    assert_eq!(ran.result, RunResult::Interrupted);
 }
 
 /// Exit code, standard output and standard error of the binary.

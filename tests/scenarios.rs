@@ -24,7 +24,7 @@ use os::toolchain::Toolchain;
 use report::failure;
 use run::event::Event;
 use run::execute::Limits;
-use run::schedule::Pace;
+use run::schedule::ScheduleOptions;
 use session::{EnvironmentKind, Session, SessionOptions, check, default_jobs, plan};
 
 /// Failing cases of one scenario that are told in full.
@@ -279,8 +279,8 @@ impl Run {
             let session = Session::start(self.planned.session_options(), &cases).await.map_err(|error| error.to_string())?;
             let redactor = Redactor::new(session.environment().secrets());
             let (sender, receiver) = events::unbounded_channel();
-            let pace = Pace { jobs: default_jobs(), fail_fast: false };
-            let ((), mut problems) = tokio::join!(session.run(cases, pace, sender), self.tell(receiver, ends, &redactor));
+            let schedule_options = ScheduleOptions { jobs: default_jobs(), fail_fast: false };
+            let ((), mut problems) = tokio::join!(session.run(cases, schedule_options, sender), self.tell(receiver, ends, &redactor));
             problems.extend(session.close().await);
             if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
         })

@@ -26,7 +26,7 @@ use model::report::Component;
 use model::server::{Application, ServerConfig, ServerKey, Service};
 use os::command::CommandRun;
 use os::dial::{Dialer, Direct};
-use run::material::Material;
+use run::credentials::CredentialSource;
 
 /// What the user's name makes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,7 +321,7 @@ impl Environment for FakeEnvironment {
 /// No files at all.
 pub(crate) struct NoMaterial;
 
-impl Material for NoMaterial {
+impl CredentialSource for NoMaterial {
     fn client_files(&self, _: Option<&str>, _: Option<&str>) -> Result<ClientFiles, String> {
         Ok(ClientFiles::default())
     }

@@ -42,11 +42,11 @@ impl fmt::Debug for Agent {
 
 /// A connection as long as which an agent lives. Dropping it ends it.
 #[derive(Debug)]
-pub struct Lifeline {
+pub struct AgentLease {
     stream: TcpStream,
 }
 
-impl Lifeline {
+impl AgentLease {
     /// Waits for the agent's end: its container has ended, or it was stopped.
     pub async fn agent_ended(&self) {
         line::hung_up(&self.stream).await;
@@ -84,10 +84,10 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError`].
-    pub async fn hold(&self) -> Result<Lifeline, AgentError> {
+    pub async fn hold(&self) -> Result<AgentLease, AgentError> {
         let (stream, Done {}) = self.open(&Request::Hold, Some(ANSWER_LIMIT)).await?;
         line::keep_alive(&stream);
-        Ok(Lifeline { stream })
+        Ok(AgentLease { stream })
     }
 
     /// Makes directories. What is there already gets the mode and owner too.

@@ -7,38 +7,38 @@
 //!
 //! - [`Agent`] is the client; [`serve()`] is the agent itself.
 //! - `protocol` has the requests, one a TCP connection; `line` and `frame` how they are sent.
-//! - [`Lifeline`]: when the last one has ended, the agent stops its children and exits. A harness that is killed leaves containers that
+//! - [`AgentLease`]: when the last one has ended, the agent stops its children and exits. A harness that is killed leaves containers that
 //!   end by themselves.
 
 mod archive;
 mod child;
 mod client;
+mod client_container;
 mod dial;
 mod error;
 mod follow;
 mod frame;
 mod framed;
 mod line;
-mod outpost;
 mod protocol;
 mod relay;
 mod run;
 mod serve;
 mod survey;
-mod unix_way;
+mod unix_forward;
 
 #[cfg(test)]
 mod tests;
 
 pub use child::RemoteChild;
-pub use client::{Agent, Lifeline};
+pub use client::{Agent, AgentLease};
+pub use client_container::ClientContainer;
 pub use dial::AgentDialer;
 pub use error::AgentError;
 pub use follow::Follower;
-pub use outpost::Outpost;
 pub use protocol::{DirectorySpec, FileSpec, Owner, RelaySpec};
 pub use relay::RemoteRelay;
 pub use run::Ran;
 pub use serve::{AgentArgs, COMMAND, Token, main, serve};
 pub use survey::{Interface, Python, Survey};
-pub use unix_way::UnixWay;
+pub use unix_forward::UnixForward;

@@ -170,9 +170,9 @@ impl Loop {
 
     /// One connection; `None` where it can't be made here.
     async fn connect(&self, plan: &ConnectPlan, service: Service, server: &dyn Server) -> Result<Option<ClientOutcome>, Error> {
-        let workshop = self.session.workshop();
-        let Some(driver) = workshop.drivers.get(&plan.driver) else { return Ok(None) };
-        let mut request = workshop.request(plan, service, server)?;
+        let run_context = self.session.run_context();
+        let Some(driver) = run_context.drivers.get(&plan.driver) else { return Ok(None) };
+        let mut request = run_context.request(plan, service, server)?;
         let address = if plan.unix {
             server.unix_socket()?
         } else if over_ipv6(plan) {
@@ -182,7 +182,7 @@ impl Loop {
         };
         let Some(address) = address else { return Ok(None) };
         request.endpoint_mut().address = address;
-        match driver.connect(&request, workshop.limits.connect).await {
+        match driver.connect(&request, run_context.limits.connect).await {
             Ok(observation) => {
                 self.connections.fetch_add(1, Ordering::Relaxed);
                 Ok(Some(observation.outcome))

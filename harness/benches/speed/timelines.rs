@@ -95,7 +95,7 @@ impl Timelines {
         };
         [
             format!(
-                "Timelines: {} in {:.1} s, {:.1} s of it at their clients' pace; {} did not end as expected",
+                "Timelines: {} in {:.1} s, {:.1} s of it at their clients' schedule_options; {} did not end as expected",
                 self.cases, self.wall_seconds, self.timeline_seconds, self.unsuccessful
             ),
             table.render(WIDTH),

@@ -58,12 +58,12 @@ pub enum LedgerError {
 pub struct Ledger {
     environment: String,
     real: BTreeSet<Subject>,
-    accounts: IndexMap<String, Account>,
+    accounts: IndexMap<String, ClaimTally>,
     cases: Vec<Box<str>>,
 }
 
 #[derive(Debug)]
-struct Account {
+struct ClaimTally {
     claim: Claim,
     outcomes: BTreeMap<OutcomeKind, usize>,
     deployments: BTreeMap<String, Tally>,
@@ -104,7 +104,7 @@ impl Ledger {
     /// An empty ledger of these claims, for an environment of that name in which these subjects are real.
     #[must_use]
     pub fn new(claims: &[Claim], environment: &str, real: &[Subject]) -> Self {
-        let account = |claim: &Claim| Account {
+        let account = |claim: &Claim| ClaimTally {
             claim: claim.clone(),
             outcomes: BTreeMap::new(),
             deployments: BTreeMap::new(),
@@ -148,7 +148,7 @@ impl Ledger {
         self.accounts.values().map(|account| self.record(account)).collect()
     }
 
-    fn record(&self, account: &Account) -> ClaimRecord {
+    fn record(&self, account: &ClaimTally) -> ClaimRecord {
         let claim = &account.claim;
         let (real, not_real): (Vec<Subject>, Vec<Subject>) = claim.subject.iter().partition(|subject| self.real.contains(subject));
         let (verdict, reason) = if real.is_empty() {
@@ -205,7 +205,7 @@ pub fn name(verdict: Verdict) -> &'static str {
     }
 }
 
-impl Account {
+impl ClaimTally {
     fn add(&mut self, index: u32, evidence: &Evidence<'_>) {
         self.cases.push(index);
         *self.outcomes.entry(evidence.outcome.kind()).or_default() += 1;

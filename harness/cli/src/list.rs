@@ -19,7 +19,6 @@ use model::driver::DriverInfo;
 use model::report::Summary;
 use os::rundir::RunDir;
 use os::toolchain::{POSTGRES_MAJORS, Toolchain};
-use report;
 use session::drivers;
 
 pub(super) fn selection(args: &SelectArgs) -> Selection {

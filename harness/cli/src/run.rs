@@ -24,12 +24,12 @@ use model::report::Summary;
 use model::server::{Application, ServerKey, Service};
 use os::redact::Redactor;
 use os::toolchain::{NAUTOBOT_DRIVERS, Toolchain};
-use report::standing::Standing;
+use report::run_result::RunResult;
 use report::{FileReports, ReportTarget, Terminal};
 use run::event::{Event, Reporter};
 use run::execute::Limits;
 use run::fold::Fold;
-use run::schedule::Pace;
+use run::schedule::ScheduleOptions;
 use session::{self, EnvironmentKind, Session, SessionOptions};
 
 /// The last run's summary, in the cache directory: what `claims` shows.
@@ -125,10 +125,10 @@ async fn carry_out(
     reporters.push(Box::new(panic_after));
     let reporting = std::thread::spawn(move || report(received, reporters, fold));
     let jobs = args.jobs.map_or_else(session::default_jobs, NonZeroUsize::get);
-    let pace = Pace { jobs, fail_fast: args.fail_fast };
+    let schedule_options = ScheduleOptions { jobs, fail_fast: args.fail_fast };
     let keys: BTreeSet<ServerKey> = cases.iter().filter(|case| case.skip.is_none()).map(|case| case.key).collect();
     tokio::select! {
-        () = session.run(cases, pace, events.clone()) => {}
+        () = session.run(cases, schedule_options, events.clone()) => {}
         true = async { asked.await.is_ok() } => panic!("asked for by --panic-after"),
     }
     // What is left behind belongs into the report, if nobody wants to keep the servers.
@@ -193,13 +193,13 @@ impl Reporter for PanicAfter {
 }
 
 fn exit_of(summary: &Summary, errors: &[String], interrupted: bool) -> Exit {
-    match Standing::of(summary, interrupted) {
-        Standing::Interrupted => Exit::Interrupted,
-        Standing::NotConformant => Exit::NotConformant,
-        Standing::Errored => Exit::Environment,
-        Standing::NothingRan => Exit::NothingRan,
-        Standing::Conformant if errors.is_empty() => Exit::Conformant,
-        Standing::Conformant => Exit::Environment,
+    match RunResult::of(summary, interrupted) {
+        RunResult::Interrupted => Exit::Interrupted,
+        RunResult::NotConformant => Exit::NotConformant,
+        RunResult::Errored => Exit::Environment,
+        RunResult::NothingRan => Exit::NothingRan,
+        RunResult::Conformant if errors.is_empty() => Exit::Conformant,
+        RunResult::Conformant => Exit::Environment,
     }
 }
 
@@ -330,12 +330,12 @@ async fn hold_servers(session: &Session, keys: &BTreeSet<ServerKey>, mut interru
 
 /// A command line that connects as the deployment's own client does; `None` where the scenarios know no such client.
 fn connect_command(session: &Session, key: ServerKey, address: SocketAddr) -> Option<String> {
-    let material = &session.workshop().material;
-    let files = material.client_files(Some(DEFAULT_IDENTITY), Some(DEFAULT_TRUST)).ok()?;
+    let credentials = &session.run_context().credentials;
+    let files = credentials.client_files(Some(DEFAULT_IDENTITY), Some(DEFAULT_TRUST)).ok()?;
     let (certificate, private, root) = (files.certificate?, files.key?, files.root?);
     let (certificate, private, root) = (certificate.display(), private.display(), root.display());
-    let (host, ip, port) = (material.default_host(key.service), address.ip(), address.port());
-    let Application { user, database } = material.application();
+    let (host, ip, port) = (credentials.default_host(key.service), address.ip(), address.port());
+    let Application { user, database } = credentials.application();
     Some(match key.service {
         Service::Postgres => format!(
             "    psql 'host={host} hostaddr={ip} port={port} user={user} dbname={database} sslmode=verify-full \

@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
-use agent::Outpost;
+use agent::ClientContainer;
 use model::connect::ConnectRequest;
 use model::driver::DriverInfo;
 use model::observation::{ClientObservation, Refused};
@@ -83,7 +83,7 @@ pub trait Driver: Send + Sync {
     }
 
     /// Where its process runs; `None`: on this machine. Requests then name files and a relay of there.
-    fn outpost(&self) -> Option<&Outpost> {
+    fn client_container(&self) -> Option<&ClientContainer> {
         None
     }
 

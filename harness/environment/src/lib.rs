@@ -8,7 +8,7 @@ pub mod local;
 mod servers;
 
 pub use command::CommandError;
-pub use servers::{Blueprint, ConfigFile, Configurator, ManifestConfigurator, Paths, Servers, ServersOptions};
+pub use servers::{ConfigFile, Configurator, InstallationTemplate, ManifestConfigurator, Paths, Servers, ServersOptions};
 
 pub use installation::{Applied, Gateway, GatewayRoute, InstallOptions, Installation, Replication, ReplicationState};
 

@@ -9,12 +9,12 @@ use model::timeline::Timeline;
 
 /// What is known of a server from the changes so far. (Whether it runs is not: a start may be refused.)
 #[derive(Debug, Clone, Copy, Default)]
-struct Standing {
+struct ServerCondition {
     paused: bool,
     cut: bool,
 }
 
-impl Standing {
+impl ServerCondition {
     /// Follows a change; `Err` says why it can't be made now.
     fn follow<T>(&mut self, target: Target, change: &Change<T>) -> Result<(), String> {
         match change {
@@ -38,11 +38,12 @@ impl Standing {
 impl Expansion<'_> {
     /// Every change of a server is of one that the timeline has, and can follow those before it.
     pub(super) fn check_servers(&self, timeline: &Timeline) -> Result<(), LoadError> {
-        let mut standing: BTreeMap<Target, Standing> = BTreeMap::new();
+        let mut conditions: BTreeMap<Target, ServerCondition> = BTreeMap::new();
         for (index, phase) in timeline.phases.iter().enumerate() {
             for change in &phase.changes {
                 let Some(target) = change.of_server() else { continue };
-                let checked = self.known_server(timeline, target).and_then(|()| standing.entry(target).or_default().follow(target, change));
+                let checked =
+                    self.known_server(timeline, target).and_then(|()| conditions.entry(target).or_default().follow(target, change));
                 checked.map_err(|message| self.at(&["timeline", "phases", &index.to_string(), "do"], message))?;
             }
         }

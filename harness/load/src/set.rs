@@ -265,10 +265,10 @@ fn read_if_there<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T
 }
 
 /// A name that is there already: the keys that lead to it, and the message.
-type Twice = ([String; 2], String);
+type DuplicateName = ([String; 2], String);
 
-fn merge_credentials(into: &mut Credentials, from: Credentials) -> Result<(), Twice> {
-    fn merge<T>(kind: &str, section: &str, into: &mut BTreeMap<String, T>, from: BTreeMap<String, T>) -> Result<(), Twice> {
+fn merge_credentials(into: &mut Credentials, from: Credentials) -> Result<(), DuplicateName> {
+    fn merge<T>(kind: &str, section: &str, into: &mut BTreeMap<String, T>, from: BTreeMap<String, T>) -> Result<(), DuplicateName> {
         for (name, value) in from {
             if into.contains_key(&name) {
                 let message = format!("{kind} `{name}` is defined elsewhere already");

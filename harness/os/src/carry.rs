@@ -20,7 +20,7 @@ pub enum End {
     SenderReset,
     /// The receiver takes nothing any more.
     ReceiverGone,
-    /// [`Passage::is_cut`].
+    /// [`StreamFilter::is_cut`].
     Cut,
 }
 
@@ -34,7 +34,7 @@ pub struct Resets {
 }
 
 /// What stands beside one direction and sees all of it. `W` is the receiver.
-pub trait Passage<W> {
+pub trait StreamFilter<W> {
     /// Bytes that came from the sender, which it may change; gives the part of them that passes.
     fn pass<'a>(&mut self, bytes: &'a mut [u8]) -> &'a [u8] {
         bytes
@@ -57,9 +57,9 @@ pub trait Passage<W> {
 
 /// Nobody beside it: everything passes.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Unseen;
+pub struct Unfiltered;
 
-impl<W> Passage<W> for Unseen {}
+impl<W> StreamFilter<W> for Unfiltered {}
 
 /// One direction: whence, where to, and who stands beside it.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ pub struct Direction<R, W, P> {
     /// The receiver.
     pub to: W,
     /// Who stands beside it.
-    pub passage: P,
+    pub filter: P,
 }
 
 /// Carries both directions until nothing more can pass.
@@ -79,8 +79,8 @@ where
     R2: AsyncRead + Unpin,
     W1: AsyncWrite + Unpin,
     W2: AsyncWrite + Unpin,
-    P1: Passage<W1>,
-    P2: Passage<W2>,
+    P1: StreamFilter<W1>,
+    P2: StreamFilter<W2>,
 {
     both(copy(up), copy(down)).await
 }
@@ -126,29 +126,29 @@ async fn copy<R, W, P>(direction: Direction<R, W, P>) -> End
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
-    P: Passage<W>,
+    P: StreamFilter<W>,
 {
-    let Direction { mut from, mut to, mut passage } = direction;
+    let Direction { mut from, mut to, mut filter } = direction;
     let mut buffer = vec![0; BUFFER];
     loop {
-        if passage.is_cut() {
+        if filter.is_cut() {
             return End::Cut;
         }
         let length = match from.read(&mut buffer).await {
             Ok(0) => {
-                passage.sender_finished(&to);
+                filter.sender_finished(&to);
                 // Fails only if the receiver is gone, which the other direction finds as well.
                 return if to.shutdown().await.is_ok() { End::Finished } else { End::ReceiverGone };
             }
             Ok(length) => length,
             Err(_) => {
-                passage.sender_reset();
+                filter.sender_reset();
                 return End::SenderReset;
             }
         };
         let Some(bytes) = buffer.get_mut(..length) else { return End::SenderReset };
-        if to.write_all(passage.pass(bytes)).await.is_err() {
-            passage.receiver_gone();
+        if to.write_all(filter.pass(bytes)).await.is_err() {
+            filter.receiver_gone();
             return End::ReceiverGone;
         }
     }

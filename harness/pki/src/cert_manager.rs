@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::certified_key::{CertifiedKey, Signer};
 use super::error::PkiError;
 use super::identity::GARBAGE;
 use super::key::Key;
-use super::material::{Material, Signer};
 use super::secret::Secret;
 use super::template::Overrides;
 use super::variant;
@@ -39,7 +39,7 @@ struct Managed {
     /// Its `spec` with the patches so far.
     spec: CertificateSpec,
     /// Everything that was issued, oldest first.
-    issued: Vec<Arc<Material>>,
+    issued: Vec<Arc<CertifiedKey>>,
 }
 
 impl CertManager {
@@ -204,7 +204,7 @@ impl CertManager {
     }
 
     /// What `NAME` or `NAME@2` is now.
-    fn issued(&self, name: &str) -> Result<&Arc<Material>, PkiError> {
+    fn issued(&self, name: &str) -> Result<&Arc<CertifiedKey>, PkiError> {
         let Some((certificate, number)) = name.split_once('@') else { return self.managed(name)?.present(name) };
         let issued = &self.managed(certificate)?.issued;
         let place = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
@@ -269,45 +269,45 @@ impl CertManager {
             Some(authority) => Signer::Authority(self.authority(&what, &authority)?),
         };
         let overrides = Overrides { validity, ..Overrides::default() };
-        let material = match key {
-            Some(key) => Material::issue_for(key, &what, &spec, overrides, &signer)?,
-            None => Material::issue(&what, &spec, overrides, &signer)?,
+        let certified_key = match key {
+            Some(key) => CertifiedKey::issue_for(key, &what, &spec, overrides, &signer)?,
+            None => CertifiedKey::issue(&what, &spec, overrides, &signer)?,
         };
         let template = spec.secret_template.clone().unwrap_or_default().labels;
         self.version += 1;
-        self.secrets.entry(spec.secret_name.clone()).or_default().issue(secret_data(&material), &template, self.version);
+        self.secrets.entry(spec.secret_name.clone()).or_default().issue(secret_data(&certified_key), &template, self.version);
         if let Some(managed) = self.certificates.get_mut(name) {
             managed.spec = spec;
-            managed.issued.push(Arc::new(material));
+            managed.issued.push(Arc::new(certified_key));
         }
         Ok(())
     }
 
     /// A CA as it stands in its Secret, which is what an Issuer signs with.
-    fn authority(&self, what: &str, authority: &str) -> Result<Arc<Material>, PkiError> {
+    fn authority(&self, what: &str, authority: &str) -> Result<Arc<CertifiedKey>, PkiError> {
         let managed = self.managed(authority)?;
-        let material = managed.present(authority)?;
-        if self.secret(&managed.spec.secret_name)?.data() != &secret_data(material) {
+        let certified_key = managed.present(authority)?;
+        if self.secret(&managed.spec.secret_name)?.data() != &secret_data(certified_key) {
             let secret = &managed.spec.secret_name;
             let reason = format!("the Secret `{secret}` of its issuer was overwritten by hand: issuing with what it holds is not followed");
             return Err(PkiError::invalid(what, reason));
         }
-        Ok(Arc::clone(material))
+        Ok(Arc::clone(certified_key))
     }
 }
 
 impl Managed {
-    fn present(&self, name: &str) -> Result<&Arc<Material>, PkiError> {
+    fn present(&self, name: &str) -> Result<&Arc<CertifiedKey>, PkiError> {
         self.issued.last().ok_or_else(|| PkiError::issue(&format!("Certificate `{name}`"), "it was not issued yet"))
     }
 }
 
 /// What cert-manager writes into a Secret.
-fn secret_data(material: &Material) -> BTreeMap<SecretFile, String> {
+fn secret_data(certified_key: &CertifiedKey) -> BTreeMap<SecretFile, String> {
     [
-        (SecretFile::Certificate, material.certificate_pem(true)),
-        (SecretFile::Key, material.key.pem.clone()),
-        (SecretFile::Ca, material.ca_pem()),
+        (SecretFile::Certificate, certified_key.certificate_pem(true)),
+        (SecretFile::Key, certified_key.key.pem.clone()),
+        (SecretFile::Ca, certified_key.ca_pem()),
     ]
     .into()
 }

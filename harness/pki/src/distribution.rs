@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::PkiError;
 use super::identity::{self, IssuedIdentity};
-use super::site::{Material, Provider, SiteDistribution};
+use super::site::{Provider, ProviderSecrets, SiteDistribution};
 use super::{Pki, check};
 use deployment::Manifests;
 use deployment::external_secret::{Copied, ExternalSecret};
@@ -55,7 +55,7 @@ impl Pki {
             (None, None) => return Err(PkiError::invalid(&what, "the ExternalSecret takes the CA from no credential")),
         };
         let (certificate, key) = (content(&client, SecretFile::Certificate)?, content(&client, SecretFile::Key)?);
-        site.push(Material { certificate: &certificate, key: &key, ca: &ca })?;
+        site.push(ProviderSecrets { certificate: &certificate, key: &key, ca: &ca })?;
         let contents = match (site.sync(), &distribution.fails) {
             (Ok(secret), None) => secret.files(),
             (Err(error), Some(words)) if error.to_string().contains(words) => BTreeMap::new(),
@@ -69,8 +69,8 @@ impl Pki {
         };
         let owner = self.other_user.as_ref().filter(|_| distribution.owned_by_other);
         let mode = distribution.default_mode.unwrap_or(DEFAULT_MODE);
-        let material = self.identity_material(&distribution.identity)?;
-        identity::mount(name, &material, contents, mode, owner, directory.join("mtls"))
+        let certified_key = self.identity_key(&distribution.identity)?;
+        identity::mount(name, &certified_key, contents, mode, owner, directory.join("mtls"))
     }
 }
 

@@ -7,8 +7,8 @@ use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::certified_key::CertifiedKey;
 use super::error::PkiError;
-use super::material::Material;
 use model::credential::SecretFile;
 use os::user::RunAs;
 
@@ -78,7 +78,12 @@ impl Default for FileVariant<'_> {
 }
 
 /// Writes the files below `directory`.
-pub(super) fn write(name: &str, material: &Material, variant: &FileVariant<'_>, directory: PathBuf) -> Result<IssuedIdentity, PkiError> {
+pub(super) fn write(
+    name: &str,
+    certified_key: &CertifiedKey,
+    variant: &FileVariant<'_>,
+    directory: PathBuf,
+) -> Result<IssuedIdentity, PkiError> {
     make_directory(&directory)?;
     let mut contents = BTreeMap::new();
     for file in [SecretFile::Certificate, SecretFile::Key, SecretFile::Ca] {
@@ -89,9 +94,9 @@ pub(super) fn write(name: &str, material: &Material, variant: &FileVariant<'_>, 
             GARBAGE.to_owned()
         } else {
             match file {
-                SecretFile::Certificate => material.certificate_pem(variant.with_intermediates),
-                SecretFile::Key => variant.key_pem.unwrap_or(&material.key.pem).to_owned(),
-                SecretFile::Ca => material.ca_pem(),
+                SecretFile::Certificate => certified_key.certificate_pem(variant.with_intermediates),
+                SecretFile::Key => variant.key_pem.unwrap_or(&certified_key.key.pem).to_owned(),
+                SecretFile::Ca => certified_key.ca_pem(),
             }
         };
         let mode = if file == SecretFile::Key { variant.key_mode } else { 0o644 };
@@ -104,13 +109,13 @@ pub(super) fn write(name: &str, material: &Material, variant: &FileVariant<'_>, 
         }
         contents.insert(file, content);
     }
-    Ok(issued(name, material, directory, contents))
+    Ok(issued(name, certified_key, directory, contents))
 }
 
 /// Writes the files of a volume below `directory`, all with one mode, as the kubelet does.
 pub(super) fn mount(
     name: &str,
-    material: &Material,
+    certified_key: &CertifiedKey,
     contents: BTreeMap<SecretFile, String>,
     mode: u32,
     owner: Option<&RunAs>,
@@ -124,16 +129,16 @@ pub(super) fn mount(
             give_away(&path, owner)?;
         }
     }
-    Ok(issued(name, material, directory, contents))
+    Ok(issued(name, certified_key, directory, contents))
 }
 
-fn issued(name: &str, material: &Material, directory: PathBuf, contents: BTreeMap<SecretFile, String>) -> IssuedIdentity {
+fn issued(name: &str, certified_key: &CertifiedKey, directory: PathBuf, contents: BTreeMap<SecretFile, String>) -> IssuedIdentity {
     IssuedIdentity {
         name: name.to_owned(),
-        der: material.der.clone(),
-        sha256: material.sha256(),
-        serial: material.serial.to_string(),
-        common_name: material.common_name.clone(),
+        der: certified_key.der.clone(),
+        sha256: certified_key.sha256(),
+        serial: certified_key.serial.to_string(),
+        common_name: certified_key.common_name.clone(),
         directory,
         contents,
     }

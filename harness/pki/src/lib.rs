@@ -6,13 +6,13 @@
 //! no subject alternative name; `tls.crt` leaves out the root; `ca.crt` of `mtls-ca-cert` is the root, not that certificate.
 
 mod cert_manager;
+mod certified_key;
 mod check;
 mod der;
 mod distribution;
 mod error;
 mod identity;
 mod key;
-mod material;
 mod memo;
 mod secret;
 pub mod site;
@@ -31,10 +31,10 @@ pub use error::PkiError;
 pub use identity::IssuedIdentity;
 pub use secret::Secret;
 
+use certified_key::{CertifiedKey, Signer};
 use deployment::Manifests;
 use deployment::certificate::{Certificate, Issuer, IssuerKind};
 use identity::FileVariant;
-use material::{Material, Signer};
 use memo::Memo;
 use model::credential::{Credentials, Identity, SecretFile, Trust};
 use os::user::RunAs;
@@ -48,7 +48,7 @@ pub struct Pki {
     credentials: Credentials,
     directory: PathBuf,
     other_user: Option<RunAs>,
-    materials: Memo<Material>,
+    certified_keys: Memo<CertifiedKey>,
     identities: Memo<IssuedIdentity>,
     secrets: Memo<IssuedIdentity>,
     trusts: Memo<PathBuf>,
@@ -66,7 +66,7 @@ impl Pki {
             credentials,
             directory,
             other_user,
-            materials: Memo::default(),
+            certified_keys: Memo::default(),
             identities: Memo::default(),
             secrets: Memo::default(),
             trusts: Memo::default(),
@@ -98,8 +98,8 @@ impl Pki {
         self.identities.get(name, || {
             let identity = self.known_identity(name)?;
             let what = format!("identity `{name}`");
-            let material = self.identity_material(name)?;
-            let other = identity.key_of.as_deref().map(|other| self.identity_material(other)).transpose()?;
+            let certified_key = self.identity_key(name)?;
+            let other = identity.key_of.as_deref().map(|other| self.identity_key(other)).transpose()?;
             let key_mode =
                 identity.key_mode.as_deref().map_or(Ok(0o600), check::key_mode).map_err(|reason| PkiError::invalid(&what, reason))?;
             let variant = FileVariant {
@@ -110,7 +110,7 @@ impl Pki {
                 missing: &identity.missing,
                 garbage: &identity.garbage,
             };
-            identity::write(name, &material, &variant, self.directory.join("identities").join(name))
+            identity::write(name, &certified_key, &variant, self.directory.join("identities").join(name))
         })
     }
 
@@ -121,8 +121,8 @@ impl Pki {
     pub fn secret(&self, name: &str) -> Result<Arc<IssuedIdentity>, PkiError> {
         self.secrets.get(name, || {
             let certificate = self.manifests.certificate_of_secret(name).ok_or_else(|| check::unknown_secret(&self.manifests, name))?;
-            let material = self.certificate_material(certificate)?;
-            identity::write(name, &material, &FileVariant::default(), self.directory.join("secrets").join(name))
+            let certified_key = self.key_of_certificate(certificate)?;
+            identity::write(name, &certified_key, &FileVariant::default(), self.directory.join("secrets").join(name))
         })
     }
 
@@ -166,7 +166,7 @@ impl Pki {
             let what = format!("CRL `{name}`");
             let authority = self.authority(&what, &crl.issuer)?;
             let serials =
-                crl.revoked.iter().map(|identity| Ok(self.identity_material(identity)?.serial)).collect::<Result<Vec<_>, PkiError>>()?;
+                crl.revoked.iter().map(|identity| Ok(self.identity_key(identity)?.serial)).collect::<Result<Vec<_>, PkiError>>()?;
             self.write("crls", &format!("{name}.crl"), Some(&authority.revoke(&what, &serials, &crl.validity)?))
         })?;
         Ok(path.as_ref().clone())
@@ -187,7 +187,7 @@ impl Pki {
     }
 
     /// An identity's certificate and own key. Where only its files differ, it is the Certificate's own, so that nothing else does.
-    fn identity_material(&self, name: &str) -> Result<Arc<Material>, PkiError> {
+    fn identity_key(&self, name: &str) -> Result<Arc<CertifiedKey>, PkiError> {
         let identity = self.known_identity(name)?;
         let reissued = identity.patch.is_some()
             || identity.validity.is_some()
@@ -195,9 +195,9 @@ impl Pki {
             || identity.extended_key_usage.is_some()
             || identity.issuer.is_some();
         if !reissued {
-            return self.certificate_material(variant::certificate(&self.manifests, &identity.certificate)?);
+            return self.key_of_certificate(variant::certificate(&self.manifests, &identity.certificate)?);
         }
-        self.materials.get(&format!("identity {name}"), || {
+        self.certified_keys.get(&format!("identity {name}"), || {
             let what = format!("identity `{name}`");
             let spec = variant::identity_spec(&self.manifests, name, identity)?;
             let signer = match identity.issuer.as_deref() {
@@ -209,15 +209,15 @@ impl Pki {
                 key_usage: identity.key_usage.as_deref(),
                 extended_key_usage: identity.extended_key_usage.as_deref(),
             };
-            Material::issue(&what, &spec, overrides, &signer)
+            CertifiedKey::issue(&what, &spec, overrides, &signer)
         })
     }
 
-    fn certificate_material(&self, certificate: &Certificate) -> Result<Arc<Material>, PkiError> {
-        self.materials.get(&format!("certificate {}", certificate.name), || {
+    fn key_of_certificate(&self, certificate: &Certificate) -> Result<Arc<CertifiedKey>, PkiError> {
+        self.certified_keys.get(&format!("certificate {}", certificate.name), || {
             let what = format!("Certificate `{}`", certificate.name);
             let signer = self.issuer_signer(variant::issuer(&self.manifests, &what, &certificate.spec.issuer_ref)?)?;
-            Material::issue(&what, &certificate.spec, Overrides::default(), &signer)
+            CertifiedKey::issue(&what, &certificate.spec, Overrides::default(), &signer)
         })
     }
 
@@ -227,7 +227,7 @@ impl Pki {
             IssuerKind::Ca { secret } => {
                 let certificate =
                     self.manifests.certificate_of_secret(secret).ok_or_else(|| check::unknown_secret(&self.manifests, secret))?;
-                self.certificate_material(certificate).map(Signer::Authority)
+                self.key_of_certificate(certificate).map(Signer::Authority)
             }
         }
     }
@@ -241,21 +241,21 @@ impl Pki {
             Named::Issuer(issuer) => self.issuer_signer(issuer),
             Named::Authority(authority) => {
                 variant::no_circle(&self.credentials, name)?;
-                let material = self.materials.get(&format!("authority {name}"), || {
+                let certified_key = self.certified_keys.get(&format!("authority {name}"), || {
                     let what = format!("authority `{name}`");
                     let spec = variant::authority_spec(&self.manifests, name, authority)?;
                     let signer = authority.issuer.as_deref().map_or(Ok(Signer::Itself), |issuer| self.signer(&what, issuer))?;
-                    Material::issue(&what, &spec, Overrides { validity: authority.validity.as_ref(), ..Overrides::default() }, &signer)
+                    CertifiedKey::issue(&what, &spec, Overrides { validity: authority.validity.as_ref(), ..Overrides::default() }, &signer)
                 })?;
-                Ok(Signer::Authority(material))
+                Ok(Signer::Authority(certified_key))
             }
         }
     }
 
     /// An authority that has a certificate.
-    fn authority(&self, what: &str, name: &str) -> Result<Arc<Material>, PkiError> {
+    fn authority(&self, what: &str, name: &str) -> Result<Arc<CertifiedKey>, PkiError> {
         match self.signer(what, name)? {
-            Signer::Authority(material) => Ok(material),
+            Signer::Authority(certified_key) => Ok(certified_key),
             Signer::Itself => Err(PkiError::invalid(what, format!("`{name}` is self-signed: it has no certificate of its own"))),
         }
     }

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::failure;
+use super::run_result::RunResult;
 use super::spool::SpooledCases;
-use super::standing::Standing;
 use super::tables::{self, Rows};
 use super::tally::Tally;
 use super::text::{clip, plural};
@@ -31,8 +31,8 @@ const TEXT: usize = 400;
 ///
 /// Where `out` can't be written or a case can't be read back.
 pub fn write(out: &mut dyn Write, summary: &Summary, cases: SpooledCases<'_>, tally: &Tally) -> io::Result<()> {
-    let standing = Standing::of(summary, tally.interrupted);
-    writeln!(out, "## mTLS conformance: {}\n", cell(&standing.line(summary)))?;
+    let run_result = RunResult::of(summary, tally.interrupted);
+    writeln!(out, "## mTLS conformance: {}\n", cell(&run_result.line(summary)))?;
     writeln!(out, "{}\n", speed(summary))?;
     writeln!(out, "| outcome | cases |\n|---|---:|")?;
     for kind in OutcomeKind::ALL {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::execute::{StepResult, Workshop, expected_value};
-use super::observe::{Trouble, file_references, with_paths};
+use super::execute::{RunContext, StepResult, expected_value};
+use super::observe::{NotRun, file_references, with_paths};
 use check::judge::describe;
 use environment::{CommandError, Server};
 use model::case::{Expectation, Expected, OpensslPlan, PlannedStep};
@@ -12,7 +12,7 @@ use model::report::StepRecord;
 use model::scenario::CommandPlace;
 use os::command::{self, CommandRun};
 
-impl Workshop {
+impl RunContext {
     pub(super) async fn openssl_step(
         &self,
         index: usize,
@@ -20,20 +20,20 @@ impl Workshop {
         plan: &OpensslPlan,
         server: &dyn Server,
         deviation: Option<&Expectation>,
-    ) -> Result<StepResult, Trouble> {
-        let there = |text: &String| with_paths(text, plan.at, server, self.material.as_ref());
-        let args = plan.args.iter().map(there).collect::<Result<Vec<_>, _>>().map_err(Trouble::Error)?;
+    ) -> Result<StepResult, NotRun> {
+        let there = |text: &String| with_paths(text, plan.at, server, self.credentials.as_ref());
+        let args = plan.args.iter().map(there).collect::<Result<Vec<_>, _>>().map_err(NotRun::Error)?;
         let CommandRun { command, status, output } = match plan.at {
             CommandPlace::Here => {
-                let missing = || Trouble::Skip(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned()));
-                command::run(self.openssl.as_ref().ok_or_else(missing)?, &args, self.limits.connect).await.map_err(Trouble::Error)?
+                let missing = || NotRun::Skip(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned()));
+                command::run(self.openssl.as_ref().ok_or_else(missing)?, &args, self.limits.connect).await.map_err(NotRun::Error)?
             }
             CommandPlace::Server => {
-                let files = self.own_files(&plan.args).map_err(Trouble::Error)?;
+                let files = self.own_files(&plan.args).map_err(NotRun::Error)?;
                 server.openssl(&args, &files, self.limits.connect).await?
             }
         };
-        let judged = |expectation: &Expectation| judge_output(index, expectation, status, &output, &there).map_err(Trouble::Error);
+        let judged = |expectation: &Expectation| judge_output(index, expectation, status, &output, &there).map_err(NotRun::Error);
         let mismatches = judged(&step.expectation)?;
         let deviation = deviation.map(judged).transpose()?;
         let record =
@@ -44,11 +44,11 @@ impl Workshop {
     /// The clients' files that arguments name.
     fn own_files(&self, args: &[String]) -> Result<Vec<PathBuf>, String> {
         let references = args.iter().flat_map(|arg| file_references(arg)).filter(|reference| !reference.starts_with("server:"));
-        references.map(|reference| self.material.path(reference)).collect()
+        references.map(|reference| self.credentials.path(reference)).collect()
     }
 }
 
-impl From<CommandError> for Trouble {
+impl From<CommandError> for NotRun {
     fn from(error: CommandError) -> Self {
         match error {
             CommandError::Missing(reason) => Self::Skip(reason),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::control::{ControlResult, Controls};
-use super::material::Material;
-use super::observe::{Scene, Trouble, request};
+use super::credentials::CredentialSource;
+use super::observe::{ConnectContext, NotRun, request};
 use check::agree::disagreements;
 use check::judge::{Context, judge};
 use driver::{Driver, catalogue};
@@ -65,11 +65,11 @@ const LOSS: Duration = Duration::from_millis(200);
 const LOSS_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What all cases of a run share.
-pub struct Workshop {
+pub struct RunContext {
     /// Drivers by name.
     pub drivers: HashMap<String, Arc<dyn Driver>>,
     /// Credentials.
-    pub material: Arc<dyn Material>,
+    pub credentials: Arc<dyn CredentialSource>,
     /// Those of the environment.
     pub networks: Networks,
     /// The `openssl` command.
@@ -91,7 +91,7 @@ pub(super) struct StepResult {
     pub(super) control: Option<String>,
 }
 
-impl Workshop {
+impl RunContext {
     /// Why a case can't run that needs a driver in a container, where there is none.
     pub(super) fn elsewhere(&self, case: &Case) -> Option<SkipReason> {
         let missing = |name: &&str| catalogue::in_container(name).is_some() && !self.drivers.contains_key(*name);
@@ -131,26 +131,26 @@ impl Workshop {
 
     /// Runs a case on a server that has its configuration.
     pub(crate) async fn execute(&self, case: &Case, server: &dyn Server, gateway: Option<&dyn Gateway>, controls: &Controls) -> CaseRecord {
-        let scene = Scene {
+        let connect_context = ConnectContext {
             service: case.key.service,
             server,
             gateway,
-            material: self.material.as_ref(),
+            credentials: self.credentials.as_ref(),
             controls,
             overlapping: false,
             limit: self.limits.connect,
         };
         let start = Instant::now();
         let mut record = self.record_without_run(case, Outcome::Errored("the case was not carried out".to_owned()));
-        let outcome = match tokio::time::timeout(self.limits.case, self.steps(case, &scene, &mut record)).await {
+        let outcome = match tokio::time::timeout(self.limits.case, self.steps(case, &connect_context, &mut record)).await {
             Err(_) => Outcome::TimedOut(format!(
                 "no end within {:?}; {} of {} steps were done",
                 self.limits.case,
                 steps_done(&record),
                 case.steps.len()
             )),
-            Ok(Err(Trouble::Skip(reason))) => Outcome::Skipped(reason),
-            Ok(Err(Trouble::Error(message))) => Outcome::Errored(message),
+            Ok(Err(NotRun::Skip(reason))) => Outcome::Skipped(reason),
+            Ok(Err(NotRun::Error(message))) => Outcome::Errored(message),
             Ok(Ok(outcome)) => outcome,
         };
         let gateway = gateway.filter(|_| case.needs_gateway());
@@ -184,15 +184,15 @@ impl Workshop {
         }
     }
 
-    async fn steps(&self, case: &Case, scene: &Scene<'_>, record: &mut CaseRecord) -> Result<Outcome, Trouble> {
+    async fn steps(&self, case: &Case, connect_context: &ConnectContext<'_>, record: &mut CaseRecord) -> Result<Outcome, NotRun> {
         let mut mismatches = Vec::new();
         let mut as_deviation = case.deviation.is_some();
         for (index, step) in case.steps.iter().enumerate() {
             let result = match &step.action {
-                Action::Connect(plan) => self.connect_step(case, index, step, plan, scene, &mut record.connections).await?,
+                Action::Connect(plan) => self.connect_step(case, index, step, plan, connect_context, &mut record.connections).await?,
                 Action::Openssl(plan) => {
                     let deviation = case.deviation.as_ref().map(|deviation| &deviation.observed);
-                    self.openssl_step(index, step, plan, scene.server, deviation).await?
+                    self.openssl_step(index, step, plan, connect_context.server, deviation).await?
                 }
             };
             record.steps[index] = result.record;
@@ -218,22 +218,22 @@ impl Workshop {
         index: usize,
         step: &PlannedStep,
         plan: &ConnectPlan,
-        scene: &Scene<'_>,
+        connect_context: &ConnectContext<'_>,
         connections: &mut u32,
-    ) -> Result<StepResult, Trouble> {
-        let service = scene.service;
+    ) -> Result<StepResult, NotRun> {
+        let service = connect_context.service;
         let driver = self.driver(plan)?;
         let deviation = case.deviation.as_ref().map(|deviation| &deviation.observed);
-        let observation = self.observe(plan, scene, Some(&step.expectation), deviation).await?;
+        let observation = self.observe(plan, connect_context, Some(&step.expectation), deviation).await?;
         *connections += 1;
         let mut control = None;
         if let (ClientOutcome::Refused(_), Some(control_plan)) = (&observation.client.outcome, &step.control) {
-            let (result, made) = scene.controls.result(control_plan, || self.control(control_plan, scene)).await;
+            let (result, made) = connect_context.controls.result(control_plan, || self.control(control_plan, connect_context)).await;
             *connections += u32::from(made);
-            result.map_err(|reason| Trouble::Error(format!("its positive control failed, so the refusal proves nothing: {reason}")))?;
+            result.map_err(|reason| NotRun::Error(format!("its positive control failed, so the refusal proves nothing: {reason}")))?;
             control = Some(describe_control(plan, control_plan));
         }
-        let sha256 = |identity: &str| scene.material.certificate_sha256(identity);
+        let sha256 = |identity: &str| connect_context.credentials.certificate_sha256(identity);
         let context = Context { step: index, family: driver.info().family, certificate_sha256: &sha256 };
         let agreement = disagreements(index, service, &observation);
         let judged = |expectation: &Expectation| {
@@ -251,15 +251,15 @@ impl Workshop {
         Ok(StepResult { record, mismatches, deviation, session, control })
     }
 
-    async fn control(&self, plan: &ConnectPlan, scene: &Scene<'_>) -> ControlResult {
-        let observation = match self.observe(plan, scene, None, None).await {
+    async fn control(&self, plan: &ConnectPlan, connect_context: &ConnectContext<'_>) -> ControlResult {
+        let observation = match self.observe(plan, connect_context, None, None).await {
             Ok(observation) => observation,
-            Err(Trouble::Error(message)) => return Err(message),
-            Err(Trouble::Skip(reason)) => return Err(reason.to_string()),
+            Err(NotRun::Error(message)) => return Err(message),
+            Err(NotRun::Skip(reason)) => return Err(reason.to_string()),
         };
         match &observation.client.outcome {
             ClientOutcome::Refused(refused) => Err(format!("it was refused too ({}): {}", refused.refusal, refused.text.trim())),
-            ClientOutcome::Session(_) => match disagreements(0, scene.service, &observation).first() {
+            ClientOutcome::Session(_) => match disagreements(0, connect_context.service, &observation).first() {
                 None => Ok(()),
                 Some(mismatch) => {
                     Err(format!("{:?} disagrees: expected {}, saw {}", mismatch.witness, mismatch.expected, mismatch.observed))
@@ -273,7 +273,7 @@ impl Workshop {
     /// # Errors
     /// A line of text where a file can't be issued or written.
     pub fn request(&self, plan: &ConnectPlan, service: Service, server: &dyn Server) -> Result<ConnectRequest, String> {
-        request(plan, service, server, self.material.as_ref())
+        request(plan, service, server, self.credentials.as_ref())
     }
 
     /// Copies what a person needs to look into a failure; `None` if nothing could be kept.

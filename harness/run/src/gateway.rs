@@ -3,29 +3,33 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::observe::{Scene, Trouble};
+use super::observe::{ConnectContext, NotRun};
 use environment::{Gateway, GatewayRoute};
 use model::case::ConnectPlan;
 use model::outcome::SkipReason;
 use model::wire::WireTrace;
 
-/// The gateway that a plan goes through, with the way to the scene's server; `None` for a plan that goes straight to it.
-pub(super) fn way<'a>(plan: &ConnectPlan, scene: &Scene<'a>) -> Result<Option<(&'a dyn Gateway, GatewayRoute)>, Trouble> {
+/// The gateway that a plan goes through, with the way to the connect_context's server; `None` for a plan that goes straight to it.
+pub(super) fn way<'a>(plan: &ConnectPlan, connect_context: &ConnectContext<'a>) -> Result<Option<(&'a dyn Gateway, GatewayRoute)>, NotRun> {
     if !plan.gateway {
         return Ok(None);
     }
-    let found = scene.gateway.and_then(|gateway| Some((gateway, gateway.route(scene.service)?)));
-    found.map(Some).ok_or_else(|| Trouble::Error("no gateway stands in front of the server".to_owned()))
+    let found = connect_context.gateway.and_then(|gateway| Some((gateway, gateway.route(connect_context.service)?)));
+    found.map(Some).ok_or_else(|| NotRun::Error("no gateway stands in front of the server".to_owned()))
 }
 
 /// Where a relay's connections go: to the gateway or to the server, over IPv6 where their source is such an address.
-pub(super) fn upstream(source: Option<IpAddr>, way: Option<&GatewayRoute>, scene: &Scene<'_>) -> Result<SocketAddr, Trouble> {
+pub(super) fn upstream(
+    source: Option<IpAddr>,
+    way: Option<&GatewayRoute>,
+    connect_context: &ConnectContext<'_>,
+) -> Result<SocketAddr, NotRun> {
     let (v4, v6) = match way {
         Some(route) => (route.address, route.address_v6),
-        None => (scene.server.address(), scene.server.address_v6()),
+        None => (connect_context.server.address(), connect_context.server.address_v6()),
     };
     if source.is_some_and(|source| source.is_ipv6()) {
-        return v6.ok_or_else(|| Trouble::Skip(SkipReason::MachineLacks("no IPv6 loopback address (::1)".to_owned())));
+        return v6.ok_or_else(|| NotRun::Skip(SkipReason::MachineLacks("no IPv6 loopback address (::1)".to_owned())));
     }
     Ok(v4)
 }

@@ -1,14 +1,14 @@
 //! Running cases: schedule, one case, events, and their fold. Never imports a reporter.
 
-mod between;
+mod case_relay;
 mod command;
 mod control;
+pub mod credentials;
 pub mod event;
 pub mod execute;
 pub mod fold;
 mod gateway;
 mod keep;
-pub mod material;
 mod observe;
 pub mod schedule;
 mod timeline;

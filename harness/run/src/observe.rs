@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::between::Between;
+use super::case_relay::CaseRelay;
 use super::control::Controls;
-use super::execute::Workshop;
+use super::credentials::CredentialSource;
+use super::execute::RunContext;
 use super::gateway;
-use super::material::Material;
 use check::agree::{log_has, log_witness};
 use check::judge::same_class;
 use driver::{Driver, DriverError, HeldSession, Opened};
@@ -23,7 +23,7 @@ use model::scenario::CommandPlace;
 use model::server::Service;
 
 /// A case that could not be carried out.
-pub(super) enum Trouble {
+pub(super) enum NotRun {
     /// Something is missing here, which is no failure.
     Skip(SkipReason),
     /// The harness, a client or the environment failed.
@@ -31,13 +31,13 @@ pub(super) enum Trouble {
 }
 
 /// Where a case's connections are made.
-pub(crate) struct Scene<'a> {
+pub(crate) struct ConnectContext<'a> {
     pub(crate) service: Service,
     pub(crate) server: &'a dyn Server,
     /// In front of the server, where the case has connections that go through one.
     pub(crate) gateway: Option<&'a dyn Gateway>,
     /// The clients' files.
-    pub(crate) material: &'a dyn Material,
+    pub(crate) credentials: &'a dyn CredentialSource,
     pub(crate) controls: &'a Controls,
     /// Several connections at a time also to a server whose log does not name its clients: then it is enough that the log says since the
     /// connection began what it must say of it.
@@ -47,12 +47,12 @@ pub(crate) struct Scene<'a> {
 }
 
 /// A client's testimony, before the other witnesses were asked.
-pub(super) struct Testimony {
+pub(super) struct PendingObservation {
     plan: ConnectPlan,
     /// What the client saw.
     pub(super) client: ClientObservation,
-    /// Between client and server; `None` over a unix socket.
-    relay: Option<Between>,
+    /// CaseRelay client and server; `None` over a unix socket.
+    relay: Option<CaseRelay>,
     /// How far the server's log had come before.
     mark: u64,
 }
@@ -60,7 +60,7 @@ pub(super) struct Testimony {
 /// A connection that was made.
 pub(super) struct Call {
     /// What its client says.
-    pub(super) testimony: Testimony,
+    pub(super) pending: PendingObservation,
     /// The session, where it was to be kept and there is one.
     pub(super) session: Option<Box<dyn HeldSession>>,
     /// When the client began.
@@ -69,11 +69,11 @@ pub(super) struct Call {
     pub(super) ended: Instant,
 }
 
-impl Workshop {
+impl RunContext {
     /// The driver of a connection.
-    pub(super) fn driver(&self, plan: &ConnectPlan) -> Result<&dyn Driver, Trouble> {
+    pub(super) fn driver(&self, plan: &ConnectPlan) -> Result<&dyn Driver, NotRun> {
         let driver = self.drivers.get(&plan.driver);
-        let missing = || Trouble::Skip(SkipReason::DriverMissing(format!("driver {} is not there", plan.driver)));
+        let missing = || NotRun::Skip(SkipReason::DriverMissing(format!("driver {} is not there", plan.driver)));
         driver.map(AsRef::as_ref).ok_or_else(missing)
     }
 
@@ -81,93 +81,97 @@ impl Workshop {
     pub(super) async fn observe(
         &self,
         plan: &ConnectPlan,
-        scene: &Scene<'_>,
+        connect_context: &ConnectContext<'_>,
         expectation: Option<&Expectation>,
         deviation: Option<&Expectation>,
-    ) -> Result<Observation, Trouble> {
-        let _turn = scene.turn().await;
-        let call = self.call(plan, scene, false).await?;
-        self.witnesses(call.testimony, scene, expectation, deviation).await
+    ) -> Result<Observation, NotRun> {
+        let _turn = connect_context.turn().await;
+        let call = self.call(plan, connect_context, false).await?;
+        self.witnesses(call.pending, connect_context, expectation, deviation).await
     }
 
     /// One connection as its client sees it. With `keep`, a session stays open, and so does the relay.
-    pub(super) async fn call(&self, plan: &ConnectPlan, scene: &Scene<'_>, keep: bool) -> Result<Call, Trouble> {
+    pub(super) async fn call(&self, plan: &ConnectPlan, connect_context: &ConnectContext<'_>, keep: bool) -> Result<Call, NotRun> {
         let driver = self.driver(plan)?;
-        let mut request = request(plan, scene.service, scene.server, scene.material).map_err(Trouble::Error)?;
-        let way = gateway::way(plan, scene)?;
+        let mut request =
+            request(plan, connect_context.service, connect_context.server, connect_context.credentials).map_err(NotRun::Error)?;
+        let way = gateway::way(plan, connect_context)?;
         if let (Some((_, route)), None) = (&way, &plan.host) {
             request.endpoint_mut().host.clone_from(&route.host);
         }
-        let outpost = driver.outpost();
-        if let Some(outpost) = outpost {
-            outpost.bring(request.files().into_iter().map(Path::to_path_buf)).await.map_err(Trouble::Error)?;
+        let client_container = driver.client_container();
+        if let Some(client_container) = client_container {
+            client_container.bring(request.files().into_iter().map(Path::to_path_buf)).await.map_err(NotRun::Error)?;
         }
         let relay = if plan.unix {
-            if outpost.is_some() {
+            if client_container.is_some() {
                 let reason = format!("driver {} runs in a container, and the server's unix socket is in another", plan.driver);
-                return Err(Trouble::Skip(SkipReason::DriverUnable(reason)));
+                return Err(NotRun::Skip(SkipReason::DriverUnable(reason)));
             }
-            let socket = scene
+            let socket = connect_context
                 .server
                 .unix_socket()
-                .map_err(Trouble::Error)?
-                .ok_or_else(|| Trouble::Skip(SkipReason::EnvironmentUnable("the environment gives no unix socket".to_owned())))?;
+                .map_err(NotRun::Error)?
+                .ok_or_else(|| NotRun::Skip(SkipReason::EnvironmentUnable("the environment gives no unix socket".to_owned())))?;
             request.endpoint_mut().address = socket;
             None
         } else {
-            let dialer = way.as_ref().map_or_else(|| scene.server.dialer(), |(gateway, _)| gateway.dialer());
+            let dialer = way.as_ref().map_or_else(|| connect_context.server.dialer(), |(gateway, _)| gateway.dialer());
             let source = plan.source.map(|source| self.networks.address(source)).transpose()?;
-            let upstream = gateway::upstream(source, way.as_ref().map(|(_, route)| route), scene)?;
-            let relay = Between::open(outpost, dialer, source, upstream, scene.service).await?;
+            let upstream = gateway::upstream(source, way.as_ref().map(|(_, route)| route), connect_context)?;
+            let relay = CaseRelay::open(client_container, dialer, source, upstream, connect_context.service).await?;
             request.endpoint_mut().address = Address::Tcp(relay.address());
             Some(relay)
         };
-        let mark = scene.server.log_mark();
+        let mark = connect_context.server.log_mark();
         let begun = Instant::now();
-        let opened =
-            if keep { driver.open(&request, scene.limit).await } else { driver.connect(&request, scene.limit).await.map(Opened::Refused) };
+        let opened = if keep {
+            driver.open(&request, connect_context.limit).await
+        } else {
+            driver.connect(&request, connect_context.limit).await.map(Opened::Refused)
+        };
         let ended = Instant::now();
         let (client, session) = match opened {
             Ok(Opened::Session(client, session)) => (client, Some(session)),
             Ok(Opened::Refused(client)) => (client, None),
             Err(error) => return Err(error.into()),
         };
-        let testimony = Testimony { plan: plan.clone(), client, relay, mark };
-        Ok(Call { testimony, session, begun, ended })
+        let pending = PendingObservation { plan: plan.clone(), client, relay, mark };
+        Ok(Call { pending, session, begun, ended })
     }
 
     /// What wire and server log say of a connection that is over, or is over soon.
     pub(super) async fn witnesses(
         &self,
-        testimony: Testimony,
-        scene: &Scene<'_>,
+        pending: PendingObservation,
+        connect_context: &ConnectContext<'_>,
         expectation: Option<&Expectation>,
         deviation: Option<&Expectation>,
-    ) -> Result<Observation, Trouble> {
-        let Scene { service, server, .. } = *scene;
-        let Testimony { plan, client, relay, mark } = testimony;
+    ) -> Result<Observation, NotRun> {
+        let ConnectContext { service, server, .. } = *connect_context;
+        let PendingObservation { plan, client, relay, mark } = pending;
         let mut wire = match relay {
             // A server that let a client's own limit pass is expected to be silent: it is not waited for once more.
-            Some(relay) if scene.limit < self.limits.connect && is_timeout(&client.outcome) => {
+            Some(relay) if connect_context.limit < self.limits.connect && is_timeout(&client.outcome) => {
                 Some(relay.finish(self.limits.unwanted).await?)
             }
             Some(relay) => Some(relay.finish(self.limits.wire).await?),
             None => None,
         };
         let wanted = wanted_lines(service, &client.outcome, expectation, deviation);
-        if let (Some(trace), Some((gateway, _))) = (&mut wire, gateway::way(&plan, scene)?) {
+        if let (Some(trace), Some((gateway, _))) = (&mut wire, gateway::way(&plan, connect_context)?) {
             // A gateway that was stopped says nothing of what it cut off, and nothing is to be looked up for it.
             let limit = if wanted.is_empty() { self.limits.unwanted } else { self.limits.log };
             gateway::pass_on(trace, gateway, limit).await;
         }
         if let Some(error) = wire.as_ref().and_then(|wire| wire.error.as_ref()) {
-            return Err(Trouble::Error(format!("the relay failed: {error}")));
+            return Err(NotRun::Error(format!("the relay failed: {error}")));
         }
         let peers: Vec<_> = wire.iter().flat_map(|wire| &wire.connections).filter_map(|connection| connection.upstream).collect();
         let enough = |lines: &[LogLine]| wanted.iter().all(|text| log_has(lines, text));
         let server_log = if peers.is_empty() {
             Vec::new()
-        } else if server.log_names_clients() || !scene.overlapping {
+        } else if server.log_names_clients() || !connect_context.overlapping {
             server.log_lines(&peers, &enough, self.limits.log).await
         } else {
             let lines = server.all_since(mark, &enough, self.limits.log).await;
@@ -181,14 +185,14 @@ fn is_timeout(outcome: &ClientOutcome) -> bool {
     matches!(outcome, ClientOutcome::Refused(refused) if matches!(refused.refusal, Refusal::TimedOut(_)))
 }
 
-impl Scene<'_> {
+impl ConnectContext<'_> {
     /// Held around a connection to a server whose log does not name its clients.
     pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         if self.overlapping || self.server.log_names_clients() { None } else { Some(self.controls.turn().await) }
     }
 }
 
-impl From<DriverError> for Trouble {
+impl From<DriverError> for NotRun {
     fn from(error: DriverError) -> Self {
         match error {
             DriverError::Unable { .. } => Self::Skip(SkipReason::DriverUnable(error.to_string())),
@@ -197,7 +201,7 @@ impl From<DriverError> for Trouble {
     }
 }
 
-impl From<NoNetwork> for Trouble {
+impl From<NoNetwork> for NotRun {
     fn from(error: NoNetwork) -> Self {
         Self::Skip(error.into())
     }
@@ -211,18 +215,18 @@ pub(crate) fn request(
     plan: &ConnectPlan,
     service: Service,
     server: &dyn Server,
-    material: &dyn Material,
+    credentials: &dyn CredentialSource,
 ) -> Result<ConnectRequest, String> {
-    let files = material.client_files(plan.identity.as_deref(), plan.trust.as_deref())?;
+    let files = credentials.client_files(plan.identity.as_deref(), plan.trust.as_deref())?;
     let password = match plan.password {
         PasswordChoice::Right => Some(server.password()),
         PasswordChoice::Wrong => Some(Password::new("not-the-password")),
         PasswordChoice::None => None,
     };
-    let host = plan.host.clone().unwrap_or_else(|| material.default_host(service));
+    let host = plan.host.clone().unwrap_or_else(|| credentials.default_host(service));
     let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
-    let application = material.application();
-    let with_paths = |(name, text): (&String, &String)| Ok((name.clone(), with_paths(text, CommandPlace::Here, server, material)?));
+    let application = credentials.application();
+    let with_paths = |(name, text): (&String, &String)| Ok((name.clone(), with_paths(text, CommandPlace::Here, server, credentials)?));
     let env = plan.env.iter().map(with_paths).collect::<Result<_, String>>()?;
     Ok(match service {
         Service::Postgres => ConnectRequest::Postgres(PostgresRequest {
@@ -255,7 +259,7 @@ pub(crate) fn request(
 ///
 /// # Errors
 /// A line of text where a reference has no end, or there is no such file.
-pub(super) fn with_paths(text: &str, at: CommandPlace, server: &dyn Server, material: &dyn Material) -> Result<String, String> {
+pub(super) fn with_paths(text: &str, at: CommandPlace, server: &dyn Server, credentials: &dyn CredentialSource) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((head, tail)) = rest.split_once("${") {
@@ -265,7 +269,7 @@ pub(super) fn with_paths(text: &str, at: CommandPlace, server: &dyn Server, mate
                 let path = if at == CommandPlace::Server { server.own_file(file) } else { server.file(file) };
                 path.ok_or_else(|| format!("the server has no file `{file}`"))?
             }
-            None => material.path(reference)?,
+            None => credentials.path(reference)?,
         };
         out.push_str(head);
         out.push_str(&path.to_string_lossy());

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::control::Controls;
 use super::event::Event;
-use super::execute::Workshop;
+use super::execute::RunContext;
 use super::keep;
 use environment::{Environment, Gateway, Server};
 use model::case::Case;
@@ -20,7 +20,7 @@ use model::server::{ServerConfig, ServerKey};
 
 /// How a run goes about its cases.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct ScheduleOptions {
     /// Cases at a time, over all servers.
     pub jobs: usize,
     /// Stop launching cases at the first failure or error.
@@ -30,7 +30,7 @@ pub struct Pace {
 /// What all parts of a run share.
 #[derive(Clone)]
 struct Shared {
-    workshop: Arc<Workshop>,
+    run_context: Arc<RunContext>,
     events: mpsc::UnboundedSender<Event>,
     slots: Arc<Semaphore>,
     starts: Arc<Semaphore>,
@@ -44,34 +44,34 @@ struct Shared {
 pub async fn run(
     cases: Vec<Arc<Case>>,
     environment: Arc<dyn Environment>,
-    workshop: Arc<Workshop>,
-    pace: Pace,
+    run_context: Arc<RunContext>,
+    schedule_options: ScheduleOptions,
     events: mpsc::UnboundedSender<Event>,
     interrupted: watch::Receiver<bool>,
 ) {
     let shared = Shared {
-        workshop,
+        run_context,
         events,
-        slots: Arc::new(Semaphore::new(pace.jobs.max(1))),
+        slots: Arc::new(Semaphore::new(schedule_options.jobs.max(1))),
         // Server starts are processor-bound: more at a time than processors only delays the first.
         starts: Arc::new(Semaphore::new(parallelism())),
         failed: Arc::new(AtomicBool::new(false)),
         interrupted,
-        fail_fast: pace.fail_fast,
+        fail_fast: schedule_options.fail_fast,
     };
     let mut timelines = Vec::new();
     let mut servers: BTreeMap<ServerKey, BTreeMap<Arc<ServerConfig>, Vec<Arc<Case>>>> = BTreeMap::new();
     for case in cases {
         // From here on cases name the environment's ranges and addresses: those with the same configuration run together.
-        let case = match case.at(&shared.workshop.networks) {
+        let case = match case.at(&shared.run_context.networks) {
             Ok(case) => Arc::new(case),
             Err(missing) => {
-                shared.finish(shared.workshop.record_without_run(&case, Outcome::Skipped(missing.into())));
+                shared.finish(shared.run_context.record_without_run(&case, Outcome::Skipped(missing.into())));
                 continue;
             }
         };
-        if let Some(reason) = case.skip.clone().or_else(|| case.unmet(environment.name())).or_else(|| shared.workshop.elsewhere(&case)) {
-            shared.finish(shared.workshop.record_without_run(&case, Outcome::Skipped(reason)));
+        if let Some(reason) = case.skip.clone().or_else(|| case.unmet(environment.name())).or_else(|| shared.run_context.elsewhere(&case)) {
+            shared.finish(shared.run_context.record_without_run(&case, Outcome::Skipped(reason)));
         } else if case.timeline.is_some() {
             timelines.push(case);
         } else {
@@ -88,7 +88,7 @@ pub async fn run(
         }
     }
     // Afterwards, and few at a time: how long an outage lasts is not to depend on how busy the machine is with other cases.
-    shared.timelines(timelines, pace.jobs.clamp(1, TIMELINES_AT_A_TIME * parallelism()), environment).await;
+    shared.timelines(timelines, schedule_options.jobs.clamp(1, TIMELINES_AT_A_TIME * parallelism()), environment).await;
 }
 
 /// Timelines at a time, for each processor: their clients' rate is set, and one that shares a processor with others does not keep to it.
@@ -126,7 +126,7 @@ impl Shared {
 
     fn end_all(&self, cases: &[Arc<Case>], outcome: &Outcome) {
         for case in cases {
-            self.finish(self.workshop.record_without_run(case, outcome.clone()));
+            self.finish(self.run_context.record_without_run(case, outcome.clone()));
         }
     }
 
@@ -152,7 +152,7 @@ impl Shared {
                 server
             }
             Err(error) => {
-                let error = keep::log(self.workshop.evidence.as_deref(), &key.to_string(), error);
+                let error = keep::log(self.run_context.evidence.as_deref(), &key.to_string(), error);
                 self.end_all(&all, &Outcome::Errored(error.to_string()));
                 return;
             }
@@ -186,13 +186,13 @@ impl Shared {
             let changes = || case.timeline.iter().flat_map(|timeline| timeline.changes());
             let unable = || environment.unable(case.key).or_else(|| changes().find_map(|change| environment.unable_change(change)));
             if let Some(reason) = self.stopped().or_else(unable).or_else(without_gateway) {
-                self.finish(self.workshop.record_without_run(&case, Outcome::Skipped(reason)));
+                self.finish(self.run_context.record_without_run(&case, Outcome::Skipped(reason)));
                 continue;
             }
             let _ = self.events.send(Event::CaseStarted { id: case.id.clone() });
             let (shared, environment, running_case) = (self.clone(), Arc::clone(&environment), Arc::clone(&case));
             running.start(case, async move {
-                let record = shared.workshop.execute_timeline(&running_case, environment.as_ref()).await;
+                let record = shared.run_context.execute_timeline(&running_case, environment.as_ref()).await;
                 shared.finish(record);
                 drop(place);
             });
@@ -206,7 +206,7 @@ impl Shared {
             return Err(Outcome::Skipped(reason));
         }
         environment.gateway(key).await.map_err(|error| {
-            let error = keep::log(self.workshop.evidence.as_deref(), &key.to_string(), error);
+            let error = keep::log(self.run_context.evidence.as_deref(), &key.to_string(), error);
             Outcome::Errored(error.to_string())
         })
     }
@@ -223,7 +223,7 @@ impl Shared {
             return;
         }
         let Some(key) = cases.first().map(|case| case.key.to_string()) else { return };
-        let errored = |error| Outcome::Errored(keep::log(self.workshop.evidence.as_deref(), &key, error).to_string());
+        let errored = |error| Outcome::Errored(keep::log(self.run_context.evidence.as_deref(), &key, error).to_string());
         // A lost one would only be waited for.
         let applied = match server.lost().await {
             Some(lost) => Err(lost),
@@ -241,7 +241,7 @@ impl Shared {
             let permit = Arc::clone(&self.slots).acquire_owned().await;
             running.take_ended(self);
             if let Some(reason) = self.stopped() {
-                self.finish(self.workshop.record_without_run(&case, Outcome::Skipped(reason)));
+                self.finish(self.run_context.record_without_run(&case, Outcome::Skipped(reason)));
                 continue;
             }
             if lost.is_none() {
@@ -249,14 +249,14 @@ impl Shared {
             }
             if let Some(lost) = &lost {
                 // It would only wait for its limits.
-                self.finish(self.workshop.record_without_run(&case, lost.clone()));
+                self.finish(self.run_context.record_without_run(&case, lost.clone()));
                 continue;
             }
             let _ = self.events.send(Event::CaseStarted { id: case.id.clone() });
             let (shared, server, controls, running_case) = (self.clone(), Arc::clone(server), Arc::clone(&controls), Arc::clone(&case));
             let gateway = gateway.cloned();
             running.start(case, async move {
-                let record = shared.workshop.execute(&running_case, server.as_ref(), gateway.as_deref(), &controls).await;
+                let record = shared.run_context.execute(&running_case, server.as_ref(), gateway.as_deref(), &controls).await;
                 drop(permit);
                 shared.finish(record);
             });
@@ -308,7 +308,7 @@ impl Running {
             Err(error) => {
                 if let Some(case) = self.cases.remove(&error.id()) {
                     let outcome = Outcome::Errored(format!("the harness itself failed: {error}"));
-                    shared.finish(shared.workshop.record_without_run(&case, outcome));
+                    shared.finish(shared.run_context.record_without_run(&case, outcome));
                 }
             }
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
-use agent::Outpost;
+use agent::ClientContainer;
 use driver::exec::{ExecDriver, Program};
 use driver::redis::RedisDriver;
 use driver::rustls::{RustlsDriver, RustlsOptions};
@@ -99,20 +99,20 @@ pub struct Own<'a> {
 }
 
 /// Starts the drivers of these names, at the same time. One that doesn't start is there all the same: its cases end as errors. Those that
-/// run in a container are left out where there is no `outpost`.
+/// run in a container are left out where there is no `client_container`.
 pub async fn start(
     names: &BTreeSet<String>,
     toolchain: &Toolchain,
     own: Own<'_>,
     harness: &Path,
     directory: &Path,
-    outpost: Option<Arc<Outpost>>,
+    client_container: Option<Arc<ClientContainer>>,
 ) -> HashMap<String, Arc<dyn Driver>> {
     let mut drivers: HashMap<String, Arc<dyn Driver>> = HashMap::new();
     let mut programs: BTreeMap<String, Result<Program, DriverError>> = BTreeMap::new();
     let (inside, names): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| catalogue::in_container(name).is_some());
-    if let Some(outpost) = outpost.filter(|_| !inside.is_empty()) {
-        programs.extend(container::programs(&inside, &outpost, directory).await);
+    if let Some(client_container) = client_container.filter(|_| !inside.is_empty()) {
+        programs.extend(container::programs(&inside, &client_container, directory).await);
     }
     for name in names {
         match name.as_str() {

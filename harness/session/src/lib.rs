@@ -4,8 +4,8 @@
 mod changes;
 #[cfg(feature = "container")]
 mod containers;
+mod credentials;
 pub mod drivers;
-mod material;
 #[cfg(test)]
 mod tests;
 
@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use credentials::Issued;
 use deployment::Manifests;
 use drivers::{Own, OwnDriver};
 use environment::local::{self, LocalOptions};
-use environment::{Blueprint, Environment, ManifestConfigurator, Servers, ServersOptions};
+use environment::{Environment, InstallationTemplate, ManifestConfigurator, Servers, ServersOptions};
 #[cfg(feature = "container")]
 use load::images::Images;
 use load::{Catalogue, LoadError, ScenarioSet, expand};
-use material::Issued;
 use model::case::Case;
 use model::credential::Credentials;
 use model::outcome::SkipReason;
@@ -33,8 +33,8 @@ use os::toolchain::{POSTGRES_MAJORS, Toolchain};
 use os::user::RunAs;
 use pki::{self, Pki};
 use run::event::Event;
-use run::execute::{Limits, Workshop};
-use run::schedule::{Pace, run as run_cases};
+use run::execute::{Limits, RunContext};
+use run::schedule::{ScheduleOptions, run as run_cases};
 
 /// The identity of the global cluster's pods: installations mount the Secret of its Certificate.
 const GLOBAL_CLIENT: &str = "app";
@@ -116,7 +116,7 @@ pub struct SessionOptions {
 /// Dropping it stops everything too, if more slowly than [`Session::close`]; what a killed process leaves, the watcher removes.
 pub struct Session {
     // Fields drop in this order: clients, servers, and the directory last.
-    workshop: Arc<Workshop>,
+    run_context: Arc<RunContext>,
     environment: Arc<Servers>,
     interrupted: watch::Receiver<bool>,
     directory: RunDir,
@@ -132,11 +132,11 @@ impl Session {
         #[cfg_attr(not(feature = "container"), expect(unused_mut, reason = "only containers are entrusted to it"))]
         let mut directory = RunDir::create(Some(&options.harness)).map_err(|error| SessionError(error.to_string()))?;
         let client = options.credentials.identities.get(GLOBAL_CLIENT).map(|identity| identity.certificate.clone());
-        let blueprint = Blueprint { manifests: Arc::clone(&options.manifests), client };
+        let template = InstallationTemplate { manifests: Arc::clone(&options.manifests), client };
         let pki = Arc::new(Pki::new(options.manifests, options.credentials, directory.path().join("pki"), RunAs::unprivileged()));
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
         let mut servers = ServersOptions::new(directory.path(), configurator);
-        servers.blueprint = Some(blueprint);
+        servers.template = Some(template);
         servers.start_limit = options.start_limit.unwrap_or(servers.start_limit);
         let environment = match options.environment {
             EnvironmentKind::Local => {
@@ -164,17 +164,18 @@ impl Session {
             .map(str::to_owned)
             .collect();
         let own = Own { drivers: &options.own_drivers, nautobot_config: options.nautobot_config.as_deref() };
-        let running = drivers::start(&needed, &options.toolchain, own, &options.harness, directory.path(), environment.outpost()).await;
-        let workshop = Arc::new(Workshop {
+        let running =
+            drivers::start(&needed, &options.toolchain, own, &options.harness, directory.path(), environment.client_container()).await;
+        let run_context = Arc::new(RunContext {
             drivers: running,
-            material: Arc::new(Issued { pki }),
+            credentials: Arc::new(Issued { pki }),
             networks: environment.networks(),
             openssl: options.toolchain.openssl.as_ref().map(|tool| tool.path.clone()),
             limits: options.limits,
             evidence: options.evidence,
             repro_options: options.repro_options,
         });
-        Ok(Self { workshop, environment, interrupted: options.interrupted, directory })
+        Ok(Self { run_context, environment, interrupted: options.interrupted, directory })
     }
 
     /// The environment, for servers and secrets.
@@ -185,8 +186,8 @@ impl Session {
 
     /// What cases are carried out with: drivers and credentials.
     #[must_use]
-    pub fn workshop(&self) -> &Arc<Workshop> {
-        &self.workshop
+    pub fn run_context(&self) -> &Arc<RunContext> {
+        &self.run_context
     }
 
     /// The run directory.
@@ -198,7 +199,7 @@ impl Session {
     /// Where the run takes place, for its report.
     #[must_use]
     pub fn record(&self) -> EnvironmentRecord {
-        let mut drivers: Vec<_> = self.workshop.drivers.values().map(|driver| driver.info().clone()).collect();
+        let mut drivers: Vec<_> = self.run_context.drivers.values().map(|driver| driver.info().clone()).collect();
         drivers.sort_by(|one, other| one.name.cmp(&other.name));
         EnvironmentRecord {
             name: self.environment.name().to_owned(),
@@ -213,14 +214,14 @@ impl Session {
     }
 
     /// Runs cases; see [`run_cases`].
-    pub async fn run(&self, cases: Vec<Arc<Case>>, pace: Pace, events: mpsc::UnboundedSender<Event>) {
+    pub async fn run(&self, cases: Vec<Arc<Case>>, schedule_options: ScheduleOptions, events: mpsc::UnboundedSender<Event>) {
         let environment = Arc::clone(&self.environment) as Arc<dyn Environment>;
-        run_cases(cases, environment, Arc::clone(&self.workshop), pace, events, self.interrupted.clone()).await;
+        run_cases(cases, environment, Arc::clone(&self.run_context), schedule_options, events, self.interrupted.clone()).await;
     }
 
     /// Stops clients and servers and removes the run directory; what could not be removed, each with what was tried.
     pub async fn close(self) -> Vec<String> {
-        for driver in self.workshop.drivers.values() {
+        for driver in self.run_context.drivers.values() {
             driver.close().await;
         }
         let left = self.environment.close().await;

@@ -13,7 +13,7 @@ use tokio::net::tcp::WriteHalf;
 use super::fault::{self, Fault, Tampering};
 use super::watch::Watch;
 use model::wire::Side;
-use os::carry::{Direction, Passage, carry, reset};
+use os::carry::{Direction, StreamFilter, carry, reset};
 use os::dial::{Dialer, Dialled};
 
 /// Connects to the server and carries the connection until both directions have ended.
@@ -48,8 +48,8 @@ pub(super) async fn run(
     let resets = {
         let (client_read, client_write) = client.split();
         let (server_read, server_write) = upstream.split();
-        let up = Direction { from: client_read, to: server_write, passage: Watched::new(Side::Client, faults, watch) };
-        let down = Direction { from: server_read, to: client_write, passage: Watched::new(Side::Server, faults, watch) };
+        let up = Direction { from: client_read, to: server_write, filter: Watched::new(Side::Client, faults, watch) };
+        let down = Direction { from: server_read, to: client_write, filter: Watched::new(Side::Server, faults, watch) };
         carry(up, down).await
     };
     if resets.client {
@@ -74,7 +74,7 @@ impl<'a> Watched<'a> {
     }
 }
 
-impl Passage<WriteHalf<'_>> for Watched<'_> {
+impl StreamFilter<WriteHalf<'_>> for Watched<'_> {
     fn pass<'a>(&mut self, bytes: &'a mut [u8]) -> &'a [u8] {
         lock(self.watch).sent(self.sender, bytes);
         self.tampering.apply(bytes)

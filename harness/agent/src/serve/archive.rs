@@ -13,7 +13,7 @@ use super::super::frame::{self, Kind};
 use super::super::protocol::{Done, Failure, Owner};
 use super::{blocking, files, refuse, reply};
 
-/// Pieces on their way between the connection and the archive.
+/// ChunkWriter on their way between the connection and the archive.
 const PIECES: usize = 8;
 
 /// Bytes of a piece.
@@ -30,7 +30,7 @@ pub(super) async fn pack(mut stream: TcpStream, directory: PathBuf) -> io::Resul
     let (sender, mut pieces) = mpsc::channel(PIECES);
     let packed = {
         let directory = directory.clone();
-        tokio::task::spawn_blocking(move || pack_to(&directory, Pieces { sender, piece: Vec::with_capacity(PIECE) }))
+        tokio::task::spawn_blocking(move || pack_to(&directory, ChunkWriter { sender, piece: Vec::with_capacity(PIECE) }))
     };
     while let Some(piece) = pieces.recv().await {
         frame::send(&mut stream, Kind::Data, &piece).await?;
@@ -42,12 +42,12 @@ pub(super) async fn pack(mut stream: TcpStream, directory: PathBuf) -> io::Resul
 }
 
 /// A writer whose bytes go to the connection.
-struct Pieces {
+struct ChunkWriter {
     sender: mpsc::Sender<Vec<u8>>,
     piece: Vec<u8>,
 }
 
-impl Write for Pieces {
+impl Write for ChunkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.piece.extend_from_slice(bytes);
         if self.piece.len() >= PIECE {
@@ -66,7 +66,7 @@ impl Write for Pieces {
     }
 }
 
-fn pack_to(directory: &Path, pieces: Pieces) -> io::Result<()> {
+fn pack_to(directory: &Path, pieces: ChunkWriter) -> io::Result<()> {
     let mut archive = tar::Builder::new(pieces);
     archive.follow_symlinks(false);
     archive.append_dir(".", directory)?;
@@ -74,7 +74,7 @@ fn pack_to(directory: &Path, pieces: Pieces) -> io::Result<()> {
     archive.into_inner()?.flush()
 }
 
-fn append(archive: &mut tar::Builder<Pieces>, directory: &Path, name: &Path) -> io::Result<()> {
+fn append(archive: &mut tar::Builder<ChunkWriter>, directory: &Path, name: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         let (path, name) = (entry.path(), name.join(entry.file_name()));

@@ -47,7 +47,7 @@ pub(super) async fn spawn(mut stream: TcpStream, child: protocol::Child, piped: 
     let (read, write) = stream.into_split();
     let (orders, received) = mpsc::unbounded_channel();
     let mut reader = tokio::spawn(receive(read, orders, input));
-    let mut talk = Talk { write: Some(write) };
+    let mut talk = HostConnection { write: Some(write) };
     let status = attend(&mut child, output.0, log, received, &mut talk, life).await;
     talk.send(Kind::Exit, &status.into_raw().to_be_bytes()).await;
     drop(talk);
@@ -124,11 +124,11 @@ async fn feed(mut stdin: ChildStdin, mut input: mpsc::UnboundedReceiver<Vec<u8>>
 }
 
 /// The way to the host, until it breaks.
-struct Talk {
+struct HostConnection {
     write: Option<OwnedWriteHalf>,
 }
 
-impl Talk {
+impl HostConnection {
     async fn send(&mut self, kind: Kind, bytes: &[u8]) {
         if let Some(write) = &mut self.write
             && frame::send(write, kind, bytes).await.is_err()
@@ -145,7 +145,7 @@ async fn attend(
     mut output: Option<Receiver>,
     log: Receiver,
     mut orders: mpsc::UnboundedReceiver<Order>,
-    talk: &mut Talk,
+    talk: &mut HostConnection,
     life: &Life,
 ) -> ExitStatus {
     let mut log = Some(log);

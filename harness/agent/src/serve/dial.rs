@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::super::protocol::{Connected, Done, Failure};
 use super::super::{framed, line};
 use super::{refuse, reply};
-use os::carry::{Direction, Unseen, carry, reset};
+use os::carry::{Direction, Unfiltered, carry, reset};
 use os::dial::{Dialer as _, Direct};
 
 pub(super) async fn tcp(mut stream: TcpStream, server: SocketAddr, source: Option<IpAddr>) -> io::Result<()> {
@@ -47,8 +47,8 @@ pub(super) async fn unix(mut stream: TcpStream, path: &Path) -> io::Result<()> {
         let (client_read, client_write) = stream.split();
         let (server_read, server_write) = server.split();
         carry(
-            Direction { from: client_read, to: server_write, passage: Unseen },
-            Direction { from: server_read, to: client_write, passage: Unseen },
+            Direction { from: client_read, to: server_write, filter: Unfiltered },
+            Direction { from: server_read, to: client_write, filter: Unfiltered },
         )
         .await
     };

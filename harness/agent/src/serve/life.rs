@@ -8,18 +8,18 @@ use tokio::time::timeout;
 /// Who keeps the agent alive, and what it keeps running.
 #[derive(Debug, Default)]
 pub(super) struct Life {
-    lifelines: watch::Sender<Lifelines>,
+    leases: watch::Sender<AgentLeases>,
     children: watch::Sender<usize>,
     ending: watch::Sender<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Lifelines {
+struct AgentLeases {
     now: usize,
     ever: bool,
 }
 
-/// One lifeline.
+/// One lease.
 pub(super) struct Held<'a>(&'a Life);
 
 /// One child that must be stopped before the agent ends.
@@ -28,16 +28,16 @@ pub(super) struct Running<'a>(&'a Life);
 impl Life {
     /// Keeps the agent alive.
     pub(super) fn hold(&self) -> Held<'_> {
-        self.lifelines.send_modify(|lifelines| *lifelines = Lifelines { now: lifelines.now + 1, ever: true });
+        self.leases.send_modify(|leases| *leases = AgentLeases { now: leases.now + 1, ever: true });
         Held(self)
     }
 
-    /// Waits until the last lifeline has ended; for the first one at most for `patience`.
-    pub(super) async fn lifelines_over(&self, patience: Duration) {
-        let mut lifelines = self.lifelines.subscribe();
+    /// Waits until the last lease has ended; for the first one at most for `patience`.
+    pub(super) async fn leases_over(&self, patience: Duration) {
+        let mut leases = self.leases.subscribe();
         // The sender lives as long as `self`: waiting can't fail.
-        if timeout(patience, lifelines.wait_for(|lifelines| lifelines.ever)).await.is_ok() {
-            let _ = lifelines.wait_for(|lifelines| lifelines.now == 0).await;
+        if timeout(patience, leases.wait_for(|leases| leases.ever)).await.is_ok() {
+            let _ = leases.wait_for(|leases| leases.now == 0).await;
         }
     }
 
@@ -61,7 +61,7 @@ impl Life {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.lifelines.send_modify(|lifelines| lifelines.now -= 1);
+        self.0.leases.send_modify(|leases| leases.now -= 1);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The agent itself.
 //!
-//! Each connection is a task of its own; nothing that one asks for can hold up another. The agent ends with its last lifeline, or on
+//! Each connection is a task of its own; nothing that one asks for can hold up another. The agent ends with its last lease, or on
 //! SIGTERM or SIGINT, and stops its children first; killed outright, the kernel sends them their stop signals.
 
 mod archive;
@@ -33,7 +33,7 @@ use super::protocol::{Answer, Done, Envelope, Failure, Request};
 /// How long a connection may take to send its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long an agent lives without ever having had a lifeline.
+/// How long an agent lives without ever having had a lease.
 pub(super) const FIRST_LIFELINE: Duration = Duration::from_secs(30);
 
 /// How long a child gets for an orderly end once nobody holds it any more. PostgreSQL's immediate shutdown takes single milliseconds.
@@ -42,7 +42,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The wait after a failed accept(2), which would fail again at once: descriptors become free when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 
-/// Serves until its last lifeline has ended, or `told_to_end`; its children have been stopped then. Without any lifeline it waits for
+/// Serves until its last lease has ended, or `told_to_end`; its children have been stopped then. Without any lease it waits for
 /// half a minute for the first one.
 pub async fn serve(listener: TcpListener, token: Token, told_to_end: impl Future<Output = ()>) {
     let token = Arc::new(token);
@@ -51,7 +51,7 @@ pub async fn serve(listener: TcpListener, token: Token, told_to_end: impl Future
     let over = async {
         tokio::select! {
             () = told_to_end => {}
-            () = life.lifelines_over(FIRST_LIFELINE) => {}
+            () = life.leases_over(FIRST_LIFELINE) => {}
         }
     };
     tokio::pin!(over);

@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::{LIMIT, served};
-use crate::{AgentDialer, UnixWay};
+use crate::{AgentDialer, UnixForward};
 use model::server::Service;
 use os::dial::{Dialer as _, is_own_failure};
 use wire::{Relay, RelayOptions};
@@ -172,7 +172,7 @@ async fn a_unix_socket_there_has_a_path_here() {
             stream.write_all(said.as_bytes()).await.expect("writes");
         }
     });
-    let way = UnixWay::open(served.agent.clone(), &local, &remote).expect("opens");
+    let way = UnixForward::open(served.agent.clone(), &local, &remote).expect("opens");
     let mode = |path: &std::path::Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!((mode(local.parent().expect("a directory")), mode(way.path())), (0o700, 0o600));
     for word in ["one", "two"] {

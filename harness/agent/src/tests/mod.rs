@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::{Agent, Lifeline, Token, serve};
+use super::{Agent, AgentLease, Token, serve};
 use os::child::ChildSpec;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -26,7 +26,7 @@ const TOKEN: &str = "the token of these tests";
 /// An agent, held; it ends with the test.
 struct Served {
     agent: Agent,
-    lifeline: Option<Lifeline>,
+    lease: Option<AgentLease>,
     task: JoinHandle<()>,
 }
 
@@ -40,8 +40,8 @@ async fn served() -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let agent = Agent::new(listener.local_addr().expect("bound"), TOKEN);
     let task = tokio::spawn(serve(listener, Token::new(TOKEN).expect("a token"), std::future::pending()));
-    let lifeline = Some(agent.hold().await.expect("it takes a lifeline"));
-    Served { agent, lifeline, task }
+    let lease = Some(agent.hold().await.expect("it takes a lease"));
+    Served { agent, lease, task }
 }
 
 /// A shell script as a child.

@@ -1,4 +1,4 @@
-//! The connection itself: token, limits, lifelines.
+//! The connection itself: token, limits, leases.
 
 use std::io::ErrorKind;
 
@@ -69,7 +69,7 @@ async fn the_last_lifeline_ends_the_agent_and_its_children() {
     let second = served.agent.hold().await.expect("another one");
     let directory = tempfile::tempdir().expect("a directory");
     let mut child = served.agent.spawn(&shell("exec sleep 1000"), &directory.path().join("out")).await.expect("starts");
-    served.lifeline = None;
+    served.lease = None;
     served.agent.make_directories(&[]).await.expect("the second one holds it");
     assert!(child.try_wait().is_none());
     drop(second);

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::{Driver, DriverError, Opened, classify};
-use agent::Outpost;
+use agent::ClientContainer;
 use model::connect::{ConnectRequest, RedisTls, SslMode};
 use model::driver::DriverInfo;
 use model::endpoint::Address;
@@ -162,8 +162,8 @@ impl Driver for ExecDriver {
         })
     }
 
-    fn outpost(&self) -> Option<&Outpost> {
-        self.program.outpost.as_deref()
+    fn client_container(&self) -> Option<&ClientContainer> {
+        self.program.client_container.as_deref()
     }
 
     async fn close(&self) {

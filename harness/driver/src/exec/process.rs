@@ -25,10 +25,10 @@ impl Process {
     /// Starts a program; the reason if it can't be.
     pub(super) async fn start(program: &Program) -> Result<(Self, Input, Output), String> {
         let spec = program.child();
-        if let Some(outpost) = &program.outpost {
-            outpost.bring(program.files.iter().cloned()).await?;
-            outpost.make_directories(program.directories.iter().map(AsRef::as_ref)).await?;
-            let (child, output, input) = outpost.agent().spawn_piped(&spec).await.map_err(|error| error.to_string())?;
+        if let Some(client_container) = &program.client_container {
+            client_container.bring(program.files.iter().cloned()).await?;
+            client_container.make_directories(program.directories.iter().map(AsRef::as_ref)).await?;
+            let (child, output, input) = client_container.agent().spawn_piped(&spec).await.map_err(|error| error.to_string())?;
             return Ok((Self::There(child), Box::new(input), Box::new(output)));
         }
         let mut child = spec.spawn().await.map_err(|error| error.to_string())?;

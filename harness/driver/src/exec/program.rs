@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::DriverError;
 use crate::libpq;
 use crate::served::{self, OwnClient};
-use agent::Outpost;
+use agent::ClientContainer;
 use os::child::{ChildSpec, Pipes};
 use os::toolchain::{LibpqBuild, PythonBuild};
 
@@ -53,7 +53,7 @@ pub struct Program {
     /// How long it may take to greet.
     pub hello_limit: Duration,
     /// The container that it runs in; `None`: this machine.
-    pub outpost: Option<Arc<Outpost>>,
+    pub client_container: Option<Arc<ClientContainer>>,
     /// Files and directories of this machine that it needs there too.
     pub files: Vec<PathBuf>,
     /// See [`Self::files`].
@@ -82,7 +82,7 @@ impl Program {
             log: directory.join(format!("{name}.log")),
             name: name.to_owned(),
             hello_limit: HELLO_LIMIT,
-            outpost: None,
+            client_container: None,
             files: Vec::new(),
             directories: vec![directory.join("empty-home")],
         })
@@ -123,28 +123,34 @@ impl Program {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn own_in(outpost: Arc<Outpost>, client: OwnClient, name: &str, directory: &Path) -> Result<Self, DriverError> {
+    pub fn own_in(client_container: Arc<ClientContainer>, client: OwnClient, name: &str, directory: &Path) -> Result<Self, DriverError> {
         let client = match client {
             OwnClient::Rustls => "rustls",
             OwnClient::RedisRs => "redis-rs",
         };
         let args = [served::COMMAND.into(), "--client".into(), client.into(), "--name".into(), name.into()];
-        let program = Self::new(outpost.harness(), &args, name, directory)?;
-        Ok(Self { outpost: Some(outpost), ..program })
+        let program = Self::new(client_container.harness(), &args, name, directory)?;
+        Ok(Self { client_container: Some(client_container), ..program })
     }
 
     /// The Python client with the Python of a container, running `driver` (`psycopg2` or `redis-py`).
     ///
     /// # Errors
     /// As [`Self::python`].
-    pub fn python_in(outpost: Arc<Outpost>, interpreter: &Path, driver: &str, name: &str, directory: &Path) -> Result<Self, DriverError> {
+    pub fn python_in(
+        client_container: Arc<ClientContainer>,
+        interpreter: &Path,
+        driver: &str,
+        name: &str,
+        directory: &Path,
+    ) -> Result<Self, DriverError> {
         let folder = directory.join(format!("{name}-client"));
         make(name, &folder, write_clients(&folder))?;
         let args =
             [&python_args(&folder, "mtls_client.py")[..], &["--driver".into(), driver.into(), "--name".into(), name.into()]].concat();
         let program = Self::new(interpreter, &args, name, directory)?;
         let files = CLIENT_FILES.iter().map(|(path, _)| folder.join(path)).collect();
-        Ok(Self { outpost: Some(outpost), files, ..program })
+        Ok(Self { client_container: Some(client_container), files, ..program })
     }
 
     fn of_our_clients(script: &str, args: &[OsString], build: &PythonBuild, directory: &Path) -> Result<Self, DriverError> {

@@ -10,7 +10,7 @@ use super::library::Status;
 
 /// What is seen after a call.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Seen<'a> {
+pub(super) struct PollSample<'a> {
     /// Just before the call.
     pub(super) before_ns: u64,
     /// Just after it.
@@ -70,7 +70,7 @@ impl Progress {
     }
 
     /// Takes in what one call of `PQconnectPoll` (or `PQconnectStart`) has changed.
-    pub(super) fn step(&mut self, seen: &Seen<'_>) {
+    pub(super) fn step(&mut self, seen: &PollSample<'_>) {
         let reconnected = !self.local.is_empty() && !seen.local.is_empty() && self.local != seen.local;
         if reconnected {
             self.attempt = Attempt { started_ns: seen.before_ns, ..Attempt::default() };
@@ -119,8 +119,8 @@ impl Progress {
 mod tests {
     use super::*;
 
-    fn seen(at: u64, status: Status, tls: bool, local: &str) -> Seen<'_> {
-        Seen { before_ns: at - 1, after_ns: at, status, tls, local }
+    fn seen(at: u64, status: Status, tls: bool, local: &str) -> PollSample<'_> {
+        PollSample { before_ns: at - 1, after_ns: at, status, tls, local }
     }
 
     fn to_ssl_request(direct: bool) -> Progress {

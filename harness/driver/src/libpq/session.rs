@@ -20,7 +20,7 @@ use model::observation::{ClientObservation, ClientOutcome, Phases, SeenCertifica
 use model::refusal::Stage;
 
 use super::library::{Connection, Libpq, Polled, QueryResult, Status};
-use super::progress::{Progress, Seen};
+use super::progress::{PollSample, Progress};
 
 /// The server's view of the session that asks, in the order of [`ServerView`]'s fields.
 const SERVER_VIEW: &CStr = c"SELECT ssl, version, cipher, client_dn, client_serial::text, issuer_dn, current_user \
@@ -189,7 +189,13 @@ fn connect(connection: &mut Connection<'_>, progress: &mut Progress, clock: &Clo
                 return Err(End::Lost("libpq goes on connecting without a socket"));
             };
             let local = local_address(socket);
-            progress.step(&Seen { before_ns, after_ns: clock.now_ns(), status: connection.status(), tls: connection.tls(), local: &local });
+            progress.step(&PollSample {
+                before_ns,
+                after_ns: clock.now_ns(),
+                status: connection.status(),
+                tls: connection.tls(),
+                local: &local,
+            });
             first = false;
             let events = match polled {
                 Polled::Ready | Polled::Failed => return Ok(()),

@@ -9,7 +9,7 @@ use redis::{AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, RedisConnect
 
 use super::refused;
 use crate::held::{Background, Conversation};
-use crate::tls::{Ended, SharedNotes, Stream, Trace, classify_tls, error_chain, nanoseconds};
+use crate::tls::{Ended, SharedStreamErrors, Stream, Trace, classify_tls, error_chain, nanoseconds};
 use model::connect::RedisRequest;
 use model::observation::Refused;
 use model::refusal::{AuthRefusal, Refusal, ServerState, Stage};
@@ -19,19 +19,19 @@ pub(super) struct RedisConversation {
     connection: MultiplexedConnection,
     /// Ends when `connection` is dropped or the socket fails; a command that is then under way fails too.
     driver: Background<()>,
-    notes: SharedNotes,
+    stream_errors: SharedStreamErrors,
 }
 
 impl RedisConversation {
     /// Sends nothing yet.
-    pub(super) async fn new(stream: Stream, notes: SharedNotes) -> Result<Self, Refused> {
+    pub(super) async fn new(stream: Stream, stream_errors: SharedStreamErrors) -> Result<Self, Refused> {
         // RESP2 without a library name: setting up sends nothing, every packet is ours.
         let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
         // Time limits are the caller's.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
         let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
-        let (connection, driver) = made.map_err(|error| failure(&error, &notes, Stage::Authentication))?;
-        Ok(Self { connection, driver: Background::new(driver), notes })
+        let (connection, driver) = made.map_err(|error| failure(&error, &stream_errors, Stage::Authentication))?;
+        Ok(Self { connection, driver: Background::new(driver), stream_errors })
     }
 
     /// `AUTH` (if there is a password) and `PING`.
@@ -58,7 +58,7 @@ impl RedisConversation {
 
     async fn command(&mut self, command: &Cmd, stage: Stage) -> Result<(), Refused> {
         let (answer, _) = self.driver.drive(command.query_async::<String>(&mut self.connection)).await;
-        answer.map(drop).map_err(|error| failure(&error, &self.notes, stage))
+        answer.map(drop).map_err(|error| failure(&error, &self.stream_errors, stage))
     }
 }
 
@@ -74,12 +74,12 @@ impl Conversation for RedisConversation {
     }
 }
 
-fn failure(error: &RedisError, notes: &SharedNotes, stage: Stage) -> Refused {
-    let notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+fn failure(error: &RedisError, stream_errors: &SharedStreamErrors, stage: Stage) -> Refused {
+    let stream_errors = stream_errors.lock().unwrap_or_else(PoisonError::into_inner);
     let text = error_chain(error);
-    if let Some(error) = &notes.tls_error {
+    if let Some(error) = &stream_errors.tls_error {
         // A TLS 1.3 server judges our certificate after we finished: its alert is the first thing it says.
-        let stage = if notes.heard { stage } else { Stage::PostHandshake };
+        let stage = if stream_errors.heard { stage } else { Stage::PostHandshake };
         return refused(classify_tls(error, stage), stage, text);
     }
     let refusal = match (error.kind(), error.code()) {

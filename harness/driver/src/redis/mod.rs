@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::tls::{
-    self, Ended, KxGroups, SharedNotes, Stream, TlsKit, TlsOffer, Trace, Transport, Unsupported, Verification, classify_io, classify_tls,
-    error_chain, locked, nanoseconds,
+    self, Ended, KxGroups, SharedStreamErrors, Stream, TlsKit, TlsOffer, Trace, Transport, Unsupported, Verification, classify_io,
+    classify_tls, error_chain, locked, nanoseconds,
 };
 use super::{Driver, DriverError, NO_CONFIGURATION, Opened};
 use conversation::RedisConversation;
@@ -69,13 +69,15 @@ impl RedisDriver {
         let begun = Instant::now();
         let transport = tls::connect_tcp(NAME, *address).await?;
         trace.phases.tcp_ns = Some(nanoseconds(begun.elapsed()));
-        let notes = tls::shared_notes();
+        let stream_errors = tls::shared_stream_errors();
         let stream = match connector {
-            None => Stream::plain(transport, SharedNotes::clone(&notes)),
-            Some((connector, name)) => Stream::tls(handshake(&connector, name, transport, trace).await?, SharedNotes::clone(&notes)),
+            None => Stream::plain(transport, SharedStreamErrors::clone(&stream_errors)),
+            Some((connector, name)) => {
+                Stream::tls(handshake(&connector, name, transport, trace).await?, SharedStreamErrors::clone(&stream_errors))
+            }
         };
         let session = stream.session();
-        let mut conversation = RedisConversation::new(stream, notes).await?;
+        let mut conversation = RedisConversation::new(stream, stream_errors).await?;
         conversation.begin(request, trace).await?;
         Ok((session, conversation))
     }

@@ -16,7 +16,8 @@ use super::conversation::{PostgresConversation, classify_protocol_error};
 use super::negotiation::Encryption;
 use super::startup::{HandshakeDone, SharedWatch, Watched};
 use crate::tls::{
-    self, Ended, SharedNotes, Stream, TlsKit, TlsOffer, Trace, Transport, Verification, classify_io, classify_tls, error_chain, nanoseconds,
+    self, Ended, SharedStreamErrors, Stream, TlsKit, TlsOffer, Trace, Transport, Verification, classify_io, classify_tls, error_chain,
+    nanoseconds,
 };
 use model::connect::{Password, PostgresRequest, SslMode, SslNegotiation};
 use model::endpoint::Address;
@@ -66,15 +67,15 @@ impl Attempt<'_> {
     pub(super) async fn run(&self, encryption: Encryption, trace: &mut Trace) -> Result<Established, Failed> {
         trace.restart();
         let transport = self.connect(trace).await?;
-        let notes = tls::shared_notes();
+        let stream_errors = tls::shared_stream_errors();
         let stream = match encryption {
-            Encryption::Plain => Stream::plain(transport, SharedNotes::clone(&notes)),
-            Encryption::Tls => self.secure(transport, SharedNotes::clone(&notes), trace).await?,
+            Encryption::Plain => Stream::plain(transport, SharedStreamErrors::clone(&stream_errors)),
+            Encryption::Tls => self.secure(transport, SharedStreamErrors::clone(&stream_errors), trace).await?,
         };
         let session = stream.session();
         // After an `N` both encryptions are used up.
         let last = encryption == Encryption::Tls && !session.tls;
-        match self.start(stream, session, &notes, trace).await {
+        match self.start(stream, session, &stream_errors, trace).await {
             Err(Failed::Retryable(refused)) if last => Err(Failed::Final(refused.into())),
             result => result,
         }
@@ -93,10 +94,10 @@ impl Attempt<'_> {
     }
 
     /// SSLRequest (unless direct) and TLS handshake. Gives a plaintext stream after an `N`, where the plan has one.
-    async fn secure(&self, mut transport: Transport, notes: SharedNotes, trace: &mut Trace) -> Result<Stream, Failed> {
+    async fn secure(&self, mut transport: Transport, stream_errors: SharedStreamErrors, trace: &mut Trace) -> Result<Stream, Failed> {
         let direct = self.request.sslnegotiation == Some(SslNegotiation::Direct);
         if !direct && !self.ask_for_tls(&mut transport, trace).await? {
-            return Ok(Stream::plain(transport, notes));
+            return Ok(Stream::plain(transport, stream_errors));
         }
         trace.stage = Stage::Handshake;
         let (connector, name) = self.connector()?;
@@ -109,7 +110,7 @@ impl Attempt<'_> {
             ))
         })?;
         trace.phases.tls_ns = Some(nanoseconds(begun.elapsed()));
-        let stream = Stream::tls(stream, notes);
+        let stream = Stream::tls(stream, stream_errors);
         if direct && stream.alpn() != Some(ALPN.as_bytes()) {
             let text = match stream.alpn() {
                 None => "direct TLS connection was established without ALPN protocol negotiation extension".to_owned(),
@@ -181,12 +182,18 @@ impl Attempt<'_> {
     }
 
     /// Startup packet to ReadyForQuery, then the first query.
-    async fn start(&self, stream: Stream, mut session: Session, notes: &SharedNotes, trace: &mut Trace) -> Result<Established, Failed> {
+    async fn start(
+        &self,
+        stream: Stream,
+        mut session: Session,
+        stream_errors: &SharedStreamErrors,
+        trace: &mut Trace,
+    ) -> Result<Established, Failed> {
         trace.stage = Stage::Authentication;
         let watch = SharedWatch::default();
         let begun = Instant::now();
         let started = self.config().connect_raw(Watched::new(stream, watch.clone()), HandshakeDone).await;
-        let (client, connection) = started.map_err(|error| self.startup_failure(&error, notes, &watch))?;
+        let (client, connection) = started.map_err(|error| self.startup_failure(&error, stream_errors, &watch))?;
         trace.phases.auth_ns = Some(nanoseconds(begun.elapsed()));
         trace.ready();
 
@@ -216,9 +223,9 @@ impl Attempt<'_> {
         self.request.password.as_ref().map(Password::reveal).filter(|password| !password.is_empty())
     }
 
-    fn startup_failure(&self, error: &tokio_postgres::Error, notes: &SharedNotes, watch: &SharedWatch) -> Failed {
+    fn startup_failure(&self, error: &tokio_postgres::Error, stream_errors: &SharedStreamErrors, watch: &SharedWatch) -> Failed {
         let watch = watch.lock();
-        let notes = notes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stream_errors = stream_errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let text = error_chain(error);
         if let Some(error) = error.as_db_error() {
             let refused = Refused {
@@ -227,9 +234,9 @@ impl Attempt<'_> {
             };
             return if watch.authenticated { Failed::Final(refused.into()) } else { Failed::Retryable(refused) };
         }
-        let (refusal, stage) = if let Some(error) = &notes.tls_error {
+        let (refusal, stage) = if let Some(error) = &stream_errors.tls_error {
             // A TLS 1.3 server judges our certificate after we finished: its alert is the first thing it says.
-            let stage = if notes.heard { Stage::Authentication } else { Stage::PostHandshake };
+            let stage = if stream_errors.heard { Stage::Authentication } else { Stage::PostHandshake };
             (classify_tls(error, stage), stage)
         } else if watch.password_wanted && self.password().is_none() {
             (Refusal::Auth(AuthRefusal::NoPassword), Stage::Authentication)

@@ -25,20 +25,20 @@ use super::trace::Ended;
 
 /// What a stream noticed. The client libraries wrap or drop such errors; this is where they are found again.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub struct StreamErrors {
     /// The TLS error that a read after the handshake ended with.
     pub tls_error: Option<rustls::Error>,
     /// Whether anything was read after the handshake (or at all, without TLS).
     pub heard: bool,
 }
 
-/// [`Notes`] shared with a stream that a client library owns.
-pub type SharedNotes = Arc<Mutex<Notes>>;
+/// [`StreamErrors`] shared with a stream that a client library owns.
+pub type SharedStreamErrors = Arc<Mutex<StreamErrors>>;
 
-/// Notes with nothing in them.
+/// StreamErrors with nothing in them.
 #[must_use]
-pub fn shared_notes() -> SharedNotes {
-    SharedNotes::default()
+pub fn shared_stream_errors() -> SharedStreamErrors {
+    SharedStreamErrors::default()
 }
 
 #[derive(Debug)]
@@ -177,20 +177,20 @@ enum Layer {
 #[derive(Debug)]
 pub struct Stream {
     layer: Layer,
-    notes: SharedNotes,
+    stream_errors: SharedStreamErrors,
 }
 
 impl Stream {
     /// Plaintext.
     #[must_use]
-    pub fn plain(transport: Transport, notes: SharedNotes) -> Self {
-        Self { layer: Layer::Plain(transport), notes }
+    pub fn plain(transport: Transport, stream_errors: SharedStreamErrors) -> Self {
+        Self { layer: Layer::Plain(transport), stream_errors }
     }
 
     /// TLS.
     #[must_use]
-    pub fn tls(stream: TlsStream<Transport>, notes: SharedNotes) -> Self {
-        Self { layer: Layer::Tls(Box::new(stream)), notes }
+    pub fn tls(stream: TlsStream<Transport>, stream_errors: SharedStreamErrors) -> Self {
+        Self { layer: Layer::Tls(Box::new(stream)), stream_errors }
     }
 
     /// The ALPN protocol that was agreed on.
@@ -254,10 +254,10 @@ impl AsyncRead for Stream {
             Layer::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
         if let Poll::Ready(result) = &result {
-            let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut stream_errors = self.stream_errors.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
-                Ok(()) => notes.heard |= buffer.filled().len() > before,
-                Err(error) => notes.tls_error = tls_error_of(error).cloned(),
+                Ok(()) => stream_errors.heard |= buffer.filled().len() > before,
+                Err(error) => stream_errors.tls_error = tls_error_of(error).cloned(),
             }
         }
         result

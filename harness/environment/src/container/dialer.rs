@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::vessel::Vessel;
+use super::agent_container::AgentContainer;
 use agent::Agent;
 use model::network::NetworkName;
 use os::dial::{Dialer, Dialled};
@@ -19,7 +19,7 @@ use os::dial::{Dialer, Dialled};
 /// - A source or an address of loopback: from the container itself, as a process beside the server.
 /// - No source: from the clients' container, whichever address the system takes.
 pub(super) struct ContainerDialer {
-    clients: Arc<Vessel>,
+    clients: Arc<AgentContainer>,
     own: Agent,
     addresses: BTreeMap<NetworkName, IpAddr>,
 }
@@ -32,7 +32,7 @@ impl fmt::Debug for ContainerDialer {
 
 impl ContainerDialer {
     /// To the ports of `target`.
-    pub(super) fn new(clients: Arc<Vessel>, target: &Vessel) -> Self {
+    pub(super) fn new(clients: Arc<AgentContainer>, target: &AgentContainer) -> Self {
         Self { clients, own: target.agent().clone(), addresses: target.addresses().clone() }
     }
 

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::agent_container::AgentContainer;
 use super::data::Archives;
 use super::dialer::ContainerDialer;
-use super::spares::Spares;
-use super::vessel::Vessel;
+use super::pool::ContainerPool;
 use crate::CommandError;
 use crate::servers::{ConfigFile, Directories, Failure, Machine, Paused, Process, Stream};
-use agent::{Agent, AgentError, DirectorySpec, FileSpec, Follower, Owner, Survey, UnixWay};
+use agent::{Agent, AgentError, DirectorySpec, FileSpec, Follower, Owner, Survey, UnixForward};
 use model::endpoint::Address;
 use model::network::NetworkName;
 use model::outcome::SkipReason;
@@ -53,11 +53,11 @@ pub(super) enum Purpose {
 /// A container for a server.
 pub(super) struct ContainerMachine {
     purpose: Purpose,
-    vessel: Arc<Vessel>,
+    agent_container: Arc<AgentContainer>,
     dialer: Arc<ContainerDialer>,
     survey: Arc<Survey>,
     archives: Arc<Archives>,
-    spares: Arc<Spares>,
+    pool: Arc<ContainerPool>,
     /// Whether a fault was made: another server gets a container without a past.
     harmed: AtomicBool,
     closed: AtomicBool,
@@ -68,7 +68,7 @@ pub(super) struct ContainerMachine {
     next_listener: AtomicU16,
     logs: Mutex<Vec<FollowedLog>>,
     /// The unix socket here that leads to the server's.
-    way: Mutex<Option<UnixWay>>,
+    way: Mutex<Option<UnixForward>>,
 }
 
 /// A log that is brought here.
@@ -81,25 +81,25 @@ struct FollowedLog {
 /// What a [`ContainerMachine`] is made from.
 pub(super) struct Parts {
     pub(super) purpose: Purpose,
-    pub(super) vessel: Arc<Vessel>,
-    pub(super) clients: Arc<Vessel>,
+    pub(super) agent_container: Arc<AgentContainer>,
+    pub(super) clients: Arc<AgentContainer>,
     pub(super) survey: Arc<Survey>,
     pub(super) archives: Arc<Archives>,
-    pub(super) spares: Arc<Spares>,
+    pub(super) pool: Arc<ContainerPool>,
     pub(super) image: String,
     pub(super) here: PathBuf,
 }
 
 impl ContainerMachine {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { purpose, vessel, clients, survey, archives, spares, image, here } = parts;
+        let Parts { purpose, agent_container, clients, survey, archives, pool, image, here } = parts;
         Self {
             purpose,
-            dialer: Arc::new(ContainerDialer::new(clients, &vessel)),
-            vessel,
+            dialer: Arc::new(ContainerDialer::new(clients, &agent_container)),
+            agent_container,
             survey,
             archives,
-            spares,
+            pool,
             harmed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             image,
@@ -125,14 +125,14 @@ impl ContainerMachine {
     }
 
     async fn follow(&self, there: PathBuf, here: PathBuf) -> Result<(), AgentError> {
-        let follower = self.vessel.agent().follow(&there, &here).await?;
+        let follower = self.agent_container.agent().follow(&there, &here).await?;
         self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(FollowedLog { there, here, follower });
         Ok(())
     }
 
     fn address_in(&self, network: NetworkName) -> IpAddr {
         // Every server's container is on every network.
-        self.vessel.address_in(network).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        self.agent_container.address_in(network).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 }
 
@@ -197,14 +197,14 @@ impl Machine for ContainerMachine {
         std::fs::create_dir_all(self.here(path))?;
         let owner = self.owner().filter(|_| owned);
         let directory = DirectorySpec { path: path.to_path_buf(), mode, owner };
-        self.vessel.agent().make_directories(&[directory]).await.map_err(AgentError::into_io)
+        self.agent_container.agent().make_directories(&[directory]).await.map_err(AgentError::into_io)
     }
 
     async fn write(&self, files: &[ConfigFile]) -> Result<(), String> {
         let owner = self.owner();
         let there = |file: &ConfigFile| FileSpec { path: file.path.clone(), contents: file.contents.clone(), mode: file.mode, owner };
         let specs: Vec<FileSpec> = files.iter().map(there).collect();
-        self.vessel.agent().write(&specs).await.map_err(|error| error.to_string())?;
+        self.agent_container.agent().write(&specs).await.map_err(|error| error.to_string())?;
         for ConfigFile { path, contents, mode } in files {
             let copy = self.here(path);
             let kept = copy.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| tree::replace(&copy, contents, *mode, None));
@@ -214,7 +214,7 @@ impl Machine for ContainerMachine {
     }
 
     async fn remove(&self, files: &[PathBuf]) -> Result<(), String> {
-        self.vessel.agent().remove(files).await.map_err(|error| error.to_string())?;
+        self.agent_container.agent().remove(files).await.map_err(|error| error.to_string())?;
         for path in files {
             // A copy that stays is only ever looked at by a person.
             let _ = std::fs::remove_file(self.here(path));
@@ -226,7 +226,7 @@ impl Machine for ContainerMachine {
         let here = self.here(log);
         std::fs::File::create_new(&here)?;
         let file = FileSpec { path: log.to_path_buf(), contents: Vec::new(), mode: 0o600, owner: self.owner() };
-        let agent = self.vessel.agent();
+        let agent = self.agent_container.agent();
         agent.write(&[file]).await.map_err(AgentError::into_io)?;
         self.follow(log.to_path_buf(), here).await.map_err(AgentError::into_io)?;
         // It goes with the container.
@@ -249,19 +249,19 @@ impl Machine for ContainerMachine {
         let build = self.survey.toolchain.postgres(major).ok_or_else(missing)?;
         // Copies of the configuration go there.
         std::fs::create_dir_all(self.here(data)).map_err(|error| Failure::new(error.to_string(), data))?;
-        self.archives.make(self.vessel.agent(), &self.image, build, self.user(), data).await?;
+        self.archives.make(self.agent_container.agent(), &self.image, build, self.user(), data).await?;
         Ok(build.bin.clone())
     }
 
     async fn spawn(&self, spec: ChildSpec) -> Result<Process, String> {
         let output = spec.log.clone();
-        self.vessel.agent().spawn(&spec, &output).await.map(Process::Remote).map_err(|error| error.to_string())
+        self.agent_container.agent().spawn(&spec, &output).await.map(Process::Remote).map_err(|error| error.to_string())
     }
 
     async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
         let none = || SkipReason::EnvironmentUnable(format!("the image of {} has no `openssl` command", self.survey.release));
         let tool = self.survey.toolchain.openssl.as_ref().ok_or_else(|| CommandError::Missing(none()))?;
-        let agent = self.vessel.agent();
+        let agent = self.agent_container.agent();
         bring(agent, files, self.owner()).await.map_err(CommandError::Failed)?;
         let spec = ChildSpec { user: self.user().cloned(), ..ChildSpec::new(&tool.path, "") };
         let spec = args.iter().fold(spec, ChildSpec::arg);
@@ -270,7 +270,7 @@ impl Machine for ContainerMachine {
     }
 
     async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>> {
-        Ok(Box::new(self.vessel.agent().dial_unix(socket).await?))
+        Ok(Box::new(self.agent_container.agent().dial_unix(socket).await?))
     }
 
     fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, String> {
@@ -278,7 +278,7 @@ impl Machine for ContainerMachine {
         let here = self.here(directory);
         let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
         if way.is_none() {
-            let opened = UnixWay::open(self.vessel.agent().clone(), &here.join(&name), &directory.join(&name));
+            let opened = UnixForward::open(self.agent_container.agent().clone(), &here.join(&name), &directory.join(&name));
             *way = Some(opened.map_err(|error| format!("no way to the unix socket in the container: {error}"))?);
         }
         Ok(Address::Unix { directory: here, port })
@@ -286,30 +286,30 @@ impl Machine for ContainerMachine {
 
     async fn pause(&self, _: &Path, _: u32, _: Duration) -> Result<Paused, String> {
         self.harmed.store(true, Ordering::Relaxed);
-        self.vessel.pause().await.map(|()| Paused::Container)
+        self.agent_container.pause().await.map(|()| Paused::Container)
     }
 
     async fn resume(&self, _: Paused) -> Result<(), String> {
-        self.vessel.unpause().await
+        self.agent_container.unpause().await
     }
 
     async fn kill(&self, _: Option<Paused>, _: &Path, child: &mut Process, limit: Duration) -> Result<(), String> {
         self.harmed.store(true, Ordering::Relaxed);
-        self.vessel.kill().await?;
+        self.agent_container.kill().await?;
         // The agent's end is the child's.
         let ended = tokio::time::timeout(limit, child.wait()).await;
         ended.map(drop).map_err(|_| format!("the engine killed its container, and its agent was still there after {limit:?}"))
     }
 
     async fn start_up(&self) -> Result<(), String> {
-        if !self.vessel.start_up().await? {
+        if !self.agent_container.start_up().await? {
             return Ok(());
         }
         if self.purpose == Purpose::Postgres {
             // Process ids of before mean nothing in a container that was started again: CloudNativePG's instance manager removes them too.
             let Directories { data, sockets, .. } = self.directories("");
             let stale = [data.join("postmaster.pid"), sockets.join(format!(".s.PGSQL.{POSTGRES_PORT}.lock"))];
-            self.vessel.agent().remove(&stale).await.map_err(|error| error.to_string())?;
+            self.agent_container.agent().remove(&stale).await.map_err(|error| error.to_string())?;
         }
         let logs = std::mem::take(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner));
         for FollowedLog { there, here, follower } in logs {
@@ -322,11 +322,11 @@ impl Machine for ContainerMachine {
 
     async fn cut(&self) -> Result<(), String> {
         self.harmed.store(true, Ordering::Relaxed);
-        self.vessel.cut().await
+        self.agent_container.cut().await
     }
 
     async fn mend(&self) -> Result<(), String> {
-        self.vessel.mend().await
+        self.agent_container.mend().await
     }
 
     async fn close(&self) {
@@ -338,11 +338,11 @@ impl Machine for ContainerMachine {
             // Another may have it by now.
             return;
         }
-        let empty = !self.harmed.load(Ordering::Relaxed) && self.vessel.agent().remove(&[self.root().to_path_buf()]).await.is_ok();
+        let empty = !self.harmed.load(Ordering::Relaxed) && self.agent_container.agent().remove(&[self.root().to_path_buf()]).await.is_ok();
         if empty {
-            self.spares.give(&self.image, self.purpose, Arc::clone(&self.vessel));
+            self.pool.give(&self.image, self.purpose, Arc::clone(&self.agent_container));
         } else {
-            self.vessel.close().await;
+            self.agent_container.close().await;
         }
     }
 }

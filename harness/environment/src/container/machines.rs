@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
+use super::agent_container::AgentContainer;
 use super::data::Archives;
 use super::engine::{Attachment, Engine, HARNESS, ImageFound, Scope};
 use super::machine::{ContainerMachine, POSTGRES_PORT, Parts, Purpose, REDIS_PORT};
-use super::spares::Spares;
-use super::vessel::Vessel;
+use super::pool::ContainerPool;
 use crate::servers::{Failure, Machine, Machines, Role};
-use agent::{Outpost, Survey};
+use agent::{ClientContainer, Survey};
 use load::images::Images;
 use model::change::Change;
 use model::claim::Subject;
@@ -36,11 +36,11 @@ const PODS_RANGE: &str = "10.0.0.0/8";
 const GATEWAYS: &str = "gateways";
 
 /// The image for each use, or why there is none.
-pub(super) type Found = BTreeMap<ImageUse, Result<ImageFound, String>>;
+pub(super) type ImagesByUse = BTreeMap<ImageUse, Result<ImageFound, String>>;
 
 /// Looks for the images that a run needs.
-pub(super) async fn find(engine: &Engine, images: &Images, uses: impl IntoIterator<Item = &ImageUse>) -> Found {
-    let mut found = Found::new();
+pub(super) async fn find(engine: &Engine, images: &Images, uses: impl IntoIterator<Item = &ImageUse>) -> ImagesByUse {
+    let mut found = ImagesByUse::new();
     for image_use in uses {
         let image = match images.candidates(*image_use) {
             Ok(candidates) => {
@@ -56,21 +56,21 @@ pub(super) async fn find(engine: &Engine, images: &Images, uses: impl IntoIterat
 
 /// Gives a container to every server.
 pub(super) struct ContainerMachines {
-    yard: Yard,
-    clients: Arc<Vessel>,
-    outpost: Arc<Outpost>,
+    starter: ContainerStarter,
+    clients: Arc<AgentContainer>,
+    client_container: Arc<ClientContainer>,
     gateways: OnceCell<Result<Arc<ContainerMachine>, Failure>>,
     archives: Arc<Archives>,
 }
 
 /// Containers by role, started or taken over.
-struct Yard {
+struct ContainerStarter {
     scope: Scope,
     token: String,
-    found: Found,
+    found: ImagesByUse,
     /// What is in an image, by its id.
     surveys: Mutex<BTreeMap<String, Arc<Survey>>>,
-    spares: Arc<Spares>,
+    pool: Arc<ContainerPool>,
     run_directory: PathBuf,
 }
 
@@ -80,7 +80,7 @@ impl ContainerMachines {
     pub(super) async fn start(
         scope: Scope,
         token: String,
-        found: Found,
+        found: ImagesByUse,
         uses: &BTreeMap<ImageUse, usize>,
         run_directory: PathBuf,
         cache_directory: PathBuf,
@@ -92,31 +92,31 @@ impl ContainerMachines {
         };
         let image = image.ok_or_else(none)?.clone();
         let networks = NetworkName::OF_CLIENTS.map(|network| Attachment { network, host: Some(CLIENT) });
-        let yard = Yard { scope, token, found, surveys: Mutex::default(), spares: Arc::default(), run_directory };
-        let clients = Vessel::start(&yard.scope, &yard.token, "clients", image, &networks, &[]);
-        let (clients, ()) = tokio::join!(clients, yard.warm_up(uses));
+        let starter = ContainerStarter { scope, token, found, surveys: Mutex::default(), pool: Arc::default(), run_directory };
+        let clients = AgentContainer::start(&starter.scope, &starter.token, "clients", image, &networks, &[]);
+        let (clients, ()) = tokio::join!(clients, starter.warm_up(uses));
         let clients = Arc::new(clients?);
-        let outpost = Arc::new(Outpost::new(clients.agent().clone(), HARNESS));
-        Ok(Self { yard, clients, outpost, gateways: OnceCell::new(), archives: Arc::new(Archives::new(cache_directory)) })
+        let client_container = Arc::new(ClientContainer::new(clients.agent().clone(), HARNESS));
+        Ok(Self { starter, clients, client_container, gateways: OnceCell::new(), archives: Arc::new(Archives::new(cache_directory)) })
     }
 
     async fn container(&self, role: Role, name: &str) -> Result<ContainerMachine, Failure> {
-        let Manned { purpose, vessel, survey, image } = self.yard.man(role, name).await?;
-        let run_directory = &self.yard.run_directory;
+        let AssignedContainer { purpose, agent_container, survey, image } = self.starter.man(role, name).await?;
+        let run_directory = &self.starter.run_directory;
         Ok(ContainerMachine::new(Parts {
             purpose,
-            vessel,
+            agent_container,
             clients: Arc::clone(&self.clients),
             survey,
             archives: Arc::clone(&self.archives),
-            spares: Arc::clone(&self.yard.spares),
+            pool: Arc::clone(&self.starter.pool),
             image: image.id,
             here: if purpose == Purpose::Gateways { run_directory.clone() } else { run_directory.join(name) },
         }))
     }
 }
 
-impl Yard {
+impl ContainerStarter {
     /// Starts so many containers for each use, so that it is known what is in the images, and that the first servers find theirs. One that
     /// does not come up is told of by the server that asks for it.
     async fn warm_up(&self, uses: &BTreeMap<ImageUse, usize>) {
@@ -124,13 +124,13 @@ impl Yard {
         let roles = there.filter_map(|(image_use, count)| Some(std::iter::repeat_n(role(*image_use)?, *count))).flatten();
         let manned = futures_util::future::join_all(roles.map(|role| self.man(role, GATEWAYS))).await;
         // Not before all are there: each is to be another one.
-        for Manned { purpose, vessel, image, .. } in manned.into_iter().flatten() {
-            self.spares.give(&image.id, purpose, vessel);
+        for AssignedContainer { purpose, agent_container, image, .. } in manned.into_iter().flatten() {
+            self.pool.give(&image.id, purpose, agent_container);
         }
     }
 
     /// A container for a role, and what is in it.
-    async fn man(&self, role: Role, name: &str) -> Result<Manned, Failure> {
+    async fn man(&self, role: Role, name: &str) -> Result<AssignedContainer, Failure> {
         let failed = |reason: String| Failure::new(reason, &self.run_directory.join(name));
         let image = match self.found.get(&image_use(role)) {
             Some(Ok(image)) => image.clone(),
@@ -143,29 +143,29 @@ impl Yard {
             Role::Gateway if is_installations(name) => (Purpose::Gateway, Vec::new(), None),
             Role::Gateway => (Purpose::Gateways, Vec::new(), Some(GATEWAY)),
         };
-        let spare = match self.spares.take(&image.id, purpose) {
+        let spare = match self.pool.take(&image.id, purpose) {
             // Its agent may have ended meanwhile.
             Some(spare) if spare.agent().hold().await.is_ok() => Some(spare),
             _ => None,
         };
-        let vessel = match spare {
+        let agent_container = match spare {
             Some(spare) => spare,
             None => {
                 let networks = NetworkName::ALL.map(|network| Attachment { network, host });
-                let name = self.spares.name(image_use(role));
-                Arc::new(Vessel::start(&self.scope, &self.token, &name, image.clone(), &networks, &publish).await.map_err(failed)?)
+                let name = self.pool.name(image_use(role));
+                Arc::new(AgentContainer::start(&self.scope, &self.token, &name, image.clone(), &networks, &publish).await.map_err(failed)?)
             }
         };
         let known = self.surveys.lock().unwrap_or_else(PoisonError::into_inner).get(&image.id).cloned();
         let survey = match known {
             Some(survey) => survey,
             None => {
-                let survey = vessel.agent().survey().await.map_err(|error| failed(error.to_string()))?;
+                let survey = agent_container.agent().survey().await.map_err(|error| failed(error.to_string()))?;
                 let mut surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner);
                 Arc::clone(surveys.entry(image.id.clone()).or_insert_with(|| Arc::new(survey)))
             }
         };
-        Ok(Manned { purpose, vessel, survey, image })
+        Ok(AssignedContainer { purpose, agent_container, survey, image })
     }
 
     /// What is known of the image for a use.
@@ -198,9 +198,9 @@ fn is_installations(name: &str) -> bool {
 }
 
 /// A container with its purpose.
-struct Manned {
+struct AssignedContainer {
     purpose: Purpose,
-    vessel: Arc<Vessel>,
+    agent_container: Arc<AgentContainer>,
     survey: Arc<Survey>,
     image: ImageFound,
 }
@@ -241,24 +241,24 @@ impl Machines for ContainerMachines {
 
     fn networks(&self) -> Networks {
         let of = |network| {
-            let range = if network == NetworkName::Pods { PODS_RANGE.to_owned() } else { self.yard.scope.range(network) };
+            let range = if network == NetworkName::Pods { PODS_RANGE.to_owned() } else { self.starter.scope.range(network) };
             // No client is in the gateway's.
-            let gateway = || self.yard.scope.address(network, GATEWAY);
+            let gateway = || self.starter.scope.address(network, GATEWAY);
             (network, Network { range, client: self.clients.address_in(network).unwrap_or_else(gateway) })
         };
         Networks(NetworkName::ALL.map(of).into())
     }
 
     fn components(&self) -> Vec<Component> {
-        self.yard.found.iter().map(|(image_use, image)| self.yard.component(*image_use, image)).collect()
+        self.starter.found.iter().map(|(image_use, image)| self.starter.component(*image_use, image)).collect()
     }
 
-    fn outpost(&self) -> Option<Arc<Outpost>> {
-        Some(Arc::clone(&self.outpost))
+    fn client_container(&self) -> Option<Arc<ClientContainer>> {
+        Some(Arc::clone(&self.client_container))
     }
 
     fn missing(&self, role: Role) -> Option<String> {
-        match self.yard.found.get(&image_use(role)) {
+        match self.starter.found.get(&image_use(role)) {
             Some(Ok(_)) => None,
             Some(Err(reason)) => Some(reason.clone()),
             None => Some(format!("this run did not look for an image for {role}")),
@@ -278,6 +278,6 @@ impl Machines for ContainerMachines {
     }
 
     async fn close(&self) -> Vec<String> {
-        self.yard.scope.close().await.iter().map(ToString::to_string).collect()
+        self.starter.scope.close().await.iter().map(ToString::to_string).collect()
     }
 }

@@ -1,13 +1,13 @@
 //! Real servers in containers, each in one of its own, on networks of the run's own: the harness's binary runs in every container as an
 //! [agent](agent), which starts the server as its child, as CloudNativePG's instance manager does.
 
+mod agent_container;
 mod data;
 mod dialer;
 pub mod engine;
 mod machine;
 mod machines;
-mod spares;
-mod vessel;
+mod pool;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use model::image::ImageUse;
 /// The images that a run needs, looked for.
 #[derive(Debug, Clone)]
 pub struct FoundImages {
-    found: machines::Found,
+    found: machines::ImagesByUse,
     /// How many containers at once from the run's beginning.
     counts: BTreeMap<ImageUse, usize>,
 }

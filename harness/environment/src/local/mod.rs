@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use self::machine::LocalMachines;
 use super::EnvironmentError;
-use super::servers::{Blueprint, Configurator, Servers, ServersOptions};
+use super::servers::{Configurator, InstallationTemplate, Servers, ServersOptions};
 use os::toolchain::Toolchain;
 use os::user::RunAs;
 
@@ -31,8 +31,8 @@ pub struct LocalOptions {
     pub cache_directory: PathBuf,
     /// See [`ServersOptions::configurator`].
     pub configurator: Arc<dyn Configurator>,
-    /// See [`ServersOptions::blueprint`].
-    pub blueprint: Option<Blueprint>,
+    /// See [`ServersOptions::template`].
+    pub template: Option<InstallationTemplate>,
     /// The user that servers run as; `None`: ourselves.
     pub user: Option<RunAs>,
     /// See [`ServersOptions::start_limit`].
@@ -58,13 +58,13 @@ impl LocalOptions {
     /// The same with what all environments take.
     #[must_use]
     pub fn of(toolchain: Toolchain, cache_directory: PathBuf, servers: ServersOptions) -> Self {
-        let ServersOptions { run_directory, configurator, blueprint, start_limit, reload_limit } = servers;
+        let ServersOptions { run_directory, configurator, template, start_limit, reload_limit } = servers;
         Self {
             toolchain,
             run_directory,
             cache_directory,
             configurator,
-            blueprint,
+            template,
             user: RunAs::unprivileged(),
             start_limit,
             reload_limit,
@@ -78,8 +78,8 @@ impl LocalOptions {
 /// # Errors
 /// [`EnvironmentError::Other`] where the system gives no randomness for the password.
 pub fn environment(options: LocalOptions) -> Result<Servers, EnvironmentError> {
-    let LocalOptions { toolchain, run_directory, cache_directory, configurator, blueprint, user, start_limit, reload_limit, ports } =
+    let LocalOptions { toolchain, run_directory, cache_directory, configurator, template, user, start_limit, reload_limit, ports } =
         options;
     let machines = LocalMachines::new(toolchain, run_directory.clone(), cache_directory, user, ports);
-    Servers::on(Arc::new(machines), ServersOptions { run_directory, configurator, blueprint, start_limit, reload_limit })
+    Servers::on(Arc::new(machines), ServersOptions { run_directory, configurator, template, start_limit, reload_limit })
 }

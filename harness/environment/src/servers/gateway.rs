@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::configure::{ConfigFile, Written};
 use super::instance::{PORT_TRIES, STOP_LIMIT, StartError};
-use super::log::{Book, HaproxyLog, Tailer};
+use super::log::{HaproxyLog, LogIndex, Tailer};
 use super::machine::{Directories, Machine, Paused, Process, Role};
 use super::{Failure, Shared};
 use crate::{EnvironmentError, Gateway, GatewayRoute};
@@ -106,7 +106,7 @@ pub(crate) struct HaproxyGateway {
     /// The listeners with their ports: the same across restarts.
     listeners: Vec<(Backend, u16)>,
     listen: Vec<IpAddr>,
-    book: Arc<Book>,
+    index: Arc<LogIndex>,
     _tailer: Tailer,
     /// While it is paused. Before the child, which can't end while it is.
     pub(super) paused: Mutex<Option<Paused>>,
@@ -128,9 +128,9 @@ impl HaproxyGateway {
             machine.make_directory(&logs, 0o755, false).await.map_err(failed)?;
             // It exists before the gateway does, so that no line of it is missed.
             std::fs::File::create_new(&log).map_err(failed)?;
-            let book = Arc::new(Book::default());
+            let index = Arc::new(LogIndex::default());
             let tailer =
-                Tailer::follow(&log, HaproxyLog::default(), Arc::clone(&book)).map_err(|error| Failure::new(error.to_string(), &log))?;
+                Tailer::follow(&log, HaproxyLog::default(), Arc::clone(&index)).map_err(|error| Failure::new(error.to_string(), &log))?;
             let mut gateway = Self {
                 program,
                 name: name.to_owned(),
@@ -139,7 +139,7 @@ impl HaproxyGateway {
                 listeners: Vec::new(),
                 listen: machine.listen(),
                 machine: Arc::clone(&machine),
-                book,
+                index,
                 _tailer: tailer,
                 paused: Mutex::new(None),
                 child: Mutex::new(None),
@@ -306,7 +306,7 @@ impl Gateway for HaproxyGateway {
     async fn upstreams(&self, clients: &[SocketAddr], limit: Duration) -> Vec<Option<SocketAddr>> {
         let of = |lines: &[LogLine], client: &SocketAddr| lines.iter().rev().find(|line| line.peer.as_ref() == Some(client)).cloned();
         let all = |lines: &[LogLine]| clients.iter().all(|client| of(lines, client).is_some());
-        let lines = self.book.lines_of(clients, &all, limit).await;
+        let lines = self.index.lines_of(clients, &all, limit).await;
         clients.iter().map(|client| of(&lines, client).and_then(|line| HaproxyLog::upstream(&line))).collect()
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::log::{Book, Parser, Tailer, quote};
+use super::log::{LogIndex, Parser, Tailer, quote};
 use super::machine::{Directories, Machine, Process};
 use super::{Failure, Paths, Shared};
 use crate::{CommandError, EnvironmentError, LogCondition, Server};
@@ -79,7 +79,7 @@ impl<T: Placed> Server for T {
     }
 
     async fn log_lines(&self, peers: &[SocketAddr], enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
-        self.place().book.lines_of(peers, enough, limit).await
+        self.place().index.lines_of(peers, enough, limit).await
     }
 
     async fn apply(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
@@ -103,7 +103,7 @@ impl<T: Placed> Server for T {
     }
 
     fn log_mark(&self) -> u64 {
-        self.place().book.mark()
+        self.place().index.mark()
     }
 
     async fn says_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
@@ -111,7 +111,7 @@ impl<T: Placed> Server for T {
     }
 
     async fn all_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
-        self.place().book.all_since(mark, enough, limit).await
+        self.place().index.all_since(mark, enough, limit).await
     }
 
     async fn lost(&self) -> Option<EnvironmentError> {
@@ -169,7 +169,7 @@ const QUOTED_LINES: usize = 8;
 
 /// A moment in what a server says.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Moment {
+pub(super) struct LogPosition {
     /// The number of the log's next line.
     pub(super) mark: u64,
     /// The length of its output so far.
@@ -188,7 +188,7 @@ pub(super) struct Place {
     pub(super) output: PathBuf,
     /// The file that the tailer follows.
     pub(super) log: PathBuf,
-    pub(super) book: Arc<Book>,
+    pub(super) index: Arc<LogIndex>,
     /// Where the log of its last start begins.
     begun: AtomicU64,
     _tailer: Tailer,
@@ -217,8 +217,8 @@ impl Place {
         // It exists before the server does, so that no line of it is missed.
         let kept = machine.make_log(&log_there).await;
         let kept = kept.map_err(|error| Failure::new(format!("could not make {}: {error}", log_there.display()), &log))?;
-        let book = Arc::new(Book::default());
-        let tailer = Tailer::follow(&log, parser, Arc::clone(&book)).map_err(|error| Failure::new(error.to_string(), &log))?;
+        let index = Arc::new(LogIndex::default());
+        let tailer = Tailer::follow(&log, parser, Arc::clone(&index)).map_err(|error| Failure::new(error.to_string(), &log))?;
         let paths = Paths {
             certificates,
             data,
@@ -230,7 +230,7 @@ impl Place {
             generation: 0,
             password: shared.password.clone(),
         };
-        Ok(Self { key, machine, paths, output, log, book, begun: AtomicU64::new(0), _tailer: tailer, _log: kept })
+        Ok(Self { key, machine, paths, output, log, index, begun: AtomicU64::new(0), _tailer: tailer, _log: kept })
     }
 
     /// A child of this server's user that works in its data directory.
@@ -293,41 +293,41 @@ impl Place {
     }
 
     /// A start: how far log and output have come.
-    pub(super) fn begin(&self) -> Moment {
+    pub(super) fn begin(&self) -> LogPosition {
         let now = self.now();
         self.begun.store(now.mark, Ordering::Relaxed);
         now
     }
 
     /// How far log and output have come.
-    pub(super) fn now(&self) -> Moment {
-        Moment { mark: self.book.mark(), output: std::fs::metadata(&self.output).map_or(0, |status| status.len()) }
+    pub(super) fn now(&self) -> LogPosition {
+        LogPosition { mark: self.index.mark(), output: std::fs::metadata(&self.output).map_or(0, |status| status.len()) }
     }
 
     /// A start that failed, with the last that was heard of it.
-    pub(super) fn failure(&self, what: &str, since: Moment) -> Failure {
+    pub(super) fn failure(&self, what: &str, since: LogPosition) -> Failure {
         let (log, words) = self.last_words(since);
         Failure::new(format!("{what}; its last lines: {words}"), &log)
     }
 
     /// Whether PostgreSQL's log collector began since then: only then more words than those of the output are to come.
-    pub(super) fn has_collector(&self, since: Moment) -> bool {
+    pub(super) fn has_collector(&self, since: LogPosition) -> bool {
         tail_since(&self.output, since.output, QUOTED_LINES).contains(COLLECTOR[0])
     }
 
     /// What was said, each of its lines without time and process, so that it is the same every time.
-    pub(super) fn said(&self, since: Moment) -> String {
+    pub(super) fn said(&self, since: LogPosition) -> String {
         // PostgreSQL before its log collector runs: `2026-11-24 07:54:47.071 UTC [26470] FATAL:  could not load ...`.
         let without_prefix = |line: &str| line.split_once("] ").map_or(line, |(_, words)| words).replacen(":  ", ": ", 1);
         let output = tail_since(&self.output, since.output, QUOTED_LINES);
         let output = output.lines().map(without_prefix).filter(|line| !COLLECTOR.iter().any(|text| line.contains(text)));
-        let lines = self.book.server_lines_since(since.mark);
+        let lines = self.index.server_lines_since(since.mark);
         output.chain(lines.iter().map(quote)).collect::<Vec<_>>().join("\n")
     }
 
     /// A start that failed since the port was taken on one address at least, by the server's lines that say so.
     pub(super) fn port_taken(&self, command: &str, mark: u64) -> Option<Failure> {
-        let lines = self.book.server_lines_since(mark);
+        let lines = self.index.server_lines_since(mark);
         let said: Vec<String> = lines.iter().filter(|line| line.contains("Address already in use")).map(quote).collect();
         let port = self.paths.port;
         (!said.is_empty()).then(|| Failure::new(format!("port {port} is taken: `{command}` said {}", said.join("; ")), &self.log))
@@ -335,10 +335,10 @@ impl Place {
 
     /// The lines since the mark that belong to no connection, as soon as `enough` holds for them and at `limit` at the latest.
     pub(super) async fn says_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
-        let found = self.book.find_since(mark, |lines| enough(lines).then(|| lines.to_vec()));
+        let found = self.index.find_since(mark, |lines| enough(lines).then(|| lines.to_vec()));
         match tokio::time::timeout(limit, found).await {
             Ok(lines) => lines,
-            Err(_) => self.book.server_lines_since(mark),
+            Err(_) => self.index.server_lines_since(mark),
         }
     }
 
@@ -356,7 +356,7 @@ impl Place {
     /// A server that has ended by itself.
     pub(super) async fn lost(&self, status: ExitStatus) -> EnvironmentError {
         self.await_shutdown(self.begun.load(Ordering::Relaxed), FAREWELL).await;
-        let (log, words) = self.last_words(Moment::default());
+        let (log, words) = self.last_words(LogPosition::default());
         EnvironmentError::Lost { server: self.key.to_string(), reason: format!("it ended with {status}; its last lines: {words}"), log }
     }
 
@@ -364,13 +364,13 @@ impl Place {
     /// it is shut down, after a FATAL, too (`UnlinkLockFiles` in miscinit.c); Redis's says good bye; one that was killed says nothing. Waits
     /// for it, `limit` at most, so that nothing of this end is missing from its words or is taken for a word of the next start.
     pub(super) async fn await_shutdown(&self, mark: u64, limit: Duration) {
-        let end = self.book.find_since(mark, |lines| lines.iter().any(is_shut_down).then_some(()));
+        let end = self.index.find_since(mark, |lines| lines.iter().any(is_shut_down).then_some(()));
         let _ = tokio::time::timeout(limit, end).await;
     }
 
     /// The last lines of the log, or of the output where there are none in the log.
-    fn last_words(&self, since: Moment) -> (PathBuf, String) {
-        let lines = self.book.server_lines_since(since.mark);
+    fn last_words(&self, since: LogPosition) -> (PathBuf, String) {
+        let lines = self.index.server_lines_since(since.mark);
         if lines.is_empty() {
             let words = tail_since(&self.output, since.output, QUOTED_LINES);
             return (self.output.clone(), if words.is_empty() { "(nothing)".to_owned() } else { words });

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Failure;
 use super::configure::ConfigFile;
 use crate::CommandError;
-use agent::{Outpost, RemoteChild};
+use agent::{ClientContainer, RemoteChild};
 use model::change::Change;
 use model::claim::Subject;
 use model::endpoint::Address;
@@ -55,7 +55,7 @@ pub(crate) trait Machines: Send + Sync {
     fn components(&self) -> Vec<Component>;
 
     /// Where clients can run beside this machine; `None`: nowhere.
-    fn outpost(&self) -> Option<Arc<Outpost>> {
+    fn client_container(&self) -> Option<Arc<ClientContainer>> {
         None
     }
 

@@ -18,7 +18,7 @@ pub(super) use configure::Written;
 pub use configure::{ConfigFile, Configurator, Paths};
 #[cfg(test)]
 pub(super) use gateway::{Backend, HaproxyGateway};
-pub use installation::Blueprint;
+pub use installation::InstallationTemplate;
 pub(super) use machine::{Directories, Machine, Machines, Paused, Process, Role, Stream};
 pub use manifest::ManifestConfigurator;
 
@@ -36,7 +36,7 @@ use self::gateway::Gateways;
 use self::installation::RunningInstallation;
 use self::instance::Instance;
 use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
-use agent::Outpost;
+use agent::ClientContainer;
 use model::change::Change;
 use model::claim::Subject;
 use model::connect::Password;
@@ -54,7 +54,7 @@ pub struct ServersOptions {
     /// Says what the servers' files hold.
     pub configurator: Arc<dyn Configurator>,
     /// What installations are made from; `None`: there are none.
-    pub blueprint: Option<Blueprint>,
+    pub template: Option<InstallationTemplate>,
     /// How long a server may take to start.
     pub start_limit: Duration,
     /// How long a server may take to reload its configuration.
@@ -69,7 +69,7 @@ impl ServersOptions {
         Self {
             run_directory: run_directory.into(),
             configurator,
-            blueprint: None,
+            template: None,
             start_limit: Duration::from_secs(30),
             reload_limit: Duration::from_secs(10),
         }
@@ -145,8 +145,8 @@ impl Servers {
 
     /// Where clients can run beside this machine: the container that clients' connections come from. `None` where there is none.
     #[must_use]
-    pub fn outpost(&self) -> Option<Arc<Outpost>> {
-        self.shared.machines.outpost()
+    pub fn client_container(&self) -> Option<Arc<ClientContainer>> {
+        self.shared.machines.client_container()
     }
 
     #[cfg(test)]

@@ -99,7 +99,7 @@ pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, a
     spec.stop_signal = Signal::SIGKILL;
     let command = spec.command_line();
     let mut child = place.spawn(spec).await?;
-    let ready = place.book.find_since(mark, |lines| lines.iter().any(|line| line.contains("Ready to accept connections")).then_some(()));
+    let ready = place.index.find_since(mark, |lines| lines.iter().any(|line| line.contains("Ready to accept connections")).then_some(()));
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(shared.options.start_limit, ready) => outcome.map(|()| None),
         status = child.wait() => Ok(Some(status)),

@@ -15,7 +15,7 @@ pub(super) const GENERATION: &str = "mtls_conformance.generation";
 
 /// Why a reload was not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NotTaken {
+pub(super) enum ReloadFailure {
     /// The server says so: it goes on with what it had.
     Objection(String),
     /// Nothing is known of it, and why.
@@ -23,17 +23,17 @@ pub(super) enum NotTaken {
 }
 
 /// Waits until the reload is over; for ever, if the log says nothing of it.
-pub(super) async fn taken(place: &Place, mark: u64, generation: u64) -> Result<(), NotTaken> {
+pub(super) async fn taken(place: &Place, mark: u64, generation: u64) -> Result<(), ReloadFailure> {
     let changed = format!("parameter \"{GENERATION}\" changed to \"{generation}\"");
     let heard = |lines: &[LogLine]| {
         // With a syntax error nothing is applied, so our parameter doesn't change either.
         lines.iter().any(|line| line.message == changed || line.contains("contains errors")).then_some(())
     };
-    place.book.find_since(mark, heard).await;
+    place.index.find_since(mark, heard).await;
     let address = place.address();
     let probe = place.machine.dialer().dial(address, None).await;
-    let probe = probe.map_err(|error| NotTaken::Unknown(format!("it took no connection at {address} after the reload: {error}")))?;
-    objections(&place.book.server_lines_before(mark, probe.client).await).map_err(NotTaken::Objection)
+    let probe = probe.map_err(|error| ReloadFailure::Unknown(format!("it took no connection at {address} after the reload: {error}")))?;
+    objections(&place.index.server_lines_before(mark, probe.client).await).map_err(ReloadFailure::Objection)
 }
 
 /// What the lines of a reload say against it.

@@ -28,7 +28,7 @@ pub struct SiteDistribution {
 
 /// What is copied into the provider.
 #[derive(Clone, Copy)]
-pub struct Material<'a> {
+pub struct ProviderSecrets<'a> {
     /// `tls.crt` of the site's own Secret of the global cluster.
     pub certificate: &'a str,
     /// `tls.key` of the same.
@@ -95,9 +95,9 @@ impl SiteDistribution {
     ///
     /// # Errors
     /// [`PkiError::Write`] if the provider can't be written; [`PkiError::Invalid`] if the ExternalSecret takes one of the two from nowhere.
-    pub fn push(&self, material: Material<'_>) -> Result<(), PkiError> {
-        let both = format!("{}{}", material.certificate, material.key);
-        for (copied, text) in [(Copied::CertificateAndKey, both.as_str()), (Copied::Ca, material.ca)] {
+    pub fn push(&self, secrets: ProviderSecrets<'_>) -> Result<(), PkiError> {
+        let both = format!("{}{}", secrets.certificate, secrets.key);
+        for (copied, text) in [(Copied::CertificateAndKey, both.as_str()), (Copied::Ca, secrets.ca)] {
             let what = format!("ExternalSecret `{}`", self.external_secret.name);
             let source = self
                 .external_secret
@@ -164,9 +164,9 @@ impl fmt::Debug for SiteSecret {
 }
 
 /// Without the key.
-impl fmt::Debug for Material<'_> {
+impl fmt::Debug for ProviderSecrets<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Material").finish_non_exhaustive()
+        f.debug_struct("ProviderSecrets").finish_non_exhaustive()
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nYXBw\n-----END CERTIFICATE-----\n";
     const KEY: &str = "-----BEGIN EC PRIVATE KEY-----\na2V5\n-----END EC PRIVATE KEY-----\n";
     const CA: &str = "-----BEGIN CERTIFICATE-----\nY2E=\n-----END CERTIFICATE-----\n";
-    const ALL: Material<'_> = Material { certificate: CERTIFICATE, key: KEY, ca: CA };
+    const ALL: ProviderSecrets<'_> = ProviderSecrets { certificate: CERTIFICATE, key: KEY, ca: CA };
 
     /// The shipped ExternalSecret over an empty provider; the directory lives as long as the first value.
     pub(crate) fn shipped(text: ProviderText) -> (tempfile::TempDir, SiteDistribution) {
@@ -226,7 +226,7 @@ mod tests {
     fn a_key_in_another_form_leaves_an_empty_file_and_no_error() {
         let (_directory, site) = shipped(ProviderText::Unchanged);
         let pkcs8 = KEY.replace("EC PRIVATE", "PRIVATE");
-        site.push(Material { key: &pkcs8, ..ALL }).expect("pushed");
+        site.push(ProviderSecrets { key: &pkcs8, ..ALL }).expect("pushed");
         assert_eq!(files(&site.sync().expect("a Secret")), [Some(CERTIFICATE), Some(""), Some(CA)]);
     }
 

@@ -89,7 +89,7 @@ fn take(state: &mut State, result: Result<SiteSecret, SyncError>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Material;
+    use super::super::ProviderSecrets;
     use super::super::tests::shipped;
     use super::*;
     use model::credential::{ProviderText, SecretFile};
@@ -103,7 +103,7 @@ mod tests {
     }
 
     fn push(site: &SiteDistribution, certificate: &str) {
-        site.push(Material { certificate, key: KEY, ca: ONE }).expect("pushed");
+        site.push(ProviderSecrets { certificate, key: KEY, ca: ONE }).expect("pushed");
     }
 
     #[tokio::test]
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(certificate(&refresher), None, "nothing was pushed yet");
         push(&site, ONE);
         refresher.next().await.expect("refreshed");
-        site.push(Material { certificate: TWO, key: "no PEM", ca: "no PEM" }).expect("pushed");
+        site.push(ProviderSecrets { certificate: TWO, key: "no PEM", ca: "no PEM" }).expect("pushed");
         assert!(matches!(refresher.next().await, Err(SyncError::Filter { key, .. }) if key == "ca.crt"));
         assert_eq!(certificate(&refresher).as_deref(), Some(ONE));
         push(&site, TWO);

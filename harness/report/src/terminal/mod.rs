@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use style::Ink;
+use style::Emphasis;
 pub use style::Style;
 
 use super::failure::{self, Part};
@@ -63,7 +63,7 @@ impl Terminal {
     fn started(&mut self, environment: &EnvironmentRecord, planned: usize) -> io::Result<()> {
         self.planned = planned;
         let title = format!("{} on the {} environment ({})", plural(planned, "case"), environment.name, environment.platform);
-        let mut lines = vec![self.style.paint(Ink::Head, &title)];
+        let mut lines = vec![self.style.paint(Emphasis::Head, &title)];
         let found: Vec<String> = environment
             .components
             .iter()
@@ -82,7 +82,7 @@ impl Terminal {
         }
         for component in &environment.components {
             if let Some(missing) = &component.missing {
-                lines.push(format!("  {}  {}: {missing}", self.style.paint(Ink::Odd, "missing "), component.name));
+                lines.push(format!("  {}  {}: {missing}", self.style.paint(Emphasis::Odd, "missing "), component.name));
             }
         }
         self.say(&lines.join("\n"))?;
@@ -119,9 +119,9 @@ impl Terminal {
         let lines: Vec<String> = failure::lines(case)
             .into_iter()
             .map(|(part, line)| match part {
-                Part::Title => self.style.paint(Ink::Bad, &line),
-                Part::Expected => self.style.paint(Ink::Good, &line),
-                Part::Observed => self.style.paint(Ink::Odd, &line),
+                Part::Title => self.style.paint(Emphasis::Bad, &line),
+                Part::Expected => self.style.paint(Emphasis::Good, &line),
+                Part::Observed => self.style.paint(Emphasis::Odd, &line),
                 Part::Plain => line,
             })
             .collect();
@@ -141,23 +141,23 @@ impl Reporter for Terminal {
                 }
                 None => {
                     let line = format!("  ready     {name}, {:.2} s", took.as_secs_f64());
-                    self.say(&self.style.paint(Ink::Faint, &line))
+                    self.say(&self.style.paint(Emphasis::Faint, &line))
                 }
             },
             Event::TimelinesStarted { planned } => match &self.bar {
                 Some(bar) => {
-                    bar.set_prefix(format!("{} at their clients' pace", plural(*planned, "timeline")));
+                    bar.set_prefix(format!("{} at their clients' schedule_options", plural(*planned, "timeline")));
                     Ok(())
                 }
                 None => {
-                    let line = format!("  timelines {planned}, at their clients' pace");
-                    self.say(&self.style.paint(Ink::Faint, &line))
+                    let line = format!("  timelines {planned}, at their clients' schedule_options");
+                    self.say(&self.style.paint(Emphasis::Faint, &line))
                 }
             },
             Event::CaseStarted { id: _ } => Ok(()),
             Event::CaseFinished(case) => self.finished_case(case),
-            Event::LeftBehind(left) => self.say(&format!("{} {left}", self.style.paint(Ink::Bad, "LEFT BEHIND"))),
-            Event::Problem(problem) => self.say(&format!("{} {problem}", self.style.paint(Ink::Bad, "PROBLEM"))),
+            Event::LeftBehind(left) => self.say(&format!("{} {left}", self.style.paint(Emphasis::Bad, "LEFT BEHIND"))),
+            Event::Problem(problem) => self.say(&format!("{} {problem}", self.style.paint(Emphasis::Bad, "PROBLEM"))),
             Event::RunFinished(summary) => {
                 if let Some(bar) = self.bar.take() {
                     bar.finish_and_clear();

@@ -41,14 +41,14 @@ impl Style {
         Self { color: false, progress: false, width: width.max(NARROWEST) }
     }
 
-    pub(super) fn paint(self, ink: Ink, text: &str) -> String {
-        let code = match ink {
+    pub(super) fn paint(self, emphasis: Emphasis, text: &str) -> String {
+        let code = match emphasis {
             _ if !self.color => return text.to_owned(),
-            Ink::Good => "32",
-            Ink::Bad => "31;1",
-            Ink::Odd => "33",
-            Ink::Head => "1",
-            Ink::Faint => "2",
+            Emphasis::Good => "32",
+            Emphasis::Bad => "31;1",
+            Emphasis::Odd => "33",
+            Emphasis::Head => "1",
+            Emphasis::Faint => "2",
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
@@ -56,7 +56,7 @@ impl Style {
 
 /// What a colour means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ink {
+pub(super) enum Emphasis {
     Good,
     Bad,
     Odd,

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::super::standing::Standing;
+use super::super::run_result::RunResult;
 use super::super::tables::{self, Rows};
 use super::super::tally::Tally;
 use super::super::text::{clip, fill, plural};
-use super::style::{Ink, Style};
+use super::style::{Emphasis, Style};
 use model::claim::Verdict;
 use model::outcome::OutcomeKind;
 use model::report::{ClaimRecord, Summary};
@@ -46,7 +46,7 @@ struct Page {
 impl Page {
     fn head(&mut self, title: &str) {
         self.lines.push(String::new());
-        self.lines.push(self.style.paint(Ink::Head, title));
+        self.lines.push(self.style.paint(Emphasis::Head, title));
     }
 
     fn line(&mut self, text: impl Into<String>) {
@@ -63,12 +63,12 @@ impl Page {
         for kind in OutcomeKind::ALL {
             let count = summary.totals.outcomes.get(&kind).copied().unwrap_or(0);
             if count > 0 {
-                let ink = match kind {
-                    OutcomeKind::Pass => Ink::Good,
-                    OutcomeKind::Deviates | OutcomeKind::Skipped => Ink::Odd,
-                    OutcomeKind::Fail | OutcomeKind::UnexpectedPass | OutcomeKind::Errored | OutcomeKind::TimedOut => Ink::Bad,
+                let emphasis = match kind {
+                    OutcomeKind::Pass => Emphasis::Good,
+                    OutcomeKind::Deviates | OutcomeKind::Skipped => Emphasis::Odd,
+                    OutcomeKind::Fail | OutcomeKind::UnexpectedPass | OutcomeKind::Errored | OutcomeKind::TimedOut => Emphasis::Bad,
                 };
-                self.line(format!("  {count:>7}  {}", self.style.paint(ink, kind.name())));
+                self.line(format!("  {count:>7}  {}", self.style.paint(emphasis, kind.name())));
             }
         }
     }
@@ -103,7 +103,7 @@ impl Page {
             count(Verdict::NotExercised)
         ));
         let confirmed: Vec<&str> = of(Verdict::Confirmed).map(|claim| claim.id.as_str()).collect();
-        self.labelled(Ink::Good, "confirmed", &confirmed, ", ", ID_LINES);
+        self.labelled(Emphasis::Good, "confirmed", &confirmed, ", ", ID_LINES);
         for claim in of(Verdict::Refuted).take(ROWS) {
             let mut id = claim.id.clone();
             let deployments: Vec<&str> = claim
@@ -115,8 +115,8 @@ impl Page {
             if !deployments.is_empty() && deployments.len() < claim.by_deployment.len() {
                 id = format!("{id} ({} only)", deployments.join(", "));
             }
-            self.labelled(Ink::Bad, "refuted", &[&id], " ", 1);
-            self.sentence(Ink::Bad, "", claim.reason.as_deref().unwrap_or("no reason is recorded"));
+            self.labelled(Emphasis::Bad, "refuted", &[&id], " ", 1);
+            self.sentence(Emphasis::Bad, "", claim.reason.as_deref().unwrap_or("no reason is recorded"));
         }
         self.omission(count(Verdict::Refuted));
         let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -126,23 +126,23 @@ impl Page {
         let mut reasons: Vec<(&str, Vec<&str>)> = reasons.into_iter().collect();
         reasons.sort_by_key(|(_, ids)| std::cmp::Reverse(ids.len()));
         for (reason, ids) in reasons.iter().take(ROWS) {
-            self.sentence(Ink::Odd, "not exercised", &format!("{}: {reason}", ids.len()));
-            self.labelled(Ink::Odd, "", ids, ", ", 2);
+            self.sentence(Emphasis::Odd, "not exercised", &format!("{}: {reason}", ids.len()));
+            self.labelled(Emphasis::Odd, "", ids, ", ", 2);
         }
         self.omission(reasons.len());
     }
 
     /// A text of a few lines at most beside a label.
-    fn sentence(&mut self, ink: Ink, label: &str, text: &str) {
+    fn sentence(&mut self, emphasis: Emphasis, label: &str, text: &str) {
         let text = clip(text, self.room(INDENT) * TEXT_LINES);
-        self.labelled(ink, label, &text.split_whitespace().collect::<Vec<_>>(), " ", usize::MAX);
+        self.labelled(emphasis, label, &text.split_whitespace().collect::<Vec<_>>(), " ", usize::MAX);
     }
 
     /// Words filled into lines beside a label.
-    fn labelled(&mut self, ink: Ink, label: &str, words: &[&str], separator: &str, limit: usize) {
+    fn labelled(&mut self, emphasis: Emphasis, label: &str, words: &[&str], separator: &str, limit: usize) {
         for (index, line) in fill(words, separator, "", self.room(INDENT), limit).into_iter().enumerate() {
             let label = format!("{:<13}", if index == 0 { label } else { "" });
-            let label = if label.trim().is_empty() { label } else { self.style.paint(ink, &label) };
+            let label = if label.trim().is_empty() { label } else { self.style.paint(emphasis, &label) };
             self.line(format!("  {label}  {line}"));
         }
     }
@@ -191,7 +191,7 @@ impl Page {
         }
         self.head("Failed and errored cases");
         let shown = tally.unsound.iter().take(ROWS);
-        self.lines.extend(shown.map(|(id, outcome)| format!("  {}  {id}", self.style.paint(Ink::Bad, &format!("{outcome:<15}")))));
+        self.lines.extend(shown.map(|(id, outcome)| format!("  {}  {id}", self.style.paint(Emphasis::Bad, &format!("{outcome:<15}")))));
         self.omission(all);
     }
 
@@ -229,13 +229,13 @@ impl Page {
     }
 
     fn result(&mut self, summary: &Summary, tally: &Tally) {
-        let standing = Standing::of(summary, tally.interrupted);
-        let ink = match standing {
-            Standing::Conformant => Ink::Good,
-            Standing::NotConformant | Standing::Errored => Ink::Bad,
-            Standing::NothingRan | Standing::Interrupted => Ink::Odd,
+        let run_result = RunResult::of(summary, tally.interrupted);
+        let emphasis = match run_result {
+            RunResult::Conformant => Emphasis::Good,
+            RunResult::NotConformant | RunResult::Errored => Emphasis::Bad,
+            RunResult::NothingRan | RunResult::Interrupted => Emphasis::Odd,
         };
         self.line(String::new());
-        self.line(self.style.paint(ink, &standing.line(summary)));
+        self.line(self.style.paint(emphasis, &run_result.line(summary)));
     }
 }

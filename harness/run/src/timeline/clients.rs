@@ -9,9 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::super::observe::{Call, Testimony, Trouble};
-use super::Stage;
-use super::journal::SILENCE;
+use super::super::observe::{Call, NotRun, PendingObservation};
+use super::TimelineContext;
+use super::attempt_log::SILENCE;
 use check::timeline::Attempt;
 use driver::exec::protocol::Failure;
 use driver::{HeldSession, Queried, classify};
@@ -19,7 +19,7 @@ use environment::ReplicationState;
 use model::case::{ConnectPlan, Expectation, Expected};
 use model::driver::Family;
 use model::observation::{ClientObservation, ClientOutcome, Observation, Refused};
-use model::refusal::{Refusal, Stage as ConnectionStage};
+use model::refusal::{Refusal, Stage};
 use model::timeline::ClientKind;
 use model::timeline::plan::ClientExpectation;
 
@@ -43,54 +43,54 @@ const REPLICATION_LIMIT: Duration = Duration::from_millis(400);
 type Stop = watch::Receiver<bool>;
 
 /// Runs the client of that index until `stop`.
-pub(super) async fn run(stage: Arc<Stage>, index: usize, stop: Stop) {
-    let Some(client) = stage.plan.clients.get(index).cloned() else { return };
+pub(super) async fn run(context: Arc<TimelineContext>, index: usize, stop: Stop) {
+    let Some(client) = context.plan.clients.get(index).cloned() else { return };
     let ended = match client.kind {
-        ClientKind::Held => held(&stage, index, &client.connect, stop).await,
-        ClientKind::Pool => pool(&stage, index, &client.connect, client.max_age, stop).await,
+        ClientKind::Held => held(&context, index, &client.connect, stop).await,
+        ClientKind::Pool => pool(&context, index, &client.connect, client.max_age, stop).await,
         ClientKind::New => {
             let places = if client.limit.is_some() { IMPATIENT_IN_FLIGHT } else { CONNECTIONS_IN_FLIGHT };
-            new(&stage, index, &client.connect, places, stop).await
+            new(&context, index, &client.connect, places, stop).await
         }
-        ClientKind::Replication => replication(&stage, index, stop).await,
+        ClientKind::Replication => replication(&context, index, stop).await,
     };
-    if let Err(trouble) = ended {
-        stage.journal.fail(trouble);
+    if let Err(not_run) = ended {
+        context.attempt_log.fail(not_run);
     }
 }
 
-async fn held(stage: &Stage, index: usize, plan: &ConnectPlan, mut stop: Stop) -> Result<(), Trouble> {
-    let mut session = match open(stage, index, plan).await? {
+async fn held(context: &TimelineContext, index: usize, plan: &ConnectPlan, mut stop: Stop) -> Result<(), NotRun> {
+    let mut session = match open(context, index, plan).await? {
         Ok(session) => session,
         Err(refused) => {
-            refused.note(stage, index).await?;
-            stage.journal.lose(index);
+            refused.note(context, index).await?;
+            context.attempt_log.lose(index);
             return Ok(());
         }
     };
     let mut ticks = ticks();
     while next(&mut ticks, &mut stop).await {
-        if !session.query(stage, index).await? {
-            stage.journal.lose(index);
+        if !session.query(context, index).await? {
+            context.attempt_log.lose(index);
             break;
         }
     }
-    session.close(stage, index).await
+    session.close(context, index).await
 }
 
-async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Duration, mut stop: Stop) -> Result<(), Trouble> {
-    let mut pooled: Option<Kept> = None;
+async fn pool(context: &Arc<TimelineContext>, index: usize, plan: &ConnectPlan, max_age: Duration, mut stop: Stop) -> Result<(), NotRun> {
+    let mut pooled: Option<OpenSession> = None;
     // A pool waits neither for sessions that it gives up, nor for what others say of connections that it didn't get.
-    let mut aside: JoinSet<Result<(), Trouble>> = JoinSet::new();
-    let close = |session: Kept| {
-        let stage = Arc::clone(stage);
-        async move { session.close(&stage, index).await }
+    let mut aside: JoinSet<Result<(), NotRun>> = JoinSet::new();
+    let close = |session: OpenSession| {
+        let context = Arc::clone(context);
+        async move { session.close(&context, index).await }
     };
     let mut ticks = ticks();
     while next(&mut ticks, &mut stop).await {
         let usable = match pooled.take() {
             Some(mut session) if session.opened.elapsed() < max_age => {
-                if session.query(stage, index).await? {
+                if session.query(context, index).await? {
                     pooled = Some(session);
                 } else {
                     aside.spawn(close(session));
@@ -104,11 +104,11 @@ async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Dur
             None => false,
         };
         if !usable {
-            match open(stage, index, plan).await? {
+            match open(context, index, plan).await? {
                 Ok(session) => pooled = Some(session),
                 Err(refused) => {
-                    let stage = Arc::clone(stage);
-                    aside.spawn(async move { refused.note(&stage, index).await });
+                    let context = Arc::clone(context);
+                    aside.spawn(async move { refused.note(&context, index).await });
                 }
             }
         }
@@ -123,21 +123,21 @@ async fn pool(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, max_age: Dur
     Ok(())
 }
 
-async fn new(stage: &Arc<Stage>, index: usize, plan: &ConnectPlan, places: usize, stop: Stop) -> Result<(), Trouble> {
+async fn new(context: &Arc<TimelineContext>, index: usize, plan: &ConnectPlan, places: usize, stop: Stop) -> Result<(), NotRun> {
     overlapping(stop, places, |place| {
-        let (stage, plan) = (Arc::clone(stage), plan.clone());
-        async move { attempt(&stage, index, &plan, place).await }
+        let (context, plan) = (Arc::clone(context), plan.clone());
+        async move { attempt(&context, index, &plan, place).await }
     })
     .await
 }
 
 /// Begins an attempt at every tick, also while others are under way, as long as there is a place; waits for all of them in the end.
-async fn overlapping<F>(mut stop: Stop, places: usize, begin: impl Fn(OwnedSemaphorePermit) -> F) -> Result<(), Trouble>
+async fn overlapping<F>(mut stop: Stop, places: usize, begin: impl Fn(OwnedSemaphorePermit) -> F) -> Result<(), NotRun>
 where
-    F: Future<Output = Result<(), Trouble>> + Send + 'static,
+    F: Future<Output = Result<(), NotRun>> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(places));
-    let mut attempts: JoinSet<Result<(), Trouble>> = JoinSet::new();
+    let mut attempts: JoinSet<Result<(), NotRun>> = JoinSet::new();
     let mut ticks = ticks();
     while next(&mut ticks, &mut stop).await {
         // A tick without a place is left out: the resolution in the report tells.
@@ -154,15 +154,15 @@ where
     Ok(())
 }
 
-fn done(ended: Result<Result<(), Trouble>, tokio::task::JoinError>) -> Result<(), Trouble> {
-    ended.unwrap_or_else(|error| Err(Trouble::Error(format!("the harness itself failed: {error}"))))
+fn done(ended: Result<Result<(), NotRun>, tokio::task::JoinError>) -> Result<(), NotRun> {
+    ended.unwrap_or_else(|error| Err(NotRun::Error(format!("the harness itself failed: {error}"))))
 }
 
 /// One connection, and what its witnesses say. `place` is given back once the client has its answer.
-async fn attempt(stage: &Stage, index: usize, plan: &ConnectPlan, place: OwnedSemaphorePermit) -> Result<(), Trouble> {
-    let finished = Finished::make(stage, index, plan, false).await?;
+async fn attempt(context: &TimelineContext, index: usize, plan: &ConnectPlan, place: OwnedSemaphorePermit) -> Result<(), NotRun> {
+    let finished = Finished::make(context, index, plan, false).await?;
     drop(place);
-    finished.note(stage, index).await
+    finished.note(context, index).await
 }
 
 /// A connection that was made, and the phase of its end: of one that counts for a phase, the phase.
@@ -172,74 +172,74 @@ struct Finished {
 }
 
 impl Finished {
-    async fn make(stage: &Stage, index: usize, plan: &ConnectPlan, keep: bool) -> Result<Self, Trouble> {
-        let _files = stage.files.read().await;
-        let call = stage.workshop.call(plan, &stage.scene(index), keep).await?;
+    async fn make(context: &TimelineContext, index: usize, plan: &ConnectPlan, keep: bool) -> Result<Self, NotRun> {
+        let _files = context.files.read().await;
+        let call = context.run_context.call(plan, &context.connect_context(index), keep).await?;
         // Not before: the changes may be done while files or relay are waited for, and the connection begin afterwards.
-        Ok(Self { call, phase: stage.phase.load(Ordering::Relaxed) })
+        Ok(Self { call, phase: context.phase.load(Ordering::Relaxed) })
     }
 
     /// Asks the other witnesses of a connection that is over, and writes the attempt down.
-    async fn note(self, stage: &Stage, index: usize) -> Result<(), Trouble> {
+    async fn note(self, context: &TimelineContext, index: usize) -> Result<(), NotRun> {
         let Self { call, phase } = self;
-        let (from, to) = (stage.journal.at(call.begun), stage.journal.at(call.ended));
-        let result = result(&call.testimony.client.outcome, to.saturating_sub(from));
-        let wanted = waited_for(stage, phase, &call.testimony.client);
-        let observation = stage.workshop.witnesses(call.testimony, &stage.scene(index), wanted.as_ref(), None).await?;
-        stage.journal.add(index, Attempt { from, to, fresh: true, result, observation: Some(observation) });
+        let (from, to) = (context.attempt_log.at(call.begun), context.attempt_log.at(call.ended));
+        let result = result(&call.pending.client.outcome, to.saturating_sub(from));
+        let wanted = waited_for(context, phase, &call.pending.client);
+        let observation = context.run_context.witnesses(call.pending, &context.connect_context(index), wanted.as_ref(), None).await?;
+        context.attempt_log.add(index, Attempt { from, to, fresh: true, result, observation: Some(observation) });
         Ok(())
     }
 }
 
 /// A session that is kept.
-struct Kept {
+struct OpenSession {
     session: Box<dyn HeldSession>,
-    testimony: Testimony,
+    pending: PendingObservation,
     opened: Instant,
 }
 
 /// Opens a session and writes the attempt down; `Err` where it was refused, which is not written down yet.
-async fn open(stage: &Stage, index: usize, plan: &ConnectPlan) -> Result<Result<Kept, Finished>, Trouble> {
-    let mut finished = Finished::make(stage, index, plan, true).await?;
+async fn open(context: &TimelineContext, index: usize, plan: &ConnectPlan) -> Result<Result<OpenSession, Finished>, NotRun> {
+    let mut finished = Finished::make(context, index, plan, true).await?;
     let Some(session) = finished.call.session.take() else { return Ok(Err(finished)) };
-    let Call { testimony, begun, ended, .. } = finished.call;
-    let (from, to) = (stage.journal.at(begun), stage.journal.at(ended));
-    let observation = Observation { client: testimony.client.clone(), server_log: Vec::new(), wire: None };
-    stage.journal.add(index, Attempt { from, to, fresh: true, result: Ok(to.saturating_sub(from)), observation: Some(observation) });
-    Ok(Ok(Kept { session, testimony, opened: ended }))
+    let Call { pending, begun, ended, .. } = finished.call;
+    let (from, to) = (context.attempt_log.at(begun), context.attempt_log.at(ended));
+    let observation = Observation { client: pending.client.clone(), server_log: Vec::new(), wire: None };
+    context.attempt_log.add(index, Attempt { from, to, fresh: true, result: Ok(to.saturating_sub(from)), observation: Some(observation) });
+    Ok(Ok(OpenSession { session, pending, opened: ended }))
 }
 
-impl Kept {
+impl OpenSession {
     /// One query, written down; false once the session is over.
-    async fn query(&mut self, stage: &Stage, index: usize) -> Result<bool, Trouble> {
-        let from = stage.journal.now();
+    async fn query(&mut self, context: &TimelineContext, index: usize) -> Result<bool, NotRun> {
+        let from = context.attempt_log.now();
         let queried = {
-            let mut query = self.session.query(stage.limit(index));
+            let mut query = self.session.query(context.limit(index));
             match tokio::time::timeout(SILENCE, query.as_mut()).await {
                 Ok(queried) => queried?,
                 Err(_) => {
-                    stage.journal.wait(index);
+                    context.attempt_log.wait(index);
                     query.await?
                 }
             }
         };
-        let to = stage.journal.now();
+        let to = context.attempt_log.now();
         let result = match queried {
             Queried::Answered => Ok(to.saturating_sub(from)),
             Queried::Ended(refused) => Err(refused),
         };
         let answered = result.is_ok();
-        stage.journal.add(index, Attempt { from, to, fresh: false, result, observation: None });
+        context.attempt_log.add(index, Attempt { from, to, fresh: false, result, observation: None });
         Ok(answered)
     }
 
     /// Ends the session, and lets wire and log say whether it was what the client took it for.
-    async fn close(self, stage: &Stage, index: usize) -> Result<(), Trouble> {
+    async fn close(self, context: &TimelineContext, index: usize) -> Result<(), NotRun> {
         self.session.close().await;
-        let observation = stage.workshop.witnesses(self.testimony, &stage.scene(index), None, None).await?;
-        match check::agree::disagreements(0, stage.service, &observation).first() {
+        let observation = context.run_context.witnesses(self.pending, &context.connect_context(index), None, None).await?;
+        match check::agree::disagreements(0, context.service, &observation).first() {
             None => Ok(()),
-            Some(mismatch) => Err(Trouble::Error(format!(
+            Some(mismatch) => Err(NotRun::Error(format!(
                 "a kept session was not what its client took it for: {:?} expected {}, saw {}",
                 mismatch.witness, mismatch.expected, mismatch.observed
             ))),
@@ -247,16 +247,16 @@ impl Kept {
     }
 }
 
-async fn replication(stage: &Arc<Stage>, index: usize, stop: Stop) -> Result<(), Trouble> {
-    let replication = stage.replication.clone().ok_or_else(|| Trouble::Error("the installation has no replica".to_owned()))?;
+async fn replication(context: &Arc<TimelineContext>, index: usize, stop: Stop) -> Result<(), NotRun> {
+    let replication = context.replication.clone().ok_or_else(|| NotRun::Error("the installation has no replica".to_owned()))?;
     overlapping(stop, CHANGES_IN_FLIGHT, |place| {
-        let (stage, replication) = (Arc::clone(stage), Arc::clone(&replication));
+        let (context, replication) = (Arc::clone(context), Arc::clone(&replication));
         async move {
-            let from = stage.journal.now();
-            let state = replication.probe(REPLICATION_LIMIT).await.map_err(|error| Trouble::Error(error.to_string()))?;
-            let to = stage.journal.now();
+            let from = context.attempt_log.now();
+            let state = replication.probe(REPLICATION_LIMIT).await.map_err(|error| NotRun::Error(error.to_string()))?;
+            let to = context.attempt_log.now();
             drop(place);
-            stage.journal.add(index, Attempt { from, to, fresh: true, result: arrival(state), observation: None });
+            context.attempt_log.add(index, Attempt { from, to, fresh: true, result: arrival(state), observation: None });
             Ok(())
         }
     })
@@ -269,8 +269,8 @@ fn arrival(state: ReplicationState) -> Result<Duration, Refused> {
         // The WAL receiver is libpq.
         ReplicationState::Refused(text) => Err(classify::refused(Family::Libpq, &Failure { text, ..Failure::default() })),
         ReplicationState::Silent => Err(Refused {
-            refusal: Refusal::TimedOut(ConnectionStage::Query),
-            stage: Some(ConnectionStage::Query),
+            refusal: Refusal::TimedOut(Stage::Query),
+            stage: Some(Stage::Query),
             sqlstate: None,
             text: format!("a change did not arrive within {REPLICATION_LIMIT:?}, and the replica's log doesn't say why"),
         }),
@@ -285,9 +285,9 @@ fn result(outcome: &ClientOutcome, took: Duration) -> Result<Duration, Refused> 
 }
 
 /// What the log is waited for, beside the witness of what the client saw: the texts of the phase, where that expects such a refusal.
-fn waited_for(stage: &Stage, phase: usize, client: &ClientObservation) -> Option<Expectation> {
+fn waited_for(context: &TimelineContext, phase: usize, client: &ClientObservation) -> Option<Expectation> {
     let ClientOutcome::Refused(refused) = &client.outcome else { return None };
-    let expectation = &stage.plan.phases.get(phase)?.expectation;
+    let expectation = &context.plan.phases.get(phase)?.expectation;
     let expected = |(_, expected): &(String, ClientExpectation)| matches!(expected, ClientExpectation::Refused(classes) if classes.contains(&refused.refusal));
     expectation.clients.iter().any(expected).then(|| Expectation {
         expected: Expected::Refused(vec![refused.refusal]),

@@ -1,7 +1,7 @@
 //! A case with a timeline: an installation of its own changes step by step, while clients run through it at a steady rate.
 
+mod attempt_log;
 mod clients;
-mod journal;
 mod mounts;
 
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 
-use self::journal::Journal;
+use self::attempt_log::AttemptLog;
 use self::mounts::Mounts;
 use super::control::Controls;
-use super::execute::Workshop;
-use super::observe::{Scene, Trouble};
+use super::execute::RunContext;
+use super::observe::{ConnectContext, NotRun};
 use check::agree::log_has;
 use check::timeline::{ClientSeen, PhaseContext, bound_mismatch, client_record, judge_phase, milliseconds, observed_in_short, settled};
 use environment::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Replication, Server};
@@ -31,8 +31,8 @@ use model::timeline::plan::{ClientExpectation, ClientPlan, PhaseExpectation, Pha
 use model::timeline::record::{PhaseRecord, TimelineRecord};
 
 /// What everything of a running timeline shares.
-struct Stage {
-    workshop: Arc<Workshop>,
+struct TimelineContext {
+    run_context: Arc<RunContext>,
     plan: Arc<TimelinePlan>,
     service: Service,
     installation: Arc<dyn Installation>,
@@ -41,7 +41,7 @@ struct Stage {
     replication: Option<Arc<dyn Replication>>,
     mounts: Mounts,
     controls: Controls,
-    journal: Journal,
+    attempt_log: AttemptLog,
     /// The phase whose changes were done last, from 0.
     phase: AtomicUsize,
     /// Held for reading while a client reads its mounted files, for writing while these change. The kubelet swaps all files of a mount at
@@ -51,7 +51,7 @@ struct Stage {
 }
 
 /// A phase that is over. It is judged when the clients have ended: of its last connections, wire and log speak a little later.
-struct Passed {
+struct EndedPhase {
     from: Duration,
     /// When its changes were done.
     changed: Duration,
@@ -73,7 +73,7 @@ struct Judged {
     deviation: Option<Vec<Mismatch>>,
 }
 
-impl Workshop {
+impl RunContext {
     /// Runs a case that has a timeline.
     pub(crate) async fn execute_timeline(self: &Arc<Self>, case: &Case, environment: &dyn Environment) -> CaseRecord {
         let start = Instant::now();
@@ -90,10 +90,10 @@ impl Workshop {
             }
         };
         let limit = self.limits.timeline;
-        let outcome = match tokio::time::timeout(limit, self.on_stage(case, plan, &installation, &mut record)).await {
+        let outcome = match tokio::time::timeout(limit, self.run_phases(case, plan, &installation, &mut record)).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(Trouble::Skip(reason))) => Outcome::Skipped(reason),
-            Ok(Err(Trouble::Error(message))) => Outcome::Errored(message),
+            Ok(Err(NotRun::Skip(reason))) => Outcome::Skipped(reason),
+            Ok(Err(NotRun::Error(message))) => Outcome::Errored(message),
             Err(_) => Outcome::TimedOut(format!("no end within {limit:?}")),
         };
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
@@ -107,43 +107,43 @@ impl Workshop {
         record
     }
 
-    async fn on_stage(
+    async fn run_phases(
         self: &Arc<Self>,
         case: &Case,
         plan: &Arc<TimelinePlan>,
         installation: &Arc<dyn Installation>,
         record: &mut CaseRecord,
-    ) -> Result<Outcome, Trouble> {
+    ) -> Result<Outcome, NotRun> {
         let service = case.key.service;
         let server = installation
             .server(service.into())
-            .ok_or_else(|| Trouble::Error(format!("the installation of {} has no such server", case.key)))?;
-        let stage = Arc::new(Stage {
-            workshop: Arc::clone(self),
+            .ok_or_else(|| NotRun::Error(format!("the installation of {} has no such server", case.key)))?;
+        let context = Arc::new(TimelineContext {
+            run_context: Arc::clone(self),
             plan: Arc::clone(plan),
             service,
             installation: Arc::clone(installation),
             server,
             gateway: installation.gateway(),
             replication: installation.replication(),
-            mounts: Mounts { installation: Arc::clone(installation), deployment: Arc::clone(&self.material) },
+            mounts: Mounts { installation: Arc::clone(installation), deployment: Arc::clone(&self.credentials) },
             controls: Controls::default(),
-            journal: Journal::new(plan.clients.len()),
+            attempt_log: AttemptLog::new(plan.clients.len()),
             phase: AtomicUsize::new(0),
             files: RwLock::new(()),
         });
         let (stop, stopped) = watch::channel(false);
         let mut clients = JoinSet::new();
         for index in 0..plan.clients.len() {
-            clients.spawn(clients::run(Arc::clone(&stage), index, stopped.clone()));
+            clients.spawn(clients::run(Arc::clone(&context), index, stopped.clone()));
         }
         let mut passed = Vec::new();
-        let mut trouble = None;
+        let mut not_run = None;
         for (index, phase) in plan.phases.iter().enumerate() {
-            match stage.phase(index, phase).await {
+            match context.phase(index, phase).await {
                 Ok(phase) => passed.push(phase),
                 Err(error) => {
-                    trouble = Some(error);
+                    not_run = Some(error);
                     break;
                 }
             }
@@ -154,21 +154,21 @@ impl Workshop {
             if let Err(error) = ended
                 && error.is_panic()
             {
-                trouble.get_or_insert(Trouble::Error(format!("the harness itself failed: {error}")));
+                not_run.get_or_insert(NotRun::Error(format!("the harness itself failed: {error}")));
             }
         }
-        if let Some(error) = stage.journal.trouble() {
-            trouble.get_or_insert(error);
+        if let Some(error) = context.attempt_log.not_run() {
+            not_run.get_or_insert(error);
         }
         let phases: Vec<Judged> = (plan.phases.iter().zip(&passed).enumerate())
-            .map(|(index, (phase, passed))| stage.judge(index, phase, passed, case.deviation.as_deref()))
+            .map(|(index, (phase, passed))| context.judge(index, phase, passed, case.deviation.as_deref()))
             .collect();
         let clients: Vec<_> = plan
             .clients
             .iter()
             .enumerate()
             .map(|(index, client)| {
-                let attempts = stage.journal.attempts(index);
+                let attempts = context.attempt_log.attempts(index);
                 client_record(client, &attempts.iter().map(AsRef::as_ref).collect::<Vec<_>>())
             })
             .collect();
@@ -181,8 +181,8 @@ impl Workshop {
             .collect();
         let outcome = outcome(case, &phases, bounds);
         record.timeline = Some(TimelineRecord { phases: phases.into_iter().map(|judged| judged.record).collect(), clients });
-        match trouble {
-            Some(trouble) => Err(trouble),
+        match not_run {
+            Some(not_run) => Err(not_run),
             None => Ok(outcome),
         }
     }
@@ -203,19 +203,19 @@ fn outcome(case: &Case, phases: &[Judged], bounds: Vec<Mismatch>) -> Outcome {
     }
 }
 
-impl Stage {
+impl TimelineContext {
     /// How long a client waits for the answer to a call.
     fn limit(&self, client: usize) -> Duration {
-        let run = self.workshop.limits.connect;
+        let run = self.run_context.limits.connect;
         self.plan.clients.get(client).and_then(|client| client.limit).map_or(run, |own| own.min(run))
     }
 
-    fn scene(&self, client: usize) -> Scene<'_> {
-        Scene {
+    fn connect_context(&self, client: usize) -> ConnectContext<'_> {
+        ConnectContext {
             service: self.service,
             server: self.server.as_ref(),
             gateway: self.gateway.as_deref(),
-            material: &self.mounts,
+            credentials: &self.mounts,
             controls: &self.controls,
             overlapping: true,
             limit: self.limit(client),
@@ -226,55 +226,55 @@ impl Stage {
         match client.kind {
             // The replica's WAL receiver is libpq.
             ClientKind::Replication => Family::Libpq,
-            _ => self.workshop.drivers.get(&client.connect.driver).map_or(Family::Other, |driver| driver.info().family),
+            _ => self.run_context.drivers.get(&client.connect.driver).map_or(Family::Other, |driver| driver.info().family),
         }
     }
 
     /// Makes the changes, and waits until every client has shown what it sees.
-    async fn phase(&self, index: usize, phase: &PhasePlan) -> Result<Passed, Trouble> {
-        let from = self.journal.now();
+    async fn phase(&self, index: usize, phase: &PhasePlan) -> Result<EndedPhase, NotRun> {
+        let from = self.attempt_log.now();
         let expectation = &phase.expectation;
         let watched = self.installation.server(expectation.on).map(|server| (server.log_mark(), server));
         let mut objections = Vec::new();
         for change in &phase.changes {
             let applied =
-                self.change(change).await.map_err(|error| Trouble::Error(format!("phase `{}`: {change}: {error}", phase.title)))?;
+                self.change(change).await.map_err(|error| NotRun::Error(format!("phase `{}`: {change}: {error}", phase.title)))?;
             if let Some(said) = applied {
                 objections.push((change.to_string(), said));
             }
         }
         self.phase.store(index, Ordering::Relaxed);
-        let changed = self.journal.now();
-        let limit = self.workshop.limits.phase;
-        let settle = self.journal.wait_until(|| {
+        let changed = self.attempt_log.now();
+        let limit = self.run_context.limits.phase;
+        let settle = self.attempt_log.wait_until(|| {
             self.seen(changed, None).iter().all(|seen| {
                 expectation.clients.iter().any(|(name, expected)| *name == seen.client.name && settled(expected, &seen.as_seen()))
             })
         });
         // What has not settled by then is told by judging.
         let _ = tokio::time::timeout(limit, settle).await;
-        let to = self.journal.now();
-        if let Some(trouble) = self.journal.trouble() {
-            return Err(trouble);
+        let to = self.attempt_log.now();
+        if let Some(not_run) = self.attempt_log.not_run() {
+            return Err(not_run);
         }
         let says = match &watched {
             Some((mark, server)) => {
                 let enough = |lines: &[LogLine]| expectation.server_says.iter().all(|text| log_has(lines, text));
-                server.says_since(*mark, &enough, self.workshop.limits.log).await
+                server.says_since(*mark, &enough, self.run_context.limits.log).await
             }
             None if expectation.server_says.is_empty() => Vec::new(),
-            None => return Err(Trouble::Error(format!("phase `{}`: there is no {} whose log could be read", phase.title, expectation.on))),
+            None => return Err(NotRun::Error(format!("phase `{}`: there is no {} whose log could be read", phase.title, expectation.on))),
         };
         let certificate = expectation.server_certificate.as_deref();
         let certificate_sha256 = certificate.and_then(|certificate| self.installation.certificate_sha256(certificate));
-        Ok(Passed { from, changed, to, objections, says, certificate_sha256 })
+        Ok(EndedPhase { from, changed, to, objections, says, certificate_sha256 })
     }
 
-    fn judge(&self, index: usize, phase: &PhasePlan, passed: &Passed, deviation: Option<&AppliedDeviation>) -> Judged {
-        let Passed { from, changed, to, .. } = *passed;
+    fn judge(&self, index: usize, phase: &PhasePlan, passed: &EndedPhase, deviation: Option<&AppliedDeviation>) -> Judged {
+        let EndedPhase { from, changed, to, .. } = *passed;
         let expectation = &phase.expectation;
         let owned = self.seen(changed, Some(to));
-        let seen: Vec<ClientSeen<'_>> = owned.iter().map(journal::Seen::as_seen).collect();
+        let seen: Vec<ClientSeen<'_>> = owned.iter().map(attempt_log::ClientAttempts::as_seen).collect();
         // A phase names one certificate at most.
         let sha256 = |_: &str| passed.certificate_sha256.clone();
         // Judged without the changes' names: those are no words of a target.
@@ -314,15 +314,15 @@ impl Stage {
     }
 
     /// The clients as they saw it since `changed`, and until `to`.
-    fn seen(&self, changed: Duration, to: Option<Duration>) -> Vec<journal::Seen<'_>> {
+    fn seen(&self, changed: Duration, to: Option<Duration>) -> Vec<attempt_log::ClientAttempts<'_>> {
         let clients = self.plan.clients.iter().enumerate();
         clients
-            .map(|(index, client)| journal::Seen {
+            .map(|(index, client)| attempt_log::ClientAttempts {
                 client,
                 family: self.family(client),
-                attempts: self.journal.between(index, changed, to),
-                lost: self.journal.lost(index, to),
-                waits: self.journal.waits(index, to),
+                attempts: self.attempt_log.case_relay(index, changed, to),
+                lost: self.attempt_log.lost(index, to),
+                waits: self.attempt_log.waits(index, to),
             })
             .collect()
     }

@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::super::material::Material;
+use super::super::credentials::CredentialSource;
 use environment::Installation;
 use model::change::Target;
 use model::connect::ClientFiles;
 use model::server::{Application, Service};
 
-/// [`Material`] of an installation: identities and trusts are mounts.
+/// [`CredentialSource`] of an installation: identities and trusts are mounts.
 pub(super) struct Mounts {
     pub(super) installation: Arc<dyn Installation>,
     /// Names that don't change.
-    pub(super) deployment: Arc<dyn Material>,
+    pub(super) deployment: Arc<dyn CredentialSource>,
 }
 
 impl Mounts {
@@ -27,7 +27,7 @@ impl Mounts {
     }
 }
 
-impl Material for Mounts {
+impl CredentialSource for Mounts {
     fn client_files(&self, identity: Option<&str>, trust: Option<&str>) -> Result<ClientFiles, String> {
         let identity = identity.map(|name| self.mount(name)).transpose()?;
         let trust = trust.map(|name| self.mount(name)).transpose()?;

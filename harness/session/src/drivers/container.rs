@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use agent::{Outpost, Python};
+use agent::{ClientContainer, Python};
 use driver::exec::Program;
 use driver::served::OwnClient;
 use driver::{DriverError, catalogue};
@@ -12,21 +12,21 @@ use driver::{DriverError, catalogue};
 /// What to start for the drivers of these names. The container's image may lack one: that is told as [`DriverError::Unable`].
 pub(super) async fn programs(
     names: &[&String],
-    outpost: &Arc<Outpost>,
+    client_container: &Arc<ClientContainer>,
     directory: &Path,
 ) -> BTreeMap<String, Result<Program, DriverError>> {
     let python = |name: &&&String| matches!(catalogue::in_container(name), Some("psycopg2" | "redis-py"));
     // Looking around takes its time: only for those that need it.
-    let survey = if names.iter().any(|name| python(&name)) { Some(outpost.agent().survey().await) } else { None };
+    let survey = if names.iter().any(|name| python(&name)) { Some(client_container.agent().survey().await) } else { None };
     let mut programs = BTreeMap::new();
     for name in names {
         let unable = |reason: String| DriverError::Unable { driver: (*name).clone(), reason };
         let program = match (catalogue::in_container(name), &survey) {
-            (Some("rustls"), _) => Program::own_in(Arc::clone(outpost), OwnClient::Rustls, name, directory),
-            (Some("redis-rs"), _) => Program::own_in(Arc::clone(outpost), OwnClient::RedisRs, name, directory),
+            (Some("rustls"), _) => Program::own_in(Arc::clone(client_container), OwnClient::Rustls, name, directory),
+            (Some("redis-rs"), _) => Program::own_in(Arc::clone(client_container), OwnClient::RedisRs, name, directory),
             (Some(client @ ("psycopg2" | "redis-py")), Some(Ok(survey))) => {
                 match survey.python.as_ref().filter(|python| has(python, client)) {
-                    Some(python) => Program::python_in(Arc::clone(outpost), &python.interpreter, client, name, directory),
+                    Some(python) => Program::python_in(Arc::clone(client_container), &python.interpreter, client, name, directory),
                     None => Err(unable(format!(
                         "the clients' image has no Python with {client} ({}): name another with --image",
                         survey.release

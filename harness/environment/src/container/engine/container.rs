@@ -263,10 +263,10 @@ impl Container {
 }
 
 fn give_back(shared: &Shared, name: &str, places: &[Place]) {
-    let mut book = shared.book();
-    book.names.remove(name);
+    let mut reservations = shared.reservations();
+    reservations.names.remove(name);
     for place in places {
-        book.addresses.entry(place.network).or_default().give_back(place.host);
+        reservations.addresses.entry(place.network).or_default().give_back(place.host);
     }
 }
 

@@ -52,12 +52,12 @@ pub(super) struct Shared {
     pub(super) filled: OnceCell<()>,
     /// Whether the scope is closed. Starts hold it for reading, so that the end waits for them.
     pub(super) closed: RwLock<bool>,
-    book: Mutex<Book>,
+    reservations: Mutex<Reservations>,
 }
 
 /// Names and addresses in use.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct Reservations {
     pub(super) names: BTreeSet<String>,
     pub(super) addresses: BTreeMap<NetworkName, Addresses>,
 }
@@ -68,8 +68,8 @@ impl Shared {
         name_of(&self.run, name)
     }
 
-    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn reservations(&self) -> MutexGuard<'_, Reservations> {
+        self.reservations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The network's engine name and range. All are there from the start.
@@ -115,7 +115,7 @@ impl Scope {
             volume,
             filled: OnceCell::new(),
             closed: RwLock::new(false),
-            book: Mutex::default(),
+            reservations: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }

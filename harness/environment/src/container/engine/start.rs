@@ -52,8 +52,8 @@ impl Scope {
 
 /// Takes name and addresses.
 fn reserve(shared: &Arc<Shared>, spec: &ContainerSpec) -> Result<Container, EngineError> {
-    let mut book = shared.book();
-    if book.names.contains(&spec.name) {
+    let mut reservations = shared.reservations();
+    if reservations.names.contains(&spec.name) {
         return Err(EngineError::Misuse(format!("there is already a container {} in this run", spec.name)));
     }
     let mut places: Vec<Place> = Vec::new();
@@ -61,7 +61,7 @@ fn reserve(shared: &Arc<Shared>, spec: &ContainerSpec) -> Result<Container, Engi
         let network = attachment.network;
         let taken = match places.iter().any(|place| place.network == network) {
             true => Err("it is named twice".to_owned()),
-            false => book.addresses.entry(network).or_default().take(attachment.host).ok_or_else(|| match attachment.host {
+            false => reservations.addresses.entry(network).or_default().take(attachment.host).ok_or_else(|| match attachment.host {
                 Some(host) => format!("the address {host} is not free"),
                 None => "no address is free".to_owned(),
             }),
@@ -70,14 +70,14 @@ fn reserve(shared: &Arc<Shared>, spec: &ContainerSpec) -> Result<Container, Engi
             Ok(host) => places.push(Place { network, host, address: shared.network(network)?.range.address(host) }),
             Err(problem) => {
                 for place in places {
-                    book.addresses.entry(place.network).or_default().give_back(place.host);
+                    reservations.addresses.entry(place.network).or_default().give_back(place.host);
                 }
                 return Err(EngineError::Misuse(format!("the container {} in the network {network}: {problem}", spec.name)));
             }
         }
     }
-    book.names.insert(spec.name.clone());
-    drop(book);
+    reservations.names.insert(spec.name.clone());
+    drop(reservations);
     Ok(Container::new(Arc::clone(shared), spec.name.clone(), places, spec.aliases.clone()))
 }
 

@@ -35,7 +35,7 @@ fn holder() {
     runtime.block_on(async {
         let configurator: Arc<dyn Configurator> = Arc::new(TestConfigurator::new());
         let mut options = LocalOptions::new(toolchain(), &run, cache(), configurator);
-        options.blueprint = Some(installation::blueprint());
+        options.template = Some(installation::template());
         let environment = environment(options).expect("randomness");
         let mut installations = Vec::new();
         let mut all = vec![installation::options(postgres_key(any_major())), installation::options(redis_key())];

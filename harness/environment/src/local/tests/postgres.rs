@@ -301,8 +301,8 @@ fn processor_time() -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn user_and_database_have_the_deployments_names() {
-    struct Shop(TestConfigurator);
-    impl Configurator for Shop {
+    struct CustomNames(TestConfigurator);
+    impl Configurator for CustomNames {
         fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
             self.0.files(key, config, paths)
         }
@@ -311,7 +311,7 @@ async fn user_and_database_have_the_deployments_names() {
             model::server::Application { user: "the shop".to_owned(), database: "or\"ders".to_owned() }
         }
     }
-    let fixture = Fixture::with(|options, _| options.configurator = Arc::new(Shop(TestConfigurator::new())));
+    let fixture = Fixture::with(|options, _| options.configurator = Arc::new(CustomNames(TestConfigurator::new())));
     let server = fixture.environment.server(postgres_key(any_major())).await.expect("it starts");
     let rules = ["local all all scram-sha-256".to_owned()];
     server.apply(&ServerConfig { pg_hba: Some(rules.to_vec()), ..ServerConfig::default() }).await.expect("it reloads");

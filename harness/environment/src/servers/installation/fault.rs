@@ -10,11 +10,11 @@ impl RunningInstallation {
     /// Makes a fault.
     pub(super) async fn fault(&self, change: &Change<String>) -> Result<(), EnvironmentError> {
         match change {
-            Change::Pause(Target::Gateway) => self.standing_gateway()?.pause().await,
-            Change::Resume(Target::Gateway) => self.standing_gateway()?.resume().await,
-            Change::Kill(Target::Gateway) => self.standing_gateway()?.kill().await,
-            Change::Cut(Target::Gateway) => self.standing_gateway()?.machine.cut().await.map_err(EnvironmentError::Other),
-            Change::Mend(Target::Gateway) => self.standing_gateway()?.machine.mend().await.map_err(EnvironmentError::Other),
+            Change::Pause(Target::Gateway) => self.own_gateway()?.pause().await,
+            Change::Resume(Target::Gateway) => self.own_gateway()?.resume().await,
+            Change::Kill(Target::Gateway) => self.own_gateway()?.kill().await,
+            Change::Cut(Target::Gateway) => self.own_gateway()?.machine.cut().await.map_err(EnvironmentError::Other),
+            Change::Mend(Target::Gateway) => self.own_gateway()?.machine.mend().await.map_err(EnvironmentError::Other),
             Change::Pause(target) => pause(self.installed(*target)?.as_ref()).await,
             Change::Resume(target) => resume(self.installed(*target)?.as_ref()).await,
             Change::Kill(target) => kill(self.installed(*target)?.as_ref()).await,

@@ -1,6 +1,5 @@
 //! An installation: the deployment once more, for one timeline alone, in a directory of its own: CA, Secrets, mounts and a server that change.
 
-mod blueprint;
 mod fault;
 mod mount;
 mod operator;
@@ -10,8 +9,9 @@ mod replication;
 mod server;
 mod site;
 mod state;
+mod template;
 
-pub use blueprint::Blueprint;
+pub use template::InstallationTemplate;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -105,7 +105,7 @@ impl RunningInstallation {
     pub(super) async fn make(shared: &Arc<Shared>, options: &InstallOptions) -> Result<Self, EnvironmentError> {
         let key = options.key;
         let failed = |reason: String| EnvironmentError::Other(format!("{key} can't be installed: {reason}"));
-        let blueprint = shared.options.blueprint.as_ref().ok_or_else(|| failed("this environment was given no manifests".to_owned()))?;
+        let template = shared.options.template.as_ref().ok_or_else(|| failed("this environment was given no manifests".to_owned()))?;
         let mut with = Beside::default();
         for target in &options.with {
             match target {
@@ -115,7 +115,7 @@ impl RunningInstallation {
                 other => return Err(failed(format!("there is no {other} for it"))),
             }
         }
-        let mut state = State::new(&blueprint.manifests, key, options.config.clone()).map_err(failed)?;
+        let mut state = State::new(&template.manifests, key, options.config.clone()).map_err(failed)?;
         for change in &options.setup {
             set_up(&mut state, change).await.map_err(|reason| failed(format!("set-up `{change}`: {reason}")))?;
         }
@@ -127,11 +127,11 @@ impl RunningInstallation {
         tree::make_directory(&directory.0, 0o755, None)
             .map_err(|error| failed(format!("could not make {}: {error}", directory.0.display())))?;
         let mut mounts = BTreeMap::new();
-        let certificate = blueprint.client_certificate().map_err(failed)?;
+        let certificate = template.client_certificate().map_err(failed)?;
         let client = Mounted::make(&state, None, &directory.0.join("client"), Mountable::Of(certificate)).map_err(failed)?;
         mounts.insert(Target::Client, client);
         let site = if with.site {
-            let site = Site::make(&blueprint.manifests, &state, &directory.0.join("provider")).map_err(failed)?;
+            let site = Site::make(&template.manifests, &state, &directory.0.join("provider")).map_err(failed)?;
             let mounted = Mounted::make(&state, Some(&site), &directory.0.join("site"), Mountable::Site).map_err(failed)?;
             mounts.insert(Target::Site, mounted);
             Some(site)
@@ -213,14 +213,14 @@ impl RunningInstallation {
         Ok(applied)
     }
 
-    fn standing_gateway(&self) -> Result<&Arc<HaproxyGateway>, EnvironmentError> {
+    fn own_gateway(&self) -> Result<&Arc<HaproxyGateway>, EnvironmentError> {
         let missing = || EnvironmentError::Other(format!("an installation of {} was made without a gateway", self.key));
         self.gateway.as_ref().ok_or_else(missing)
     }
 
     /// A change of the gateway, which has no files that change.
     async fn change_gateway(&self, change: &Change<String>) -> Result<Applied, EnvironmentError> {
-        let gateway = self.standing_gateway()?;
+        let gateway = self.own_gateway()?;
         match change {
             Change::Stop(_) => gateway.stop().await,
             Change::Start(_) => gateway.start_again().await?,

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::super::configure::{ConfigFile, Paths, Written};
-use super::super::instance::{Life, Moment, PORT_TRIES, Place, Placed, StartError};
+use super::super::instance::{Life, LogPosition, PORT_TRIES, Place, Placed, StartError};
 use super::super::log::JsonLog;
 use super::super::machine;
 use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
@@ -87,7 +87,7 @@ impl InstalledPostgres {
         };
         let (bin, place, process, main) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
         if follows.is_none() {
-            prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, Moment::default()).at_start_of(key))?;
+            prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, LogPosition::default()).at_start_of(key))?;
         }
         Ok(Self { shared, bin, place, follows, process: Mutex::new(process), main: Mutex::new(main) })
     }

@@ -127,7 +127,7 @@ impl Installed for InstalledRedis {
             let version = &self.program.version;
             return Err(EnvironmentError::Other(format!("Redis {version} can't take its TLS files at once: from 7.0 on it can")));
         }
-        let mark = self.place.book.mark();
+        let mark = self.place.index.mark();
         let mut command = redis::cmd("CONFIG");
         command.arg("SET");
         for (setting, file) in [("tls-cert-file", SERVER_CERTIFICATE), ("tls-key-file", SERVER_KEY), ("tls-ca-cert-file", CLIENT_CA)] {

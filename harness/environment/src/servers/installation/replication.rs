@@ -118,7 +118,7 @@ fn refusal(lines: &[LogLine]) -> Option<&str> {
 impl Replication for StreamingReplication {
     async fn probe(&self, limit: Duration) -> Result<ReplicationState, EnvironmentError> {
         let place = self.replica.place();
-        let mark = place.book.mark();
+        let mark = place.index.mark();
         match tokio::time::timeout(limit, self.change()).await {
             Ok(Ok(took)) => Ok(ReplicationState::Arrived(took)),
             Ok(Err(error)) => Err(EnvironmentError::Other(format!("streaming replication could not be looked at: {}", error.words))),

@@ -125,7 +125,7 @@ pub(super) trait Installed: Server + Placed {
         let (place, options, signal) = (self.place(), &self.shared().options, self.stop_signal());
         let mut process = self.process().lock().await;
         let child = self.running(&mut process).await?;
-        let mark = place.book.mark();
+        let mark = place.index.mark();
         child.signal(signal);
         let limit = options.start_limit;
         let ended = tokio::time::timeout(limit, child.wait()).await;

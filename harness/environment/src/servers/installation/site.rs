@@ -10,7 +10,7 @@ use crate::Applied;
 use deployment::Manifests;
 use deployment::external_secret::Copied;
 use model::credential::{ProviderText, SecretFile};
-use pki::site::{Material, Provider, Refresher, SiteDistribution};
+use pki::site::{Provider, ProviderSecrets, Refresher, SiteDistribution};
 
 /// How often the site's Secret is refreshed, in place of the manifest's hour: long enough to be seen to be late.
 const INTERVAL: Duration = Duration::from_millis(300);
@@ -62,5 +62,5 @@ fn push(distribution: &SiteDistribution, state: &State) -> Result<(), String> {
     let content = |(_, secret): &(&String, &'_ pki::Secret), file| secret.content(file).unwrap_or_default().to_owned();
     let (certificate, key) = (content(&own, SecretFile::Certificate), content(&own, SecretFile::Key));
     let ca = content(&ca, SecretFile::Ca);
-    distribution.push(Material { certificate: &certificate, key: &key, ca: &ca }).map_err(|error| error.to_string())
+    distribution.push(ProviderSecrets { certificate: &certificate, key: &key, ca: &ca }).map_err(|error| error.to_string())
 }

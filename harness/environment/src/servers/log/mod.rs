@@ -1,13 +1,13 @@
 //! Servers' logs: each line read once, as soon as it is written, and kept by the connection it belongs to.
 
-mod book;
 mod haproxylog;
+mod index;
 mod jsonlog;
 mod redislog;
 mod tailer;
 
-pub(super) use book::Book;
 pub(super) use haproxylog::HaproxyLog;
+pub(super) use index::LogIndex;
 pub(super) use jsonlog::JsonLog;
 pub(super) use redislog::RedisLog;
 pub(super) use tailer::Tailer;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nix::fcntl::{FallocateFlags, fallocate};
 use tokio::task::JoinHandle;
 
-use super::{Book, Parser};
+use super::{LogIndex, Parser};
 use os::growth::{Growth, GrowthError};
 
 /// How much of a log stays on the file system for evidence. What is older is given back (its place in the file reads as zeros), since run
@@ -18,7 +18,7 @@ const KEPT_BYTES: u64 = 32 * 1024 * 1024;
 /// Given back in steps of this size, a multiple of every page size.
 const STEP: u64 = 4 * 1024 * 1024;
 
-/// A task that reads a log into a [`Book`] as it grows. Dropping it ends the task.
+/// A task that reads a log into a [`LogIndex`] as it grows. Dropping it ends the task.
 #[derive(Debug)]
 pub(in super::super) struct Tailer {
     task: JoinHandle<()>,
@@ -26,12 +26,12 @@ pub(in super::super) struct Tailer {
 
 impl Tailer {
     /// Follows `path`, which must exist, from its beginning. Needs a tokio runtime, and lives no longer than that.
-    pub(in super::super) fn follow(path: &Path, parser: impl Parser + 'static, book: Arc<Book>) -> Result<Self, GrowthError> {
+    pub(in super::super) fn follow(path: &Path, parser: impl Parser + 'static, index: Arc<LogIndex>) -> Result<Self, GrowthError> {
         let mut growth = Growth::of(path)?;
         // For writing, only to give old parts back: a log that can't be written to is followed all the same.
         let file = OpenOptions::new().read(true).write(true).open(path).or_else(|_| File::open(path));
         let file = file.map_err(|source| GrowthError { action: "open", path: path.to_path_buf(), source })?;
-        let mut reader = Reader { file, parser, book, rest: Vec::new(), read: 0, given_back: 0 };
+        let mut reader = Reader { file, parser, index, rest: Vec::new(), read: 0, given_back: 0 };
         let task = tokio::spawn(async move {
             // What was written before the watch stood.
             reader.read_on();
@@ -52,7 +52,7 @@ impl Drop for Tailer {
 struct Reader<P> {
     file: File,
     parser: P,
-    book: Arc<Book>,
+    index: Arc<LogIndex>,
     /// The beginning of a line whose end isn't written yet.
     rest: Vec<u8>,
     read: u64,
@@ -68,7 +68,7 @@ impl<P: Parser> Reader<P> {
         let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else { return };
         let lines = self.rest[..end].split(|byte| *byte == b'\n');
         let parser = &mut self.parser;
-        self.book.add(lines.filter_map(|line| parser.parse(line)));
+        self.index.add(lines.filter_map(|line| parser.parse(line)));
         self.rest.drain(..=end);
         self.give_back();
     }
@@ -102,14 +102,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
         std::fs::write(&path, "1:M 24 Nov 2026 07:55:10.184 - Accepted 127.0.0.1:1000\n").expect("writes");
-        let book = Arc::new(Book::default());
-        let _tailer = Tailer::follow(&path, RedisLog::default(), Arc::clone(&book)).expect("follows");
-        let first = book.lines_of(&["127.0.0.1:1000".parse().expect("an address")], &|lines| !lines.is_empty(), LIMIT).await;
+        let index = Arc::new(LogIndex::default());
+        let _tailer = Tailer::follow(&path, RedisLog::default(), Arc::clone(&index)).expect("follows");
+        let first = index.lines_of(&["127.0.0.1:1000".parse().expect("an address")], &|lines| !lines.is_empty(), LIMIT).await;
         assert_eq!(first.len(), 1, "what was there before");
         let mut file = OpenOptions::new().append(true).open(&path).expect("opens");
         file.write_all(b"1:M 24 Nov 2026 07:55:10.185 - Accep").expect("writes");
         file.write_all(b"ted 127.0.0.1:1001\n1:M 24 Nov 2026 07:55:10.18").expect("writes");
-        let second = book.lines_of(&["127.0.0.1:1001".parse().expect("an address")], &|lines| !lines.is_empty(), LIMIT).await;
+        let second = index.lines_of(&["127.0.0.1:1001".parse().expect("an address")], &|lines| !lines.is_empty(), LIMIT).await;
         assert_eq!(second[0].message, "Accepted 127.0.0.1:1001");
     }
 
@@ -129,9 +129,9 @@ mod tests {
             file.write_all(line.as_bytes()).expect("writes");
         }
         file.write_all(b"1:M 24 Nov 2026 07:55:10.184 - Accepted 127.0.0.1:1000\n").expect("writes");
-        let book = Arc::new(Book::default());
-        let _tailer = Tailer::follow(&path, RedisLog::default(), Arc::clone(&book)).expect("follows");
-        let last = book.lines_of(&["127.0.0.1:1000".parse().expect("an address")], &|lines| !lines.is_empty(), LIMIT).await;
+        let index = Arc::new(LogIndex::default());
+        let _tailer = Tailer::follow(&path, RedisLog::default(), Arc::clone(&index)).expect("follows");
+        let last = index.lines_of(&["127.0.0.1:1000".parse().expect("an address")], &|lines| !lines.is_empty(), LIMIT).await;
         assert_eq!(last.len(), 1);
         os::poll::until("the log to shrink", LIMIT, Duration::from_millis(1), || async {
             let used = std::fs::metadata(&path).map_err(|error| error.to_string())?.blocks() * 512;

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use self::admin::prepare_application;
 use self::process::{main_file, reload, start_once};
 use super::configure::{ConfigFile, Written};
-use super::instance::{Instance, Life, Moment, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
+use super::instance::{Instance, Life, LogPosition, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
 use super::log::JsonLog;
 use super::machine::{Machine, Process};
 use super::manifest::HBA_FILE;
@@ -61,7 +61,7 @@ impl PostgresServer {
             Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
         };
         let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
-        prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, Moment::default()).at_start_of(key))?;
+        prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, LogPosition::default()).at_start_of(key))?;
         let server = Self { shared, place, state: Mutex::new(state) };
         server.configure(&ServerConfig::default()).await?;
         Ok(server)

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::super::configure::{ConfigFile, quoted};
 use super::super::instance::{Place, STOP_LIMIT, StartError};
 use super::super::machine::{LOST, Process};
-use super::super::reload::{self, NotTaken};
+use super::super::reload::{self, ReloadFailure};
 use super::super::{Paths, Shared};
 use crate::EnvironmentError;
 use model::server::ServerKey;
@@ -82,7 +82,7 @@ pub(in super::super) async fn start_once(shared: &Shared, bin: &Path, place: &Pl
     spec.stop_signal = Signal::SIGQUIT;
     let command = spec.command_line();
     let mut child = place.spawn(spec).await?;
-    let ready = place.book.find_since(mark, |lines| lines.iter().any(|line| line.contains("ready to accept")).then_some(()));
+    let ready = place.index.find_since(mark, |lines| lines.iter().any(|line| line.contains("ready to accept")).then_some(()));
     let outcome = tokio::select! {
         outcome = tokio::time::timeout(shared.options.start_limit, ready) => outcome.map(|()| None),
         status = child.wait() => Ok(Some(status)),
@@ -125,7 +125,7 @@ pub(in super::super) async fn reload(
     child: &mut Process,
     generation: u64,
 ) -> Result<Option<String>, EnvironmentError> {
-    let mark = place.book.mark();
+    let mark = place.index.mark();
     child.signal(Signal::SIGHUP);
     let limit = shared.options.reload_limit;
     let outcome = tokio::select! {
@@ -139,8 +139,8 @@ pub(in super::super) async fn reload(
     };
     match outcome {
         Ok(Ok(())) => Ok(None),
-        Ok(Err(NotTaken::Objection(said))) => Ok(Some(said)),
-        Ok(Err(NotTaken::Unknown(reason))) => Err(place.not_configured(reason)),
+        Ok(Err(ReloadFailure::Objection(said))) => Ok(Some(said)),
+        Ok(Err(ReloadFailure::Unknown(reason))) => Err(place.not_configured(reason)),
         Err(_) => Err(place.not_configured(format!("its log said nothing of the reload within {limit:?}"))),
     }
 }

@@ -47,7 +47,7 @@ async fn a_gateway_that_can_not_start_is_an_error_whose_log_stays() {
         return;
     }
     let fixture = Fixture::with(|options, _| {
-        options.blueprint = Some(blueprint());
+        options.template = Some(template());
         options.toolchain.haproxy.as_mut().expect("it is there").path = PathBuf::from("/bin/false");
     });
     let error = fixture.environment.install(&with_gateway(redis_key())).await.map(drop).expect_err("it can't start");

@@ -32,14 +32,14 @@ const CA: &str = "mtls-ca";
 const CA_COPY: &str = "mtls-ca-cert";
 
 /// The shipped deployment.
-pub(super) fn blueprint() -> Blueprint {
+pub(super) fn template() -> InstallationTemplate {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kind/deployment");
-    Blueprint { manifests: Arc::new(Manifests::load(&directory).expect("the shipped manifests are valid")), client: None }
+    InstallationTemplate { manifests: Arc::new(Manifests::load(&directory).expect("the shipped manifests are valid")), client: None }
 }
 
 /// An environment that can make installations of it.
 fn fixture() -> Fixture {
-    Fixture::with(|options, _| options.blueprint = Some(blueprint()))
+    Fixture::with(|options, _| options.template = Some(template()))
 }
 
 /// PostgreSQL 17, or another where it is not installed.

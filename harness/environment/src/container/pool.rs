@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::agent_container::AgentContainer;
 use super::machine::Purpose;
-use super::vessel::Vessel;
 use model::image::ImageUse;
 
 /// An image's id, and what a container of it is for.
@@ -13,21 +13,21 @@ type Kind = (String, Purpose);
 
 /// Containers that are free for another server.
 #[derive(Default)]
-pub(super) struct Spares {
-    free: Mutex<BTreeMap<Kind, Vec<Arc<Vessel>>>>,
+pub(super) struct ContainerPool {
+    free: Mutex<BTreeMap<Kind, Vec<Arc<AgentContainer>>>>,
     named: AtomicU64,
 }
 
-impl Spares {
+impl ContainerPool {
     /// One of this image (its id) for this purpose, with nothing of its last server in it.
-    pub(super) fn take(&self, image: &str, purpose: Purpose) -> Option<Arc<Vessel>> {
+    pub(super) fn take(&self, image: &str, purpose: Purpose) -> Option<Arc<AgentContainer>> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         free.get_mut(&(image.to_owned(), purpose))?.pop()
     }
 
     /// Nothing of its last server may be left in it.
-    pub(super) fn give(&self, image: &str, purpose: Purpose, vessel: Arc<Vessel>) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).entry((image.to_owned(), purpose)).or_default().push(vessel);
+    pub(super) fn give(&self, image: &str, purpose: Purpose, agent_container: Arc<AgentContainer>) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).entry((image.to_owned(), purpose)).or_default().push(agent_container);
     }
 
     /// A name for a new one, such as `postgres-17-3`.

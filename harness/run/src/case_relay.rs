@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::observe::Trouble;
-use agent::{Outpost, RelaySpec, RemoteRelay};
+use super::observe::NotRun;
+use agent::{ClientContainer, RelaySpec, RemoteRelay};
 use model::outcome::SkipReason;
 use model::server::Service;
 use model::wire::WireTrace;
@@ -13,49 +13,49 @@ use os::dial::Dialer;
 use wire::{Relay, RelayOptions};
 
 /// A relay: beside its client, so that nothing comes between the two.
-pub(super) enum Between {
+pub(super) enum CaseRelay {
     /// The client runs on this machine.
-    Here(Relay),
+    OnHost(Relay),
     /// The client runs in a container.
-    There(RemoteRelay),
+    InContainer(RemoteRelay),
 }
 
-impl Between {
+impl CaseRelay {
     /// Opens a relay for a client that runs there, or here.
     pub(super) async fn open(
-        outpost: Option<&Outpost>,
+        client_container: Option<&ClientContainer>,
         dialer: Arc<dyn Dialer>,
         source: Option<IpAddr>,
         upstream: SocketAddr,
         service: Service,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, NotRun> {
         let listen = if upstream.is_ipv6() { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
-        let Some(outpost) = outpost else {
+        let Some(client_container) = client_container else {
             let options = RelayOptions { dialer, upstream, source, listen, service, faults: Vec::new() };
-            return Relay::open(options).await.map(Self::Here).map_err(|error| Trouble::Error(error.to_string()));
+            return Relay::open(options).await.map(Self::OnHost).map_err(|error| NotRun::Error(error.to_string()));
         };
         let nowhere = |_| {
             let from = source.map_or_else(|| "any address".to_owned(), |source| source.to_string());
-            Trouble::Skip(SkipReason::EnvironmentUnable(format!("the clients' container can't connect to {upstream} from {from}")))
+            NotRun::Skip(SkipReason::EnvironmentUnable(format!("the clients' container can't connect to {upstream} from {from}")))
         };
         let upstream = dialer.at_its_start(upstream, source).map_err(nowhere)?;
-        let relay = outpost.agent().open_relay(RelaySpec { upstream, source, listen, service }).await;
-        relay.map(Self::There).map_err(|error| Trouble::Error(error.to_string()))
+        let relay = client_container.agent().open_relay(RelaySpec { upstream, source, listen, service }).await;
+        relay.map(Self::InContainer).map_err(|error| NotRun::Error(error.to_string()))
     }
 
     /// Where the client connects.
     pub(super) fn address(&self) -> SocketAddr {
         match self {
-            Self::Here(relay) => relay.address(),
-            Self::There(relay) => relay.address(),
+            Self::OnHost(relay) => relay.address(),
+            Self::InContainer(relay) => relay.address(),
         }
     }
 
     /// The trace, as soon as all connections have ended and at `limit` at the latest.
-    pub(super) async fn finish(self, limit: Duration) -> Result<WireTrace, Trouble> {
+    pub(super) async fn finish(self, limit: Duration) -> Result<WireTrace, NotRun> {
         match self {
-            Self::Here(relay) => Ok(relay.finish(limit).await),
-            Self::There(relay) => relay.finish(limit).await.map_err(|error| Trouble::Error(error.to_string())),
+            Self::OnHost(relay) => Ok(relay.finish(limit).await),
+            Self::InContainer(relay) => relay.finish(limit).await.map_err(|error| NotRun::Error(error.to_string())),
         }
     }
 }

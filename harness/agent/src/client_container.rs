@@ -13,22 +13,22 @@ use super::protocol::{DirectorySpec, FileSpec, Owner};
 
 /// A container in which clients run, and what was brought there for them.
 #[derive(Debug)]
-pub struct Outpost {
+pub struct ClientContainer {
     agent: Agent,
     harness: PathBuf,
     /// What files there hold. Held while files are on their way: whoever needs one waits until it is there.
-    brought: Mutex<HashMap<PathBuf, Brought>>,
+    brought: Mutex<HashMap<PathBuf, CopiedFile>>,
 }
 
 /// A file as it was brought.
 #[derive(Debug, PartialEq, Eq)]
-struct Brought {
+struct CopiedFile {
     contents: Vec<u8>,
     mode: u32,
     owner: Option<Owner>,
 }
 
-impl Brought {
+impl CopiedFile {
     /// A file of this machine; `None` if it is not there.
     fn read(path: &Path) -> io::Result<Option<Self>> {
         let read = || -> io::Result<Self> {
@@ -46,7 +46,7 @@ impl Brought {
     }
 }
 
-impl Outpost {
+impl ClientContainer {
     /// Clients in this agent's container, where `harness` is the harness's own binary.
     #[must_use]
     pub fn new(agent: Agent, harness: impl Into<PathBuf>) -> Self {
@@ -74,7 +74,7 @@ impl Outpost {
         let mut brought = self.brought.lock().await;
         let (mut changed, mut gone) = (Vec::new(), Vec::new());
         for path in files {
-            let read = Brought::read(&path);
+            let read = CopiedFile::read(&path);
             match read.map_err(|error| format!("could not read {} to bring it to the clients' container: {error}", path.display()))? {
                 Some(file) if brought.get(&path) != Some(&file) => changed.push((path, file)),
                 None if brought.contains_key(&path) => gone.push(path),
@@ -88,7 +88,7 @@ impl Outpost {
         }
         if !changed.is_empty() {
             self.make_directories(changed.iter().filter_map(|(path, _)| path.parent())).await?;
-            let spec = |(path, file): &(PathBuf, Brought)| FileSpec {
+            let spec = |(path, file): &(PathBuf, CopiedFile)| FileSpec {
                 path: path.clone(),
                 contents: file.contents.clone(),
                 mode: file.mode,

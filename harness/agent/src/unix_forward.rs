@@ -9,19 +9,19 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::client::Agent;
 use super::error::AgentError;
-use os::carry::{Direction, Unseen, carry};
+use os::carry::{Direction, Unfiltered, carry};
 
 /// The wait after a failed accept(2), which would fail again at once: descriptors become free when connections end.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// A local unix socket whose connections an agent carries on. Dropping it ends them and removes the socket.
 #[derive(Debug)]
-pub struct UnixWay {
+pub struct UnixForward {
     path: PathBuf,
     task: JoinHandle<()>,
 }
 
-impl UnixWay {
+impl UnixForward {
     /// Listens at `local` for connections to `remote`, a unix socket in the container. The directory of `local` is made with mode 0700
     /// if it is missing; the socket is for this user only.
     ///
@@ -47,7 +47,7 @@ impl UnixWay {
     }
 }
 
-impl Drop for UnixWay {
+impl Drop for UnixForward {
     fn drop(&mut self) {
         self.task.abort();
         // Its directory may be gone already.
@@ -77,8 +77,8 @@ async fn link(mut client: UnixStream, agent: &Agent, remote: &Path) -> io::Resul
     let (client_read, client_write) = client.split();
     let (server_read, server_write) = server.split();
     carry(
-        Direction { from: client_read, to: server_write, passage: Unseen },
-        Direction { from: server_read, to: client_write, passage: Unseen },
+        Direction { from: client_read, to: server_write, filter: Unfiltered },
+        Direction { from: server_read, to: client_write, filter: Unfiltered },
     )
     .await;
     Ok(())

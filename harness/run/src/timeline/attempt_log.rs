@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::super::observe::Trouble;
+use super::super::observe::NotRun;
 use check::timeline::{Attempt, ClientSeen};
 use model::driver::Family;
 use model::timeline::plan::ClientPlan;
@@ -14,7 +14,7 @@ use model::timeline::plan::ClientPlan;
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
 
 /// What the clients have seen so far.
-pub(super) struct Journal {
+pub(super) struct AttemptLog {
     start: Instant,
     clients: Mutex<Clients>,
     /// Something was added.
@@ -29,11 +29,11 @@ struct Clients {
     /// Whether a query is under way that has been without an answer for [`SILENCE`].
     waits: Vec<bool>,
     /// The first client that could not be used at all.
-    trouble: Option<Trouble>,
+    not_run: Option<NotRun>,
 }
 
 /// A client's attempts in a stretch of time, in order of their beginnings.
-pub(super) struct Seen<'a> {
+pub(super) struct ClientAttempts<'a> {
     pub(super) client: &'a ClientPlan,
     pub(super) family: Family,
     pub(super) attempts: Vec<Arc<Attempt>>,
@@ -41,7 +41,7 @@ pub(super) struct Seen<'a> {
     pub(super) waits: bool,
 }
 
-impl Seen<'_> {
+impl ClientAttempts<'_> {
     pub(super) fn as_seen(&self) -> ClientSeen<'_> {
         ClientSeen {
             name: &self.client.name,
@@ -54,7 +54,7 @@ impl Seen<'_> {
     }
 }
 
-impl Journal {
+impl AttemptLog {
     /// Time begins now.
     pub(super) fn new(clients: usize) -> Self {
         Self {
@@ -63,7 +63,7 @@ impl Journal {
                 attempts: vec![Vec::new(); clients],
                 lost: vec![None; clients],
                 waits: vec![false; clients],
-                trouble: None,
+                not_run: None,
             }),
             news: Notify::new(),
         }
@@ -127,23 +127,23 @@ impl Journal {
     }
 
     /// A client could not be used: the timeline says nothing.
-    pub(super) fn fail(&self, trouble: Trouble) {
-        self.clients().trouble.get_or_insert(trouble);
+    pub(super) fn fail(&self, not_run: NotRun) {
+        self.clients().not_run.get_or_insert(not_run);
         self.news.notify_waiters();
     }
 
     /// The first trouble; given once.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
-        self.clients().trouble.take()
+    pub(super) fn not_run(&self) -> Option<NotRun> {
+        self.clients().not_run.take()
     }
 
     /// All attempts of a client, in order of their beginnings.
     pub(super) fn attempts(&self, client: usize) -> Vec<Arc<Attempt>> {
-        self.between(client, Duration::ZERO, None)
+        self.case_relay(client, Duration::ZERO, None)
     }
 
     /// The attempts that began at `from` or later and ended by `to`.
-    pub(super) fn between(&self, client: usize, from: Duration, to: Option<Duration>) -> Vec<Arc<Attempt>> {
+    pub(super) fn case_relay(&self, client: usize, from: Duration, to: Option<Duration>) -> Vec<Arc<Attempt>> {
         let clients = self.clients();
         let all = clients.attempts.get(client).into_iter().flatten();
         let mut chosen: Vec<Arc<Attempt>> =
@@ -159,7 +159,7 @@ impl Journal {
             tokio::pin!(news);
             // From here on nothing is missed.
             news.as_mut().enable();
-            if condition() || self.clients().trouble.is_some() {
+            if condition() || self.clients().not_run.is_some() {
                 return;
             }
             news.await;

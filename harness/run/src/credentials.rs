@@ -6,7 +6,7 @@ use model::connect::ClientFiles;
 use model::server::{Application, Service};
 
 /// Issues credentials by name. An error is one line that says which name, and what went wrong.
-pub trait Material: Send + Sync {
+pub trait CredentialSource: Send + Sync {
     /// Certificate, key and root of an identity and a trust; `None` leaves the options unset.
     ///
     /// # Errors

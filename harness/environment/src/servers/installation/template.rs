@@ -6,7 +6,7 @@ use deployment::Manifests;
 
 /// What every installation of a run is made from.
 #[derive(Debug, Clone)]
-pub struct Blueprint {
+pub struct InstallationTemplate {
     /// The deployment.
     pub manifests: Arc<Manifests>,
     /// The Certificate whose Secret the global cluster's pods mount; `None`: the first of the manifests with the usage `client auth` and the
@@ -14,7 +14,7 @@ pub struct Blueprint {
     pub client: Option<String>,
 }
 
-impl Blueprint {
+impl InstallationTemplate {
     /// The Certificate whose Secret the global cluster's pods mount.
     ///
     /// # Errors

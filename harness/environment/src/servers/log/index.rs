@@ -28,14 +28,14 @@ impl Place {
 
 /// The lines of one server's log by connection. Shared by the tailer that fills it and those who wait.
 #[derive(Debug)]
-pub(in super::super) struct Book {
-    pages: Mutex<Pages>,
+pub(in super::super) struct LogIndex {
+    entries: Mutex<Entries>,
     /// The number of lines so far, for those who wait.
     lines: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Pages {
+struct Entries {
     /// The number of lines so far: each line's number is its place in the log.
     next: u64,
     connections: HashMap<SocketAddr, Connection>,
@@ -54,33 +54,33 @@ struct Connection {
     told: bool,
 }
 
-impl Default for Book {
+impl Default for LogIndex {
     fn default() -> Self {
-        Self { pages: Mutex::default(), lines: watch::Sender::new(0) }
+        Self { entries: Mutex::default(), lines: watch::Sender::new(0) }
     }
 }
 
-impl Book {
-    fn pages(&self) -> MutexGuard<'_, Pages> {
-        // The pages are consistent after every statement that can panic.
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+impl LogIndex {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        // The entries are consistent after every statement that can panic.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds lines in the order of the log and wakes those who wait.
     pub(in super::super) fn add(&self, records: impl IntoIterator<Item = Record>) {
         let next = {
-            let mut pages = self.pages();
+            let mut entries = self.entries();
             for record in records {
-                pages.add(record);
+                entries.add(record);
             }
-            pages.next
+            entries.next
         };
         self.lines.send_if_modified(|lines| std::mem::replace(lines, next) != next);
     }
 
     /// The number of the next line: a mark for [`Self::server_lines_since`].
     pub(in super::super) fn mark(&self) -> u64 {
-        self.pages().next
+        self.entries().next
     }
 
     /// The lines of the connections from these addresses, as soon as `enough` holds for them, and at `limit` at the latest.
@@ -90,19 +90,19 @@ impl Book {
         let mut seen = None;
         loop {
             news.borrow_and_update();
-            let (lines, numbers) = self.pages().fresh(peers);
+            let (lines, numbers) = self.entries().fresh(peers);
             if seen.as_ref() != Some(&numbers) {
                 if enough(&lines) {
-                    self.pages().tell(peers);
+                    self.entries().tell(peers);
                     return lines;
                 }
                 seen = Some(numbers);
             }
             if !matches!(tokio::time::timeout_at(deadline, news.changed()).await, Ok(Ok(()))) {
                 // An ended connection that was told before is better than nothing: nobody reused its address.
-                let mut pages = self.pages();
-                let lines = pages.all(peers);
-                pages.tell(peers);
+                let mut entries = self.entries();
+                let lines = entries.all(peers);
+                entries.tell(peers);
                 return lines;
             }
         }
@@ -110,38 +110,38 @@ impl Book {
 
     /// The server's own lines from number `mark` on.
     pub(in super::super) fn server_lines_since(&self, mark: u64) -> Vec<LogLine> {
-        self.pages().server_between(mark, u64::MAX)
+        self.entries().server_between(mark, u64::MAX)
     }
 
     /// All lines from number `mark` on that are remembered, in order, as soon as `enough` holds for them, and at `limit` at the latest.
     pub(in super::super) async fn all_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
-        let found = self.until(|pages| Some(pages.all_from(mark)).filter(|lines| enough(lines)));
+        let found = self.until(|entries| Some(entries.all_from(mark)).filter(|lines| enough(lines)));
         match tokio::time::timeout(limit, found).await {
             Ok(lines) => lines,
-            Err(_) => self.pages().all_from(mark),
+            Err(_) => self.entries().all_from(mark),
         }
     }
 
     /// Waits until `found` gives something for the server's own lines from number `mark` on; for ever, if it never does.
     pub(in super::super) async fn find_since<T>(&self, mark: u64, found: impl Fn(&[LogLine]) -> Option<T>) -> T {
-        self.until(|pages| found(&pages.server_between(mark, u64::MAX))).await
+        self.until(|entries| found(&entries.server_between(mark, u64::MAX))).await
     }
 
     /// Waits until a connection from `peer` is logged that was opened at number `mark` or later; for ever, if none is.
     /// The server's own lines between the mark and that connection.
     pub(in super::super) async fn server_lines_before(&self, mark: u64, peer: SocketAddr) -> Vec<LogLine> {
-        self.until(|pages| {
-            let first = pages.connections.get(&peer).map(|connection| connection.first).filter(|first| *first >= mark)?;
-            Some(pages.server_between(mark, first))
+        self.until(|entries| {
+            let first = entries.connections.get(&peer).map(|connection| connection.first).filter(|first| *first >= mark)?;
+            Some(entries.server_between(mark, first))
         })
         .await
     }
 
-    async fn until<T>(&self, found: impl Fn(&Pages) -> Option<T>) -> T {
+    async fn until<T>(&self, found: impl Fn(&Entries) -> Option<T>) -> T {
         let mut news = self.lines.subscribe();
         loop {
             news.borrow_and_update();
-            if let Some(value) = found(&self.pages()) {
+            if let Some(value) = found(&self.entries()) {
                 return value;
             }
             // The sender is ours, so this can't fail while we are borrowed.
@@ -150,7 +150,7 @@ impl Book {
     }
 }
 
-impl Pages {
+impl Entries {
     fn add(&mut self, record: Record) {
         let number = self.next;
         self.next += 1;
@@ -267,23 +267,23 @@ mod tests {
 
     #[tokio::test]
     async fn lines_of_several_peers_come_in_the_order_of_the_log() {
-        let book = Book::default();
-        book.add([of(1, 1, "received"), of(2, 2, "received"), of(3, 3, "received"), of(2, 2, "b"), of(1, 1, "a")]);
-        let lines = book.lines_of(&[peer(1), peer(2)], &|lines| lines.len() == 4, LONG).await;
+        let index = LogIndex::default();
+        index.add([of(1, 1, "received"), of(2, 2, "received"), of(3, 3, "received"), of(2, 2, "b"), of(1, 1, "a")]);
+        let lines = index.lines_of(&[peer(1), peer(2)], &|lines| lines.len() == 4, LONG).await;
         assert_eq!(messages(&lines), ["received", "received", "b", "a"]);
     }
 
     #[tokio::test]
     async fn waiting_ends_with_the_line_and_not_with_the_limit() {
-        let book = Arc::new(Book::default());
-        book.add([of(1, 1, "received")]);
+        let index = Arc::new(LogIndex::default());
+        index.add([of(1, 1, "received")]);
         let waiter = {
-            let book = Arc::clone(&book);
-            tokio::spawn(async move { book.lines_of(&[peer(1)], &|lines| lines.iter().any(|line| line.contains("end")), LONG).await })
+            let index = Arc::clone(&index);
+            tokio::spawn(async move { index.lines_of(&[peer(1)], &|lines| lines.iter().any(|line| line.contains("end")), LONG).await })
         };
         tokio::task::yield_now().await;
-        book.add([of(2, 2, "received")]);
-        book.add([of(1, 1, "end")]);
+        index.add([of(2, 2, "received")]);
+        index.add([of(1, 1, "end")]);
         let start = Instant::now();
         assert_eq!(messages(&waiter.await.expect("no panic")), ["received", "end"]);
         assert!(start.elapsed() < LONG / 2);
@@ -291,81 +291,81 @@ mod tests {
 
     #[tokio::test]
     async fn at_the_limit_what_is_there_is_given() {
-        let book = Book::default();
-        book.add([of(1, 1, "received")]);
-        assert_eq!(messages(&book.lines_of(&[peer(1)], &|_| false, SHORT).await), ["received"]);
-        assert!(book.lines_of(&[peer(9)], &|_| false, SHORT).await.is_empty());
+        let index = LogIndex::default();
+        index.add([of(1, 1, "received")]);
+        assert_eq!(messages(&index.lines_of(&[peer(1)], &|_| false, SHORT).await), ["received"]);
+        assert!(index.lines_of(&[peer(9)], &|_| false, SHORT).await.is_empty());
     }
 
     #[tokio::test]
     async fn a_reused_address_starts_anew_and_late_lines_of_the_old_connection_are_left_out() {
-        let book = Book::default();
-        book.add([of(1, 1, "received"), of(1, 1, "old"), of(1, 2, "received"), of(1, 1, "end"), of(1, 2, "new")]);
-        let lines = book.lines_of(&[peer(1)], &|lines| lines.len() == 2, LONG).await;
+        let index = LogIndex::default();
+        index.add([of(1, 1, "received"), of(1, 1, "old"), of(1, 2, "received"), of(1, 1, "end"), of(1, 2, "new")]);
+        let lines = index.lines_of(&[peer(1)], &|lines| lines.len() == 2, LONG).await;
         assert_eq!(messages(&lines), ["received", "new"]);
     }
 
     #[tokio::test]
     async fn an_ended_connection_that_was_told_does_not_answer_for_the_next_one() {
-        let book = Arc::new(Book::default());
-        book.add([of(1, 1, "received"), of(1, 1, "end")]);
+        let index = Arc::new(LogIndex::default());
+        index.add([of(1, 1, "received"), of(1, 1, "end")]);
         let ended: LogCondition<'_> = &|lines| lines.iter().any(|line| line.contains("end"));
-        assert_eq!(book.lines_of(&[peer(1)], ended, LONG).await.len(), 2);
+        assert_eq!(index.lines_of(&[peer(1)], ended, LONG).await.len(), 2);
         let second = {
-            let book = Arc::clone(&book);
-            tokio::spawn(async move { book.lines_of(&[peer(1)], &|lines| lines.iter().any(|line| line.contains("end")), LONG).await })
+            let index = Arc::clone(&index);
+            tokio::spawn(async move { index.lines_of(&[peer(1)], &|lines| lines.iter().any(|line| line.contains("end")), LONG).await })
         };
         tokio::task::yield_now().await;
-        book.add([of(1, 2, "received"), of(1, 2, "other"), of(1, 2, "end")]);
+        index.add([of(1, 2, "received"), of(1, 2, "other"), of(1, 2, "end")]);
         assert_eq!(messages(&second.await.expect("no panic")), ["received", "other", "end"]);
         // Asked again with nothing new, it is given once more, at the limit.
-        assert_eq!(book.lines_of(&[peer(1)], ended, SHORT).await.len(), 3);
+        assert_eq!(index.lines_of(&[peer(1)], ended, SHORT).await.len(), 3);
     }
 
     #[tokio::test]
     async fn an_open_session_can_be_asked_about_again_and_again() {
-        let book = Book::default();
-        book.add([of(1, 1, "received")]);
+        let index = LogIndex::default();
+        index.add([of(1, 1, "received")]);
         for _ in 0..2 {
-            assert_eq!(book.lines_of(&[peer(1)], &|lines| lines.len() == 1, LONG).await.len(), 1);
+            assert_eq!(index.lines_of(&[peer(1)], &|lines| lines.len() == 1, LONG).await.len(), 1);
         }
     }
 
     #[tokio::test]
     async fn server_lines_are_found_between_a_mark_and_a_probe() {
-        let book = Book::default();
-        book.add([line("before", None), of(7, 1, "received")]);
-        let mark = book.mark();
-        book.add([line("generation changed", None), line("not reloaded", None), of(7, 2, "received"), line("after", None)]);
-        book.find_since(mark, |lines| lines.iter().any(|line| line.contains("generation")).then_some(())).await;
-        assert_eq!(messages(&book.server_lines_before(mark, peer(7)).await), ["generation changed", "not reloaded"]);
-        assert_eq!(messages(&book.server_lines_since(mark)), ["generation changed", "not reloaded", "after"]);
+        let index = LogIndex::default();
+        index.add([line("before", None), of(7, 1, "received")]);
+        let mark = index.mark();
+        index.add([line("generation changed", None), line("not reloaded", None), of(7, 2, "received"), line("after", None)]);
+        index.find_since(mark, |lines| lines.iter().any(|line| line.contains("generation")).then_some(())).await;
+        assert_eq!(messages(&index.server_lines_before(mark, peer(7)).await), ["generation changed", "not reloaded"]);
+        assert_eq!(messages(&index.server_lines_since(mark)), ["generation changed", "not reloaded", "after"]);
     }
 
     #[tokio::test]
     async fn a_probe_from_before_the_mark_does_not_count() {
-        let book = Book::default();
-        book.add([of(7, 1, "received")]);
-        let mark = book.mark();
-        assert!(tokio::time::timeout(SHORT, book.server_lines_before(mark, peer(7))).await.is_err());
+        let index = LogIndex::default();
+        index.add([of(7, 1, "received")]);
+        let mark = index.mark();
+        assert!(tokio::time::timeout(SHORT, index.server_lines_before(mark, peer(7))).await.is_err());
     }
 
     #[test]
     fn memory_is_bounded() {
-        let book = Book::default();
+        let index = LogIndex::default();
         for number in 0..3 * CONNECTIONS {
             let address =
                 SocketAddr::from(([127, 0, u8::try_from(number >> 12).expect("small"), 1], u16::try_from(number % 4096).expect("small")));
             let place = Place { peer: address, session: number as u64, opens: true, ends: false };
-            book.add([line("received", Some(place)), line("server", None)]);
+            index.add([line("received", Some(place)), line("server", None)]);
         }
         for _ in 0..2 * LINES_OF_A_CONNECTION {
-            book.add([of(1, 1, "more")]);
+            index.add([of(1, 1, "more")]);
         }
-        let pages = book.pages();
-        assert_eq!(pages.order.len(), CONNECTIONS);
-        assert!(pages.connections.len() <= CONNECTIONS);
-        assert_eq!(pages.server.len(), SERVER_LINES);
-        assert_eq!(pages.connections[&peer(1)].lines.len(), LINES_OF_A_CONNECTION);
+        let entries = index.entries();
+        assert_eq!(entries.order.len(), CONNECTIONS);
+        assert!(entries.connections.len() <= CONNECTIONS);
+        assert_eq!(entries.server.len(), SERVER_LINES);
+        assert_eq!(entries.connections[&peer(1)].lines.len(), LINES_OF_A_CONNECTION);
     }
 }

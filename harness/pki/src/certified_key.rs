@@ -19,12 +19,12 @@ pub(super) enum Signer {
     /// The certificate's own key.
     Itself,
     /// A CA.
-    Authority(Arc<Material>),
+    Authority(Arc<CertifiedKey>),
 }
 
 /// An issued certificate with its key.
 #[derive(Debug)]
-pub(super) struct Material {
+pub(super) struct CertifiedKey {
     pub(super) key: Arc<Key>,
     pub(super) der: Vec<u8>,
     /// What follows the leaf in `tls.crt`.
@@ -37,7 +37,7 @@ pub(super) struct Material {
     pub(super) common_name: Option<String>,
 }
 
-impl Material {
+impl CertifiedKey {
     /// Issues a certificate for a new key.
     pub(super) fn issue(what: &str, spec: &CertificateSpec, overrides: Overrides<'_>, signer: &Signer) -> Result<Self, PkiError> {
         let key = Arc::new(Key::generate(what, &spec.private_key.clone().unwrap_or_default())?);

@@ -7,14 +7,14 @@ use model::connect::ClientFiles;
 use model::credential::SecretFile;
 use model::server::{Application, Service};
 use pki::Pki;
-use run::material::Material;
+use run::credentials::CredentialSource;
 
-/// [`Material`] from a [`Pki`].
+/// [`CredentialSource`] from a [`Pki`].
 pub(super) struct Issued {
     pub(super) pki: Arc<Pki>,
 }
 
-impl Material for Issued {
+impl CredentialSource for Issued {
     fn client_files(&self, identity: Option<&str>, trust: Option<&str>) -> Result<ClientFiles, String> {
         let identity = identity.map(|name| self.pki.identity(name)).transpose().map_err(|error| error.to_string())?;
         let root = trust.map(|name| self.pki.trust(name)).transpose().map_err(|error| error.to_string())?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::engine::{Attachment, Container, ContainerSpec, EngineError, HARNESS, ImageFound, Scope, TOKEN_FILE};
-use agent::{Agent, COMMAND, Lifeline};
+use agent::{Agent, AgentLease, COMMAND};
 use model::network::NetworkName;
 use os::poll;
 
@@ -24,15 +24,15 @@ const AGENT_INTERVAL: Duration = Duration::from_millis(10);
 const NEEDS: &str = "the image must be of Linux with a glibc that is no older than this machine's";
 
 /// A container and the agent in it, which lives as long as this does.
-pub(super) struct Vessel {
+pub(super) struct AgentContainer {
     container: Container,
     agent: Agent,
     addresses: BTreeMap<NetworkName, IpAddr>,
     /// `None` once it is closed.
-    lifeline: Mutex<Option<Lifeline>>,
+    lease: Mutex<Option<AgentLease>>,
 }
 
-impl Vessel {
+impl AgentContainer {
     /// Starts a container whose agent answers. `publish`: ports beside the agent's.
     pub(super) async fn start(
         scope: &Scope,
@@ -50,8 +50,8 @@ impl Vessel {
         let container = scope.start(spec).await.map_err(|error| about(&error))?;
         let address = container.published(AGENT_PORT).await.map_err(|error| error.to_string())?;
         let agent = Agent::new(address, token);
-        let lifeline = match hold(&container, &agent).await {
-            Ok(lifeline) => lifeline,
+        let lease = match hold(&container, &agent).await {
+            Ok(lease) => lease,
             Err(timeout) => {
                 let said = container.logs().await;
                 // What can't be removed now is removed at the run's end.
@@ -63,7 +63,7 @@ impl Vessel {
         };
         let networks = networks.iter().map(|attachment| attachment.network);
         let addresses = networks.filter_map(|network| Some((network, container.address_in(network)?))).collect();
-        Ok(Self { container, agent, addresses, lifeline: Mutex::new(Some(lifeline)) })
+        Ok(Self { container, agent, addresses, lease: Mutex::new(Some(lease)) })
     }
 
     /// The agent.
@@ -98,14 +98,14 @@ impl Vessel {
 
     /// Starts it, if it does not run; whether it had to.
     pub(super) async fn start_up(&self) -> Result<bool, String> {
-        let mut lifeline = self.lifeline.lock().await;
+        let mut lease = self.lease.lock().await;
         if self.container.is_running().await.map_err(|error| error.to_string())? {
             return Ok(false);
         }
         self.container.start_again().await.map_err(|error| error.to_string())?;
         // The engine chose another port for it.
         self.agent.moved_to(self.container.published(AGENT_PORT).await.map_err(|error| error.to_string())?);
-        *lifeline = Some(hold(&self.container, &self.agent).await.map_err(|timeout| timeout.to_string())?);
+        *lease = Some(hold(&self.container, &self.agent).await.map_err(|timeout| timeout.to_string())?);
         Ok(true)
     }
 
@@ -121,7 +121,7 @@ impl Vessel {
 
     /// Ends it. What can't be removed is removed at the run's end, or told there.
     pub(super) async fn close(&self) {
-        if self.lifeline.lock().await.take().is_some() {
+        if self.lease.lock().await.take().is_some() {
             let _ = self.container.remove().await;
         }
     }
@@ -136,10 +136,10 @@ fn about(error: &EngineError) -> String {
 }
 
 /// Waits for the agent's answer. The engine takes connections before the agent does, and ends them.
-async fn hold(container: &Container, agent: &Agent) -> Result<Lifeline, poll::PollTimeout> {
+async fn hold(container: &Container, agent: &Agent) -> Result<AgentLease, poll::PollTimeout> {
     let held = || async {
         match agent.hold().await {
-            Ok(lifeline) => Ok(lifeline),
+            Ok(lease) => Ok(lease),
             Err(error) => match container.is_running().await {
                 Ok(false) => Err(format!("{error}; it does not run")),
                 _ => Err(error.to_string()),

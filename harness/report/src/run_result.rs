@@ -6,7 +6,7 @@ use model::report::Summary;
 
 /// The result of a run; the first that holds, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum RunResult {
     /// It was interrupted.
     Interrupted,
     /// A case failed or passed unexpectedly, or the run has problems such as a stale deviation.
@@ -19,7 +19,7 @@ pub enum Standing {
     Conformant,
 }
 
-impl Standing {
+impl RunResult {
     /// The standing of a run; `interrupted` since the summary does not hold it.
     #[must_use]
     pub fn of(summary: &Summary, interrupted: bool) -> Self {
@@ -118,7 +118,7 @@ mod tests {
         ];
         for (outcomes, problems, line) in table {
             let summary = summary(outcomes, *problems);
-            assert_eq!(Standing::of(&summary, false).line(&summary), *line);
+            assert_eq!(RunResult::of(&summary, false).line(&summary), *line);
         }
         let table: &[Row<'_>] = &[
             (&[(K::Pass, 3)], 0, "error: 1 leak"),
@@ -133,9 +133,9 @@ mod tests {
         for (outcomes, problems, line) in table {
             let mut summary = summary(outcomes, *problems);
             summary.left_behind = vec!["a volume".to_owned()];
-            assert_eq!(Standing::of(&summary, false).line(&summary), *line);
+            assert_eq!(RunResult::of(&summary, false).line(&summary), *line);
         }
         let summary = summary(&[(K::Pass, 3), (K::Skipped, 2)], 0);
-        assert_eq!(Standing::of(&summary, true).line(&summary), "interrupted: 3 of 5 cases ran, 0 failed");
+        assert_eq!(RunResult::of(&summary, true).line(&summary), "interrupted: 3 of 5 cases ran, 0 failed");
     }
 }
