@@ -20,6 +20,7 @@ use agent::ClientContainer;
 use model::connect::ConnectRequest;
 use model::driver::DriverInfo;
 use model::observation::{ClientObservation, Refused};
+use model::outcome::ErrorKind;
 
 /// A client could not be used at all: nothing is known about the server.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,17 @@ pub enum DriverError {
         /// The limit.
         limit: Duration,
     },
+}
+
+impl DriverError {
+    /// What a case reports that ends with this error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Start { .. } | Self::Broken { .. } | Self::Unable { .. } => ErrorKind::Client,
+            Self::Hang { .. } => ErrorKind::Limit,
+        }
+    }
 }
 
 /// Why a client can't do what a request with environment variables asks for: it reads no configuration file.

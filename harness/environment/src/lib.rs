@@ -25,7 +25,7 @@ use model::connect::Password;
 use model::endpoint::Address;
 use model::network::Networks;
 use model::observation::LogLine;
-use model::outcome::SkipReason;
+use model::outcome::{ErrorKind, SkipReason};
 use model::report::Component;
 use model::server::{ServerConfig, ServerKey};
 use os::command::CommandRun;
@@ -70,6 +70,17 @@ pub enum EnvironmentError {
 }
 
 impl EnvironmentError {
+    /// What a case reports that ends with this error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Start { .. } => ErrorKind::Start,
+            Self::Configure { .. } => ErrorKind::Configure,
+            Self::Lost { .. } => ErrorKind::Lost,
+            Self::Other(_) => ErrorKind::Harness,
+        }
+    }
+
     /// The log that tells more; `None` where there is none.
     #[must_use]
     pub fn log(&self) -> Option<&Path> {

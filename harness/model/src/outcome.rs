@@ -77,6 +77,24 @@ impl From<NoNetwork> for SkipReason {
     }
 }
 
+/// What failed where a case says nothing about the deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// A server, a gateway or a container did not come up.
+    Start,
+    /// A running server did not take its configuration, or a change of a timeline could not be made.
+    Configure,
+    /// A server, a gateway or a container ended or hung while cases used it, or its log can't be read any more.
+    Lost,
+    /// A client program could not be started, broke off, or gave no usable answer.
+    Client,
+    /// The harness itself, the machine below it, or a failed positive control: nothing is known of the deployment.
+    Harness,
+    /// A limit of the harness was reached: time, ports, descriptors.
+    Limit,
+}
+
 /// How a case ended. There is no default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
