@@ -18,7 +18,8 @@ const DEFAULTS: &str = include_str!("../../../kind/images/images.yaml");
 /// What the default file is called in messages.
 const DEFAULTS_NAME: &str = "kind/images/images.yaml";
 
-/// A file of images.
+/// Container images for `--environment container`: the form of `kind/images/images.yaml`, and of `--images FILE`, which holds only what it
+/// replaces.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImagesFile {

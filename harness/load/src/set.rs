@@ -49,18 +49,20 @@ pub struct ScenarioSet {
     pub credential_files: Vec<(PathBuf, Option<&'static str>)>,
 }
 
-/// `claims.yaml`.
+/// The statements of documents that scenarios name.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimsFile {
+    /// The claims, in the order of lists and reports.
     #[schemars(with = "Vec<Claim>")]
     claims: Vec<Spanned<Claim>>,
 }
 
-/// `deviations.yaml`.
+/// The known differences between document and reality.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviationsFile {
+    /// The deviations.
     deviations: Vec<Deviation>,
 }
 

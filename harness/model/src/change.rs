@@ -15,11 +15,11 @@ use super::server::Service;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Target {
-    /// The (primary) PostgreSQL.
+    /// PostgreSQL; the primary where there is a replica.
     Postgres,
-    /// The PostgreSQL that streams from it.
+    /// The PostgreSQL that streams from the primary.
     Replica,
-    /// Redis.
+    /// The Redis server.
     Redis,
     /// The Secret that the global cluster's pods mount.
     Client,
@@ -60,62 +60,65 @@ impl fmt::Display for Target {
     }
 }
 
-/// One change. Each returns when it is done; what follows from it (a mount's refresh, a reload) is a change of its own, so that a scenario
-/// says in which order things happen.
+/// One change of a timeline. It returns when it is done. What follows from it in a real deployment is a change of its own: a Secret reaches
+/// nobody until a `sync`, and no server reads a file until a `reload` or `restart`. What happens to a server must happen to one that is
+/// there, and what is paused can only be resumed or killed: loading the file fails otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields, bound(deserialize = "T: Deserialize<'de>"))]
 pub enum Change<T> {
-    /// cert-manager issues a Certificate again for the key that it has, and writes its Secret with the issuer's present chain.
+    /// cert-manager issues the Certificate again for the key that it has, and writes its Secret with the issuer's present root. Renewing a
+    /// CA re-issues no leaf and writes no other Secret.
     Renew(Reissue<T>),
-    /// The same with a new key: what rotationPolicy Always, the default, does at every renewal.
+    /// The same with a new key: rotationPolicy Always, the default.
     Rekey(Reissue<T>),
-    /// Somebody writes one key of a Secret.
+    /// Somebody writes `tls.crt`, `tls.key` or `ca.crt` of a Secret.
     Overwrite(Overwrite<T>),
-    /// Somebody deletes a Secret: cert-manager issues its Certificate again, with a new key.
+    /// Somebody deletes the Secret of this name: cert-manager issues its Certificate again, with a new key.
     DeleteSecret(T),
-    /// Somebody sets or drops a label of a Secret.
+    /// Somebody sets or drops a label of a Secret. cert-manager puts the labels of `secretTemplate` back whenever it issues.
     Label(Label<T>),
     /// Somebody changes the Cluster object.
     PatchCluster(ClusterPatch<T>),
-    /// The operator looks at what changed since its last look: a Secret of the Cluster that has the label `cnpg.io/reload`, or the Cluster
-    /// itself, makes it bring the servers' files up to date and reload; anything else it leaves.
+    /// The operator looks: a Secret of the Cluster that changed and has the label `cnpg.io/reload`, or a change of the Cluster, makes it
+    /// write the server's files and reload. It leaves anything else.
     Reconcile,
-    /// The files of a target become what the Secrets hold now, and nothing is told to read them: what the kubelet does to a mount.
+    /// The target's files become what the Secrets hold: what the kubelet does to a mount. Nobody is told.
     Sync(Target),
-    /// The target is told to read its files again: SIGHUP; `CONFIG SET` of all its TLS files for Redis.
+    /// The target reads its files again: SIGHUP for PostgreSQL, `CONFIG SET` of the same paths for Redis.
     Reload(Target),
-    /// The target stops and starts again with its files.
+    /// The target stops and starts again in order, on the same port.
     Restart(Target),
-    /// The target stops.
+    /// The target stops in order.
     Stop(Target),
-    /// The target, stopped before, starts.
+    /// The target, stopped or killed before, starts on the same port.
     Start(Target),
-    /// The server ends the sessions that it has: those of clients; for `replica` the WAL sender.
+    /// The server ends the sessions of clients; for `replica` the primary ends the WAL sender.
     Disconnect(Target),
-    /// All processes of the server are frozen: its port still takes connections, into the kernel's backlog, and nobody answers. On a
-    /// container `docker pause` (the cgroup's freezer), here SIGSTOP.
+    /// All processes of the server hang: its port takes connections (the kernel does), and nobody answers; sessions stay. SIGSTOP locally,
+    /// `docker pause` for a container. For `postgres`, `replica`, `redis` and `gateway`.
     Pause(Target),
-    /// The server, paused before, goes on where it was: what clients sent meanwhile is answered. `docker unpause`; SIGCONT.
+    /// The server, paused before, goes on where it was: who still waits gets his answer.
     Resume(Target),
-    /// SIGKILL to all processes of the server at once, as where its node is lost: nothing is said to anybody, and nothing is put in order. A
-    /// later `start` brings it back; PostgreSQL recovers from its WAL. `docker kill`; here the same signal.
+    /// All processes of the server end at once, without a word (SIGKILL, `docker kill`): sessions are closed, and the port refuses. Of a
+    /// container the address is gone as well, and clients wait until their own limit. A later `start` brings it back: PostgreSQL recovers
+    /// from its WAL; Redis, without persistence here, is empty.
     Kill(Target),
-    /// The server's network is gone: packets to it and from it are lost, and nobody is told. `docker network disconnect`. The local
-    /// environment can't: its servers are on the loopback interface, which all share.
+    /// The server's network is gone: packets are lost, new connections get no answer, and sessions don't notice until they have something
+    /// to say. The container leaves its network; the local environment can't, and skips the case.
     Cut(Target),
-    /// The server's network, cut before, is back, with the same address. `docker network connect`.
+    /// The server's network, cut before, comes back with the same address. What becomes of a session is up to TCP.
     Mend(Target),
-    /// The user's lines of pg_hba.conf are replaced: the file, not what the server has read. They can name networks (`${range:pods}`).
+    /// The user's lines in pg_hba.conf; a `reload` makes them count. They can name networks, as `server.pg_hba` can.
     PgHba(Vec<T>),
-    /// A revocation list becomes `ssl_crl_file` in postgresql.conf and in the files: the server takes it at its next reload.
+    /// A revocation list in the server's files; a `reload` makes it count.
     Crl(CrlOf<T>),
-    /// No revocation list any more.
+    /// The revocation list is gone; a `reload` makes that count.
     DropCrl,
-    /// The site's certificate, key and CA are copied from the global cluster into the secrets provider.
+    /// The site's certificate, key and CA go from the global cluster to the secrets provider.
     Push,
-    /// The next refresh of the site's ExternalSecret has taken place, at its interval.
+    /// Waits for the next refresh of the site's ExternalSecret.
     Refresh,
-    /// The end of the Certificate's validity has passed, by this machine's clock.
+    /// Waits until the end of the Certificate's present certificate has passed, by this machine's clock.
     AwaitExpiry(T),
 }
 
@@ -123,12 +126,12 @@ pub enum Change<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, bound(deserialize = "T: Deserialize<'de>"))]
 pub struct Reissue<T> {
-    /// The Certificate's name.
+    /// The `metadata.name` of the Certificate.
     pub certificate: T,
-    /// Other validity than its `duration` from now.
+    /// In place of its `duration` from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validity: Option<Validity>,
-    /// A JSON merge patch on its `spec`, which stays.
+    /// A JSON merge patch (RFC 7396) on its `spec`, which stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<serde_json::Value>,
 }
@@ -139,7 +142,7 @@ pub struct Reissue<T> {
 pub struct Overwrite<T> {
     /// The Secret's name.
     pub secret: T,
-    /// Which key.
+    /// The key of the Secret that is written.
     pub key: SecretFile,
     /// What it holds from now on.
     pub with: Content<T>,
@@ -149,12 +152,11 @@ pub struct Overwrite<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Content<T> {
-    /// The certificates of these Certificates, one after the other: a bundle. `NAME` is the present one, `NAME@1` the first that was
-    /// issued, `NAME@2` the second.
+    /// The certificates of these Certificates in one file, a bundle. `C@1` is the first that was issued for `C`, `C` the present one.
     Certificates(Vec<T>),
-    /// The same key of another Secret.
+    /// The same key of the Secret of this name.
     Secret(T),
-    /// No PEM.
+    /// A text that is no PEM.
     Garbage,
     /// Nothing: the key is gone.
     Removed,

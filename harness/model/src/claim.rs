@@ -21,13 +21,13 @@ pub enum Subject {
     Clients,
     /// The deployment's own configuration (`nautobot_config.py`, values, Secrets).
     Config,
-    /// cert-manager.
+    /// cert-manager, which issues certificates.
     CertManager,
     /// The CloudNativePG operator.
     Cnpg,
-    /// Helm.
+    /// Helm, which renders charts.
     Helm,
-    /// Nautobot.
+    /// Nautobot, the application.
     Nautobot,
     /// A TLS-passthrough gateway.
     Gateway,
@@ -43,7 +43,8 @@ pub struct Awaits {
     pub reason: String,
 }
 
-/// One documented statement.
+/// One statement of a document. One case that deviates, fails or passes unexpectedly refutes it; otherwise one that passes confirms it. If
+/// none of its subjects is real in the environment, it stays not exercised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
@@ -55,9 +56,10 @@ pub struct Claim {
     pub document: String,
     /// The heading it stands under.
     pub section: String,
-    /// The programs it is about.
+    /// The programs whose behaviour it is about.
     pub subject: Vec<Subject>,
-    /// Set where no scenario names the claim, with what it waits for.
+    /// What would have to run, where no scenario names the claim yet. One that no scenario names must have it; one that has both is an
+    /// error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaits: Option<Awaits>,
 }

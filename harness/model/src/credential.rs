@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Everything that can be named in `identity:`, `trust:`, `issuer:` and `crl:`.
+/// Names for files. Each starts from a Certificate of the manifests and changes one thing, so that nothing else can be the reason.
+/// Certificates are issued for each run and never kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
@@ -17,13 +18,14 @@ pub struct Credentials {
     /// Certificates with their keys.
     #[serde(default)]
     pub identities: BTreeMap<String, Identity>,
-    /// Files of trusted certificates.
+    /// Root files.
     #[serde(default)]
     pub trusts: BTreeMap<String, Trust>,
     /// Revocation lists.
     #[serde(default)]
     pub crls: BTreeMap<String, Crl>,
-    /// Site Secrets, made from the secrets provider. Each is an identity and a trust, by the same name.
+    /// Secrets of a site's workers, made from a secrets provider. Each name is an identity and a trust at once: the three files of one
+    /// volume.
     #[serde(default)]
     pub distributions: BTreeMap<String, Distribution>,
 }
@@ -42,55 +44,55 @@ impl Credentials {
     }
 }
 
-/// A CA made like one of the manifests, with a key of its own.
+/// Another CA: like a Certificate with `isCA: true`, with a key of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Authority {
     /// The name of the Certificate (`isCA: true`) to start from.
     pub like: String,
-    /// A JSON merge patch on the Certificate's `spec`.
+    /// A JSON merge patch (RFC 7396) on the Certificate's `spec`; `null` removes a field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<serde_json::Value>,
-    /// Who signs it: an authority here or an Issuer of the manifests; absent: itself.
+    /// Who signs it: an authority here or an Issuer of the manifests; absent: it is its own root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// Other validity than the Certificate's `duration` from now.
+    /// In place of the Certificate's `duration` from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validity: Option<Validity>,
 }
 
-/// A validity period relative to the moment of issue, such as `-2h` to `-1h`.
+/// A validity period relative to the moment of issue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Validity {
-    /// Start: a signed duration (`-2h`, `10m`, `1h`).
+    /// The start: a signed duration from now, such as `-2h`, `90m`, `-30s`.
     pub not_before: String,
-    /// End: a signed duration.
+    /// The end: a signed duration from now. Certificates know whole seconds; the end is never later than asked.
     pub not_after: String,
 }
 
 /// A key usage bit, named as cert-manager does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum KeyUsage {
-    /// digitalSignature.
+    /// The bit digitalSignature.
     #[serde(rename = "digital signature")]
     DigitalSignature,
-    /// keyEncipherment.
+    /// The bit keyEncipherment.
     #[serde(rename = "key encipherment")]
     KeyEncipherment,
-    /// keyAgreement.
+    /// The bit keyAgreement.
     #[serde(rename = "key agreement")]
     KeyAgreement,
-    /// dataEncipherment.
+    /// The bit dataEncipherment.
     #[serde(rename = "data encipherment")]
     DataEncipherment,
-    /// contentCommitment.
+    /// The bit contentCommitment, once called nonRepudiation.
     #[serde(rename = "content commitment")]
     ContentCommitment,
-    /// keyCertSign.
+    /// The bit keyCertSign.
     #[serde(rename = "cert sign")]
     CertSign,
-    /// cRLSign.
+    /// The bit cRLSign.
     #[serde(rename = "crl sign")]
     CrlSign,
 }
@@ -98,13 +100,13 @@ pub enum KeyUsage {
 /// An extended key usage, named as cert-manager does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ExtendedKeyUsage {
-    /// id-kp-clientAuth.
+    /// The purpose id-kp-clientAuth.
     #[serde(rename = "client auth")]
     ClientAuth,
-    /// id-kp-serverAuth.
+    /// The purpose id-kp-serverAuth.
     #[serde(rename = "server auth")]
     ServerAuth,
-    /// anyExtendedKeyUsage.
+    /// anyExtendedKeyUsage: every purpose.
     #[serde(rename = "any")]
     Any,
 }
@@ -112,13 +114,13 @@ pub enum ExtendedKeyUsage {
 /// A file of a Secret as a client mounts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SecretFile {
-    /// The certificate.
+    /// The certificate, with the intermediates behind it.
     #[serde(rename = "tls.crt")]
     Certificate,
-    /// The key.
+    /// The private key.
     #[serde(rename = "tls.key")]
     Key,
-    /// The CA.
+    /// The root.
     #[serde(rename = "ca.crt")]
     Ca,
 }
@@ -135,16 +137,16 @@ impl SecretFile {
     }
 }
 
-/// A certificate with its key, as files.
+/// A certificate with its key, as files. One that changes only its files has the same certificate and key as the one that changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// The name of the Certificate in the manifests to start from.
+    /// The `metadata.name` of the Certificate to start from.
     pub certificate: String,
-    /// A JSON merge patch on the Certificate's `spec`.
+    /// A JSON merge patch (RFC 7396) on the Certificate's `spec`; `null` removes a field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<serde_json::Value>,
-    /// Other validity than the Certificate's `duration` from now.
+    /// In place of the Certificate's `duration` from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validity: Option<Validity>,
     /// Key usages in place of what cert-manager would write; an empty list leaves the extension out.
@@ -156,7 +158,7 @@ pub struct Identity {
     /// Who signs it: an authority, an Issuer of the manifests, or `self`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// Whether `tls.crt` leaves out the intermediates (they are in by default, as cert-manager writes them).
+    /// `true`: `tls.crt` holds the leaf alone. cert-manager writes the intermediates, too.
     #[serde(default, skip_serializing_if = "is_false")]
     pub leave_out_intermediates: bool,
     /// The identity whose key stands in `tls.key`.
@@ -165,13 +167,13 @@ pub struct Identity {
     /// Octal mode of `tls.key`; `"0600"` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_mode: Option<String>,
-    /// Whether `tls.key` belongs to the servers' user instead of the harness's (only root can do that; else it is the harness's anyway).
+    /// `true`: `tls.key` belongs to another user, where the harness may give it away (only root can).
     #[serde(default, skip_serializing_if = "is_false")]
     pub key_owned_by_other: bool,
-    /// Files that are named but don't exist.
+    /// Those that don't exist, although their paths are named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<SecretFile>,
-    /// Files whose content is no PEM.
+    /// Those that are no PEM.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub garbage: Vec<SecretFile>,
 }
@@ -180,13 +182,13 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// A file of trusted certificates.
+/// A root file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Trust {
-    /// `ca.crt` of a Secret of the manifests, by Secret name.
+    /// `ca.crt` of the Secret of this name, which a Certificate of the manifests writes.
     Secret(String),
-    /// The certificates of authorities or Issuers, in this order.
+    /// The certificates of these authorities or Issuers, in one file, in this order.
     Authorities(Vec<String>),
     /// A path that doesn't exist.
     Missing,
@@ -200,7 +202,7 @@ pub enum Trust {
 pub struct Crl {
     /// Who signs it: an authority or an Issuer of the manifests.
     pub issuer: String,
-    /// Identities on it.
+    /// The identities on it.
     pub revoked: Vec<String>,
     /// Its thisUpdate and nextUpdate.
     pub validity: Validity,
@@ -211,24 +213,26 @@ pub struct Crl {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Distribution {
-    /// The identity whose `tls.crt` and `tls.key` are copied into the provider.
+    /// The identity whose `tls.crt` and `tls.key` are put into the provider.
     pub identity: String,
-    /// The identity whose `tls.crt` is copied into the provider in place of the CA, by mistake.
+    /// The identity whose `tls.crt` is put there in place of the CA, by mistake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_as_ca: Option<String>,
-    /// What the provider does to the text.
+    /// What the provider does to every text.
     #[serde(default, skip_serializing_if = "ProviderText::is_unchanged")]
     pub provider: ProviderText,
-    /// Templates in place of the ExternalSecret's own, by the key that they make; `null` leaves the key out.
+    /// Templates in place of the ExternalSecret's own, by the key that they make, such as `tls.crt: "{{ .client_password }}"`; `null`
+    /// leaves the key out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub template: BTreeMap<SecretFile, Option<String>>,
-    /// Why External Secrets can't make the Secret: words of its message. There is no Secret then, and no file.
+    /// Words of External Secrets' message where it can't make the Secret. There are no files then. A failure without this field is an
+    /// error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fails: Option<String>,
-    /// The volume's `defaultMode`, in decimal as JSON and the documents have it; 256 (octal 0400) if absent.
+    /// The mode of all three files, in decimal as in a manifest; 256 (octal 0400) if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_mode: Option<u32>,
-    /// Whether the files belong to the servers' user instead of the harness's (only root can do that; else they are the harness's anyway).
+    /// `true`: the files belong to another user, where the harness may give them away (only root can).
     #[serde(default, skip_serializing_if = "is_false")]
     pub owned_by_other: bool,
 }
@@ -237,7 +241,7 @@ pub struct Distribution {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProviderText {
-    /// Nothing.
+    /// It gives back what was put in.
     #[default]
     Unchanged,
     /// Lines end with CR and LF.

@@ -7,31 +7,33 @@ use serde_saphyr::Spanned;
 use super::scenario::Expect;
 use super::text::{OneOrMany, Text};
 
-/// One known difference. It fails the run when its cases pass, when they fail differently, when it matches no case, or when its review date is past.
+/// A known difference between document and reality. A case that is seen exactly as `observed` says deviates, and the run still conforms.
+/// The run fails when such a case passes, when it fails in another way, and when `review` is past. A pattern that matches no case, and a
+/// case that two deviations claim, are errors before anything runs.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Deviation {
-    /// Its name.
+    /// A name for reports.
     pub id: Text,
     /// Globs over case ids.
     pub cases: Vec<Text>,
-    /// `documented`, `cnpg`; absent: both.
+    /// Only for this one, `documented` or `cnpg`; absent: both.
     #[serde(default)]
     pub deployment: Option<OneOrMany>,
-    /// PostgreSQL versions it holds for, such as `">=17"`; absent: all.
+    /// Only for these PostgreSQL versions; a version may be a comparison such as `">=17"`. Absent: all.
     #[serde(default)]
     pub postgres: Option<OneOrMany>,
-    /// What is seen instead: a row as in a scenario's `expect`, without `when`.
+    /// What is seen instead: a row without `when` and `claims`.
     #[schemars(with = "Expect")]
     pub observed: Spanned<Expect>,
-    /// Claims that it refutes.
+    /// Claims that it refutes; the cases must bear on them.
     pub refutes: Vec<Text>,
-    /// What happens instead, in one line for the ledger.
+    /// What happens instead, in one line for the list of claims.
     pub summary: String,
-    /// Why.
+    /// Why it happens.
     pub reason: String,
-    /// Manual page, source file or issue that explains it.
+    /// The manual's page, source file or issue that explains it.
     pub reference: String,
-    /// The day after which it must be looked at again, `YYYY-MM-DD`.
+    /// The last day on which it counts without another look, `YYYY-MM-DD`.
     pub review: Text,
 }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// Before any connection.
+    /// Before any connection: an option, a file.
     Options,
-    /// TCP or unix socket connect.
+    /// Connecting by TCP or unix socket.
     Connect,
     /// Waiting for the answer to SSLRequest.
     SslRequest,
@@ -20,55 +20,55 @@ pub enum Stage {
     Handshake,
     /// After the client finished its handshake: TLS 1.3 reports a refused client certificate here.
     PostHandshake,
-    /// Startup and authentication.
+    /// Between the first message after TLS and the end of authentication.
     Authentication,
-    /// Queries.
+    /// In the session: a query, or the server's end of it.
     Query,
 }
 
-/// A TLS alert sent by the server (RFC 8446 section 6, RFC 5246 section 7.2).
+/// The server sent this TLS alert (RFC 8446 section 6, RFC 5246 section 7.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Alert {
-    /// 0.
+    /// Alert 0: the session is closed in order.
     CloseNotify,
-    /// 10.
+    /// Alert 10: a message out of order.
     UnexpectedMessage,
-    /// 40.
+    /// Alert 40: under TLS 1.2, Redis wants a certificate; or nothing in common.
     HandshakeFailure,
-    /// 42.
+    /// Alert 42: before its start, or malformed.
     BadCertificate,
-    /// 43.
+    /// Alert 43: key usage or extended key usage.
     UnsupportedCertificate,
-    /// 44.
+    /// Alert 44: on a revocation list.
     CertificateRevoked,
-    /// 45.
+    /// Alert 45: past its end, or the revocation list is.
     CertificateExpired,
-    /// 46.
+    /// Alert 46: refused for another reason.
     CertificateUnknown,
-    /// 47.
+    /// Alert 47: a field with a value that it can't have.
     IllegalParameter,
-    /// 48.
+    /// Alert 48: the certificate leads to no CA that the server trusts.
     UnknownCa,
-    /// 49.
+    /// Alert 49: a valid certificate, but not let in.
     AccessDenied,
-    /// 50.
+    /// Alert 50: a message that can't be read.
     DecodeError,
-    /// 51.
+    /// Alert 51: a signature that does not fit.
     DecryptError,
-    /// 70.
+    /// Alert 70: no common TLS version.
     ProtocolVersion,
-    /// 71.
+    /// Alert 71: only ciphers weaker than the server takes.
     InsufficientSecurity,
-    /// 80.
+    /// Alert 80: a failure that has nothing to do with the peer.
     InternalError,
-    /// 112.
+    /// Alert 112: the name in SNI.
     UnrecognizedName,
-    /// 116.
+    /// Alert 116: Redis wants a certificate, TLS 1.3.
     CertificateRequired,
-    /// 120.
+    /// Alert 120: no common protocol in ALPN.
     NoApplicationProtocol,
-    /// Any other number.
+    /// Any alert that is not in this list.
     Other,
 }
 
@@ -102,30 +102,28 @@ impl Alert {
 }
 
 /// Why the client refused the server's certificate.
-///
-/// OpenSSL behind libpq says only `certificate verify failed`: such a refusal is [`VerifyFailure::Certificate`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum VerifyFailure {
-    /// The chain did not verify, and the client's text does not say why.
+    /// The client does not say why: all that OpenSSL behind libpq tells is `certificate verify failed`.
     Certificate,
     /// No trusted root, or a signature that does not fit it.
     UnknownCa,
-    /// Past its end.
+    /// The certificate is past its end.
     Expired,
-    /// Before its start.
+    /// The certificate is before its start.
     NotYetValid,
     /// The certificate is for other names.
     HostName,
-    /// Key usage or extended key usage.
+    /// Key usage or extended key usage doesn't allow a server.
     Purpose,
-    /// Revoked.
+    /// The certificate is on a revocation list.
     Revoked,
     /// Malformed for this client, such as a CN-only certificate for webpki.
     BadEncoding,
 }
 
-/// How the server refused at authentication.
+/// How the server refused at authentication, with the SQLSTATE in brackets. TLS was not the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuthRefusal {
@@ -139,9 +137,9 @@ pub enum AuthRefusal {
     CertificateUser,
     /// `client certificates can only be checked if a root certificate store is available` (F0000).
     NoRootStore,
-    /// `password authentication failed for user ...` (28P01).
+    /// The password is wrong: `password authentication failed for user ...` (28P01).
     Password,
-    /// The client has no password to send (`fe_sendauth: no password supplied`).
+    /// The server asks for a password and the client has none (`fe_sendauth: no password supplied`).
     NoPassword,
     /// `Peer authentication failed for user ...` (28000).
     Peer,
@@ -153,7 +151,7 @@ pub enum AuthRefusal {
     RedisNoAuth,
     /// Redis `WRONGPASS invalid username-password pair`.
     RedisWrongPassword,
-    /// A FATAL of another kind: the observation's SQLSTATE and text tell.
+    /// Another FATAL: the report has its SQLSTATE and text.
     Other,
 }
 
@@ -171,8 +169,9 @@ pub enum ServerState {
     NotAccepting,
 }
 
-/// Why the server ended a session, in its own words. One that it ends without a word is [`Refusal::Closed`] at [`Stage::Query`]: PostgreSQL
-/// after a crash or an immediate shutdown (it sends a warning, which is no error), Redis always.
+/// Why the server ended a session, or an authentication under way, in its own words. psycopg2 loses those words in a session: there it is
+/// `closed: query`. So it is for everybody where the server says nothing: PostgreSQL after a crash or an immediate shutdown (it sends a
+/// warning, which is no error), Redis always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndReason {
@@ -192,7 +191,7 @@ pub enum OptionRefusal {
     WeakSslmodeDirect,
     /// The library has no option of that name, such as `sslnegotiation` before 17.
     UnknownOption,
-    /// The value is not allowed.
+    /// The library knows the option and not this value of it.
     InvalidValue,
 }
 
@@ -200,21 +199,21 @@ pub enum OptionRefusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileRefusal {
-    /// `sslrootcert` names no file and the mode verifies.
+    /// The root file is not there, and the mode verifies.
     RootMissing,
-    /// `sslrootcert` can't be read as certificates.
+    /// There are no certificates in the root file.
     RootUnusable,
-    /// The certificate is there, the key file is not.
+    /// The certificate file is there, the key file is not.
     KeyMissing,
     /// The key file is open to group or others.
     KeyPermissions,
     /// The key belongs to another certificate.
     KeyMismatch,
-    /// The key can't be read or parsed.
+    /// The key file can't be read or parsed.
     KeyUnusable,
     /// The certificate file can't be read or parsed.
     CertificateUnusable,
-    /// The client insists on a certificate file that is missing.
+    /// The certificate file is not there, for clients that insist on it.
     CertificateMissing,
 }
 
@@ -224,7 +223,7 @@ pub enum FileRefusal {
 pub enum ConfigRefusal {
     /// `FileNotFoundError`: a file that the settings need is not there.
     FileMissing,
-    /// Any other exception: the observation's text tells.
+    /// Any other exception: the report has its text and line.
     Other,
 }
 
@@ -232,17 +231,17 @@ pub enum ConfigRefusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TlsRefusal {
-    /// The server answered `N` to SSLRequest and the mode needs TLS.
+    /// The server answered `N` to SSLRequest, and the mode needs TLS.
     NotOffered,
     /// No common protocol version, found by the client.
     ProtocolVersion,
-    /// The server agreed on no ALPN protocol in direct negotiation.
+    /// Direct negotiation, and the server agreed on no ALPN protocol.
     NoAlpn,
-    /// Bytes that are not TLS.
+    /// The server sent bytes that are not TLS.
     NotTls,
 }
 
-/// The class of a refused connection.
+/// The class of a refusal, such as `{alert: unknown-ca}`. "Some error" can't be expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refusal {
@@ -264,9 +263,9 @@ pub enum Refusal {
     File(FileRefusal),
     /// TLS could not be agreed on.
     Tls(TlsRefusal),
-    /// The peer closed or reset the connection without a word.
+    /// The peer closed or reset the connection without a word, at this stage.
     Closed(Stage),
-    /// Nothing came within the time limit.
+    /// Nothing came in time, at this stage.
     TimedOut(Stage),
     /// A failure that no class covers yet: the observation's text tells. Never valid in an expectation.
     #[schemars(skip)]

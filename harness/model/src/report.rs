@@ -259,7 +259,7 @@ pub struct Totals {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
-    /// See [`SCHEMA_VERSION`].
+    /// The version of this format: raised when a reader of the older one could go wrong.
     pub schema_version: u32,
     /// RFC 3339, UTC.
     pub started_at: String,
@@ -289,7 +289,7 @@ pub struct Summary {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
-    /// See [`SCHEMA_VERSION`].
+    /// The version of this format: raised when a reader of the older one could go wrong.
     pub schema_version: u32,
     /// RFC 3339, UTC.
     pub started_at: String,

@@ -25,9 +25,10 @@ use super::wire::WireEvent;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Axis {
-    /// Values that stand for themselves. On the axis `driver`, globs over the known drivers.
+    /// Values that stand for themselves. A value can't hold a space, a comma or a quote, since case ids have it in them. On the axis
+    /// `driver`, globs over the known drivers (`mtls-conformance doctor` lists them).
     Values(Vec<Scalar>),
-    /// Short names for longer texts, in the file's order.
+    /// Short names for longer texts, in the file's order: the name stands in case ids and conditions, the text for `${axis}`.
     Named(IndexMap<String, Scalar>),
 }
 
@@ -53,35 +54,39 @@ impl<'de> Deserialize<'de> for Axis {
     }
 }
 
-/// A scenario file.
+/// A scenario: which claims, which deployment, a matrix, and what each witness must see. A cell of the matrix that no row of `expect`
+/// covers, a row that no cell reaches and a value that no axis has are errors before anything runs.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// `<subject>/<behaviour>`: the file's path below `scenarios/` without `.yaml`.
+    /// `<subject>/<behaviour>`: the file's path below the folder of scenarios, without `.yaml`.
     pub id: Text,
-    /// One line.
+    /// One line that names the behaviour, for lists and reports.
     pub title: String,
     /// What a reader should know: why, and where the rule comes from.
     #[serde(default)]
     pub description: Option<String>,
-    /// Claims that every expectation bears on, unless it names its own.
+    /// Ids of claims that every row bears on, unless the row has `claims` of its own. `[]` where there is no document.
     #[serde(default)]
     pub claims: Vec<Text>,
-    /// The kind of server; absent: PostgreSQL.
+    /// The kind of server that the cases connect to.
     #[serde(default = "postgres")]
     pub service: Service,
-    /// `documented`, `cnpg`, or both.
+    /// `documented`: the configuration as the document shows it, nothing else. `cnpg`: as CloudNativePG writes it around the user's lines.
+    /// A list runs both.
     pub deployment: OneOrMany,
-    /// The only environment that it means something in; its cases are skipped in the others. Absent: all.
+    /// The only environment in which the scenario means something; in the others its cases are skipped, and say so. Absent: all.
     #[serde(default)]
     pub needs: Option<EnvironmentNeed>,
-    /// PostgreSQL major versions; absent: every version the harness knows. Not for Redis scenarios.
+    /// PostgreSQL major versions; absent: every one that the harness knows. Not for Redis scenarios.
     #[serde(default)]
     pub postgres: Option<Vec<u16>>,
-    /// Axis name to values; the cases are their product, first axis slowest, with `deployment` and `postgres` before them.
+    /// Axis name to values; the cases are their product, first axis slowest, with `deployment` and `postgres` before them. `${axis}` stands
+    /// for the axis' value in `connect`, `server`, `openssl` and the texts of rows. A case is skipped, with its reason, where server or
+    /// driver is not installed or the driver can't do what is asked.
     #[serde(default)]
     pub matrix: IndexMap<String, Axis>,
-    /// Cells that are left out.
+    /// Cells to leave out, each a condition as in `when`.
     #[serde(default)]
     pub exclude: Vec<When>,
     /// What differs from the deployment's own configuration.
@@ -90,24 +95,25 @@ pub struct Scenario {
     /// Credentials of this scenario only, beside those of `credentials.yaml`.
     #[serde(default)]
     pub credentials: Credentials,
-    /// The positive control of every refused case: the first row whose `when` holds; its `connect` fields replace the step's.
+    /// Every case that expects a refusal makes a second connection, which must succeed: the control. The first item whose `when` holds is
+    /// taken.
     #[serde(default)]
     pub control: Vec<Control>,
-    /// What is done, in order, where nothing changes meanwhile.
+    /// What is done, in order: each step connects or runs `openssl`.
     #[serde(default)]
     pub steps: Vec<Step>,
-    /// In place of `steps`: the deployment changes while clients run.
+    /// In place of `steps`: the deployment changes while clients run. There is no `control` then.
     #[serde(default)]
     pub timeline: Option<Timeline>,
 }
 
-/// What a scenario can need of its environment, by the environment's name.
+/// An environment by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EnvironmentNeed {
-    /// Servers are processes of this machine.
+    /// `--environment local`: servers are processes of this machine.
     Local,
-    /// Each server has a container of its own, with files where CloudNativePG has them.
+    /// `--environment container`: each server has a container of its own, with files where CloudNativePG has them.
     Container,
 }
 
@@ -126,124 +132,135 @@ fn postgres() -> Service {
     Service::Postgres
 }
 
-/// See [`super::server::ServerConfig`].
+/// What differs from the deployment's own configuration of the server.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerPatch {
-    /// The user's pg_hba lines, in place of the Cluster's. A text with several lines is several lines. `${range:NETWORK}` and
-    /// `${address:NETWORK}` stand for the range of a network, in CIDR notation, and for the address that a client in it has; networks are
-    /// `pods`, `sites`, `elsewhere` and `gateway`, whose address is the gateway's own.
+    /// Lines in place of the Cluster's own; `cnpg` keeps writing its lines around them. A text with several lines is several lines.
+    /// `${range:NETWORK}` stands for a network's range in CIDR notation, and `${address:NETWORK}` for the address that a client in it has.
+    /// Networks are `pods`, `sites`, `elsewhere` and `gateway`, whose address is the gateway's own.
     #[serde(default)]
     pub pg_hba: Option<Vec<Text>>,
-    /// Settings of postgresql.conf or redis.conf by name.
+    /// Settings of postgresql.conf or redis.conf by name, in place of the deployment's.
     #[serde(default)]
     pub settings: BTreeMap<String, Text>,
-    /// The identity that the server presents.
+    /// The identity whose certificate and key the server presents; `default`, or absent: the deployment's.
     #[serde(default)]
     pub certificate: Option<Text>,
-    /// The trust in `ssl_ca_file`; `none` empties it.
+    /// The trust in `ssl_ca_file` (PostgreSQL) or `tls-ca-cert-file` (Redis); `none` empties it; `default`, or absent: the deployment's.
     #[serde(default)]
     pub client_ca: Option<Text>,
-    /// The revocation list in `ssl_crl_file`.
+    /// The revocation list in `ssl_crl_file`; `none`, or absent: there is none. PostgreSQL only.
     #[serde(default)]
     pub crl: Option<Text>,
 }
 
-/// A positive control.
+/// The connection that must succeed beside a refused one, to the same server in the same configuration. If it does not, the case is an
+/// error: nothing is known about a server that refuses everybody.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Control {
-    /// Which cases it is for.
+    /// The cases that it is for; absent: all.
     #[serde(default)]
     pub when: When,
-    /// Fields of the connection that differ from the refused one.
+    /// Fields that replace those of the step's `connect`. Replace as little as possible.
     pub connect: Connect,
 }
 
-/// One step: exactly one of the actions, and what is expected of it.
+/// One step: `connect` or `openssl`, and what is expected of it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// Connect to the server.
+    /// Connects to the server.
     #[serde(default)]
     pub connect: Option<Connect>,
-    /// Run `openssl`.
+    /// Runs the `openssl` command.
     #[serde(default)]
     pub openssl: Option<Openssl>,
-    /// The first row whose `when` holds is the expectation.
+    /// What must be seen. The first row whose `when` holds is the case's expectation, so the special stands before the general.
     #[schemars(with = "Vec<Expect>")]
     pub expect: Vec<Spanned<Expect>>,
 }
 
-/// A connection. Fields left out: the deployment's own client (identity `app`, trust `mtls-ca`, the Cluster's owner and database).
+/// A connection. What is left out is that of the deployment's own client.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
-    /// The driver.
+    /// A driver's name; absent: the axis `driver`.
     #[serde(default)]
     pub driver: Option<Text>,
-    /// PostgreSQL: an sslmode or `unset`.
+    /// PostgreSQL: `unset`, `disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`. `unset`, or absent, leaves the option to
+    /// the client's default, which is not the same as any value.
     #[serde(default)]
     pub sslmode: Option<Text>,
-    /// PostgreSQL: `postgres`, `direct` or `unset`.
+    /// PostgreSQL: `unset` (or absent), `postgres` or `direct`.
     #[serde(default)]
     pub sslnegotiation: Option<Text>,
-    /// Redis: `off`, `no-verify`, `verify-ca` or `verify-full` (the default).
+    /// Redis: `off`, `no-verify`, `verify-ca` (the host name is left out) or `verify-full`, which is the default.
     #[serde(default)]
     pub tls: Option<Text>,
-    /// An identity by name, or `none`.
+    /// The identity whose certificate the client presents, or `none`; absent: `app`.
     #[serde(default)]
     pub identity: Option<Text>,
-    /// A trust by name, or `none`.
+    /// The trust that the client verifies the server with, or `none`; absent: `mtls-ca`.
     #[serde(default)]
     pub trust: Option<Text>,
-    /// The host name asked for: SNI and host name verification. Default: the server certificate's common name.
+    /// The name for SNI and verification; it is never looked up. An IP address sends no SNI. Absent: the common name of the deployment's
+    /// server certificate, or the route's host name behind the gateway.
     #[serde(default)]
     pub host: Option<Text>,
-    /// Database user. Default: the owner in the Cluster's `initdb`.
+    /// PostgreSQL: the user; absent: the owner in the Cluster's `initdb`, `app` in ours. The server knows that owner (with a password),
+    /// `streaming_replica` and the superuser `postgres`.
     #[serde(default)]
     pub user: Option<Text>,
-    /// Database. Default: that of the Cluster's `initdb`.
+    /// PostgreSQL: the database; absent: that of the Cluster's `initdb`, `app` in ours. The server has that one and `postgres`.
     #[serde(default)]
     pub database: Option<Text>,
-    /// `right`, `wrong` or `none` (PostgreSQL's default; Redis' is `right`).
+    /// `right`, `wrong` or `none`; absent: `none` for PostgreSQL, `right` for Redis.
     #[serde(default)]
     pub password: Option<Text>,
-    /// Where the server sees the client: in a network (`pods`, `sites`, `elsewhere`), or at an address of 127.0.0.0/8 or `::1`.
+    /// Where the server or the gateway sees the client: in a network (`pods`, `sites`, `elsewhere`), or at an address of 127.0.0.0/8 or
+    /// `::1`, where the environment has such. A case that names a network which the environment lacks is skipped. Absent: 127.0.0.1
+    /// locally.
     #[serde(default)]
     pub source: Option<Text>,
-    /// `tcp` (default) or `unix` (no relay then).
+    /// PostgreSQL: `tcp`, which is the default, or `unix`. Over a unix socket there is no wire, and no log line can be told to be this
+    /// connection's.
     #[serde(default)]
     pub transport: Option<Text>,
-    /// Lowest TLS version of the client.
+    /// The lowest version the client takes: `TLSv1`, `TLSv1.1`, `TLSv1.2`, `TLSv1.3` or `unset`, which is the default.
     #[serde(default)]
     pub min_tls: Option<Text>,
-    /// Highest TLS version of the client.
+    /// The highest version the client takes, as `min_tls`.
     #[serde(default)]
     pub max_tls: Option<Text>,
-    /// ALPN protocols in place of `postgresql`, comma-separated; `none` offers none; `rustls` only.
+    /// PostgreSQL: protocols to offer in place of `postgresql`, comma-separated, `none` or `unset`, which is the default. The driver
+    /// `rustls` only.
     #[serde(default)]
     pub alpn: Option<Text>,
-    /// `server` (default) or `gateway`: through the TLS-passthrough gateway in front of it.
+    /// `server`, which is the default, or `gateway`: through the TLS-passthrough gateway in front of it, which routes by the host name. The
+    /// server then sees the gateway's address, `${address:gateway}`, whatever `source` is.
     #[serde(default)]
     pub via: Option<Text>,
-    /// Environment variables of `nautobot_config.py`, for the drivers that load it (`nautobot-*`). `${identity:NAME/FILE}` and `${trust:NAME}`
-    /// stand for the paths of credential files, `${range:NETWORK}` and `${address:NETWORK}` for what the environment has.
+    /// Environment variables of `nautobot_config.py`. `${identity:NAME/FILE}` and `${trust:NAME}` are paths of files, `${range:NETWORK}`
+    /// and `${address:NETWORK}` as in `pg_hba`. A control that has `env` replaces all of it. The drivers `nautobot-*` only, which take
+    /// every option about TLS from there.
     #[serde(default)]
     pub env: Option<BTreeMap<String, Text>>,
-    /// `true`: a session of streaming replication, which only `replication` lines of `pg_hba.conf` match; libpq only.
+    /// PostgreSQL: `true` for a session of streaming replication, which only `replication` lines of pg_hba.conf match. It takes no SQL, so
+    /// that the server's log is asserted instead of `user` and `client_dn`. The drivers `libpq-*` only. Absent: `false`.
     #[serde(default)]
     pub replication: Option<Text>,
 }
 
-/// A run of the `openssl` command.
+/// A run of the `openssl` command. The report's `command` is the command line that ran.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Openssl {
-    /// Its arguments. `${identity:NAME/FILE}` and `${trust:NAME}` stand for the paths of credential files, `${server:client-ca.crt}`
-    /// for a file as the server has it.
+    /// Its arguments. `${identity:NAME/FILE}` (`tls.crt`, `tls.key`, `ca.crt`) and `${trust:NAME}` are paths of files,
+    /// `${server:client-ca.crt}` and its like are files as the server has them.
     pub args: Vec<Text>,
-    /// Which machine's `openssl` it is; absent: the server's where `args` name one of its files, else this one's.
+    /// Whose `openssl` it is. Absent: a command that names a file of the server runs there, any other here.
     #[serde(default)]
     pub at: Option<CommandPlace>,
 }
@@ -252,48 +269,54 @@ pub struct Openssl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CommandPlace {
-    /// On the harness's own machine.
+    /// On the machine of the harness.
     Here,
-    /// On the server's machine, as its user where that is a container: what `kubectl exec` does.
+    /// On the server's machine. In a container it runs as the server's user, as `kubectl exec` has it, with the paths of CloudNativePG
+    /// (`${server:client-ca.crt}` is `/controller/certificates/client-ca.crt`), and clients' files that it names are copied there first.
     Server,
 }
 
-/// What must be seen: a session, a refusal or a command's output, by each witness.
+/// A row of expectations. It has exactly one of `session`, `refused` and `output`. Beside the row, the witnesses must agree among
+/// themselves in every case: a session in plaintext that the wire saw as TLS fails, whatever the row says.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// Which cases the row is for; absent: all.
+    /// The cases that the row is for; absent: all that are left. It maps axes to values, and all must match. Each takes one value or a
+    /// list, of which one must match: an exact value, a glob (`"libpq-*"`), anything else (`"!rustls"`), or a comparison of numbers
+    /// (`"<17"`, `"<=17"`, `">17"`, `">=17"`). Two more axes follow from the driver: `family` (`rustls`, `libpq`, `redis-rs`, `redis-py`,
+    /// `other`; psycopg2 is of the family `libpq`) and `libpq` (its major version; no number matches for a client without libpq).
     #[serde(default)]
     pub when: When,
     /// A session, checked at the server.
     #[serde(default)]
     pub session: Option<SessionExpect>,
-    /// A refusal of this class. A list: any of these, where clients word one thing in several classes.
+    /// A class of refusal, or a list of classes of which one must be seen, where clients word one thing in several ways.
     #[serde(default)]
     pub refused: Option<RefusedExpect>,
-    /// How far the client must have come, asserted for drivers that can tell.
+    /// How far a refused client must have come. Asserted where the driver can tell.
     #[serde(default)]
     pub stage: Option<Stage>,
-    /// The documented text, contained in the message of clients that speak OpenSSL's texts (libpq, psycopg2, redis-py). It can name
-    /// networks, as `pg_hba` can.
+    /// Documented words that the client's message must hold. Asserted for the families `libpq` and `redis-py`, which use OpenSSL's and the
+    /// server's words. It can name networks, as `pg_hba` can.
     #[serde(default)]
     pub text: Option<Text>,
-    /// Texts that the server's log lines of this connection must hold. They can name networks, as `pg_hba` can.
+    /// Texts that the server's lines about this connection must hold, in message or detail. They can name networks, as `pg_hba` can.
     #[serde(default)]
     pub server_log: Option<Texts>,
-    /// The wire's events in order.
+    /// Every event on the wire, in order.
     #[serde(default)]
     pub wire: Option<Vec<WireEvent>>,
-    /// Settings that the application's configuration file must have come to, by name; `none`: not set. For the drivers `nautobot-*`.
+    /// Settings that the application's configuration file must have come to, by name, such as `sslmode: verify-ca`; `none`: not set. The
+    /// drivers `nautobot-*` only.
     #[serde(default)]
     pub settings: BTreeMap<String, Text>,
-    /// `openssl`: lines that its output must hold.
+    /// For `openssl`: texts that must be found in what the command prints.
     #[serde(default)]
     pub output: Option<Texts>,
-    /// `openssl`: its exit status; 0 if absent.
+    /// For `openssl`: its exit status; 0 if absent.
     #[serde(default)]
     pub status: Option<i32>,
-    /// The claims that this row bears on, in place of the scenario's.
+    /// Claims that this row bears on, in place of the scenario's; `[]` for none.
     #[serde(default)]
     pub claims: Option<Vec<Text>>,
 }
@@ -350,16 +373,16 @@ pub struct SessionExpect {
     /// `current_user`.
     #[serde(default)]
     pub user: Option<Text>,
-    /// `pg_stat_ssl.client_dn`; `none`: the server saw no certificate.
+    /// The certificate that the server saw (`pg_stat_ssl.client_dn`), such as `/CN=app`; `none`: it saw none.
     #[serde(default)]
     pub client_dn: Option<Text>,
-    /// Protocol version.
+    /// The version that was agreed on.
     #[serde(default)]
     pub version: Option<TlsVersion>,
-    /// ALPN; `none`: none was agreed on. Asserted for drivers that can tell.
+    /// The protocol that was agreed on; `none`: none was. Asserted where the driver can tell.
     #[serde(default)]
     pub alpn: Option<Text>,
-    /// The identity whose certificate the server must have presented. Asserted for drivers that can tell.
+    /// The identity whose certificate the server must have presented. Asserted where the driver can tell.
     #[serde(default)]
     pub server_certificate: Option<Text>,
 }

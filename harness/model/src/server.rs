@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Service {
-    /// PostgreSQL.
+    /// A PostgreSQL server.
     Postgres,
-    /// Redis.
+    /// A Redis server.
     Redis,
 }
 

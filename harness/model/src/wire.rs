@@ -12,7 +12,7 @@ use super::refusal::Alert;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WireEvent {
-    /// A TCP connection was made.
+    /// A TCP connection was made. A second one is a fallback.
     Connect,
     /// GSSENCRequest answered with `N`.
     GssRefused,
@@ -20,11 +20,12 @@ pub enum WireEvent {
     SslAccepted,
     /// SSLRequest answered with `N`.
     SslRefused,
-    /// The client's first bytes were a TLS ClientHello.
+    /// The client's first bytes were a ClientHello: direct negotiation, and always so with Redis.
     DirectTls,
     /// The server answered a ClientHello with a ServerHello.
     ServerHello,
-    /// A TLS alert in the clear, from either side (TLS 1.3 encrypts those after ServerHello).
+    /// An alert in the clear, from either side. TLS 1.3 encrypts those after ServerHello, unless OpenSSL's client sends one before it has
+    /// switched its own encryption on.
     Alert,
     /// In plaintext: AuthenticationOk, or Redis' first reply that is no error.
     Authenticated,

@@ -15,22 +15,22 @@ use super::scenario::{Connect, RefusedExpect};
 use super::text::{Text, Texts};
 use super::when::When;
 
-/// What happens, to whom, and what each kind of client must see. A timeline has an installation of the deployment of its own: CA,
-/// Secrets, servers.
+/// What happens, to whom, and what each client must see. Each case of a timeline gets an installation of the deployment of its own: CA,
+/// Secrets, mounts, servers.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Timeline {
     /// What the installation has beside the server: `replica`, `gateway`, `site`.
     #[serde(default)]
     pub with: Vec<Target>,
-    /// Done before the clients start.
+    /// Changes before the servers start.
     #[serde(default)]
     pub setup: Vec<Change<Text>>,
-    /// The clients by name. Each runs from the first phase to the end of the last.
+    /// The clients by name. Each runs from the first phase to the end of the last, with one attempt every 25 ms.
     pub clients: IndexMap<String, TimelineClient>,
-    /// What is done, in order.
+    /// The phases, in order. The first has no `do`.
     pub phases: Vec<Phase>,
-    /// How long each client may have been without service over the whole timeline. A client that is not named is not bounded.
+    /// How long each client may be without service, over the whole timeline. A client that is not named is not bounded.
     #[serde(default)]
     #[schemars(with = "Vec<OutageExpect>")]
     pub outages: Vec<Spanned<OutageExpect>>,
@@ -42,14 +42,18 @@ pub struct Timeline {
 pub struct TimelineClient {
     /// How it uses sessions.
     pub kind: ClientKind,
-    /// The connection. `identity` and `trust` are `client` (the default), `site` or `none`: the mounted Secrets.
+    /// The connection. `identity` and `trust` are mounts: `client` (the Secret of the global cluster's pods; the default), `site` (`with:
+    /// [site]`) or `none`. A client reads its files at every connection.
     #[serde(default)]
     pub connect: Connect,
-    /// `pool`: the age from which a session is not used again, such as `150ms`.
+    /// For `pool`: the age from which a session is not used again, such as `150ms`.
     #[serde(default)]
     pub max_age: Option<Text>,
-    /// How long it waits for a connection to be opened, and for the answer to a query, such as `500ms`: libpq's `connect_timeout`, Django's
-    /// statement timeout. Absent: longer than a phase takes.
+    /// How long it waits to be connected, and for the answer to a query, such as `500ms`, before it gives up: libpq's `connect_timeout`,
+    /// redis-py's `socket_timeout`. The class is then `{timed-out: STAGE}`, and a session whose query is given up is lost. A phase in which
+    /// a server hangs needs one for every client of kind `pool` or `new`. It holds before the fault, too: make it far more than a call
+    /// takes on a busy machine. psycopg2 can't tell how far a connection had come, so that its timeouts have no class. Absent: longer than
+    /// a phase takes.
     #[serde(default)]
     pub limit: Option<Text>,
 }
@@ -68,48 +72,50 @@ pub enum ClientKind {
     Replication,
 }
 
-/// A stretch of a timeline: some changes, then every client goes on until it has shown what it sees now.
+/// Some changes, then every client goes on until it has shown what it sees: five new connections, two by the pool, three queries. Only
+/// attempts that began after the last change count.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
-    /// One line.
+    /// One line for the report.
     pub title: String,
-    /// Done in order, while the clients run.
+    /// Changes, made in order, each when the one before is done.
     #[serde(default, rename = "do")]
     pub changes: Vec<Change<Text>>,
-    /// The first row whose `when` holds is the expectation.
+    /// The first row whose `when` holds counts.
     #[schemars(with = "Vec<PhaseExpect>")]
     pub expect: Vec<Spanned<PhaseExpect>>,
 }
 
-/// What must be seen after a phase's changes.
+/// What must be seen after a phase's changes. Client, server log and wire must agree on every connection, as everywhere.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PhaseExpect {
-    /// Which cases the row is for; absent: all.
+    /// The cases that the row is for, as in a step's `expect`; absent: all that are left.
     #[serde(default)]
     pub when: When,
-    /// What each client sees. Every client of the timeline must be named.
+    /// Every client of the timeline, and what it sees.
     pub clients: IndexMap<String, ClientExpect>,
-    /// The documented text, contained in the message of refused clients that speak OpenSSL's texts (libpq, psycopg2, redis-py).
+    /// Words that the message of every refused connection must hold, as in a step's `expect`.
     #[serde(default)]
     pub text: Option<Text>,
-    /// Texts that the server's log lines of every refused connection must hold.
+    /// Texts that the server's lines about every refused connection must hold. A paused server writes no log.
     #[serde(default)]
     pub server_log: Option<Texts>,
-    /// Texts that the log must hold since the phase began, in lines that belong to no connection. The log is that of `on`.
+    /// Texts of log lines since the phase began that belong to no connection.
     #[serde(default)]
     pub server_says: Option<Texts>,
-    /// Whose log `server_says` is about; absent: the scenario's server.
+    /// The server whose log `server_says` is about, such as `replica`; absent: the scenario's.
     #[serde(default)]
     pub on: Option<Target>,
-    /// A change of this phase is refused by its target (a bad file at reload or start), with these texts.
+    /// A change of this phase is not taken, with these words: a bad file at reload (the old one stays in use) or at start (the server stays
+    /// down). Without it, a change that is not taken fails the phase.
     #[serde(default)]
     pub objection: Option<Texts>,
-    /// The Certificate whose certificate new sessions must be shown: `NAME` for the present one, `NAME@1` for the first.
+    /// The Certificate whose certificate new sessions must be shown: `C` for the present one, `C@1` for the first.
     #[serde(default)]
     pub server_certificate: Option<Text>,
-    /// The claims that this row bears on, in place of the scenario's.
+    /// Claims that this row bears on, in place of the scenario's.
     #[serde(default)]
     pub claims: Option<Vec<Text>>,
 }
@@ -118,17 +124,18 @@ pub struct PhaseExpect {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ClientExpect {
-    /// Every attempt succeeds.
+    /// Every attempt is served.
     Ok,
-    /// Every attempt that needs a new connection is refused with one of these classes. A pool may go on with sessions that it still has.
+    /// Every attempt that needs a new connection is refused so, or with one of a list. A pool may go on with the session that it has.
     Refused(RefusedExpect),
-    /// The same while something is stopped: sessions end, and new connections are refused with one of these classes.
+    /// The same while something is stopped, killed or hangs: sessions end, too.
     Away(RefusedExpect),
-    /// It succeeds again, after attempts that may fail while the target is away: for phases that restart something.
+    /// It is served again, after attempts that may fail: for phases that restart something.
     Recovers,
-    /// `held`: its session ends in this phase, or has ended before.
+    /// For `held`: its session has ended.
     Lost,
-    /// `held`: its query waits for an answer that does not come while the phase lasts. The session is still there.
+    /// For `held`: its query gets no answer while the phase lasts, and the session stays: while a server hangs. Without a `limit` that ends
+    /// it.
     Waits,
 }
 
@@ -136,23 +143,25 @@ pub enum ClientExpect {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutageExpect {
-    /// Which cases the row is for; absent: all.
+    /// The cases that the row is for; absent: all.
     #[serde(default)]
     pub when: When,
     /// Client to its bound. Every row whose `when` holds counts.
     pub clients: IndexMap<String, OutageBound>,
 }
 
-/// A bound.
+/// A bound of an outage: from the beginning of the first attempt that failed to the end of the first that was served again. A bound tells
+/// an outage from none, and one that ends from one that never does: how long it lasts follows from the length of the phases. A client that
+/// waits has no outage, however long: its longest answer (`latency.max_ms`) tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum OutageBound {
     /// No attempt fails.
     None,
-    /// At least one attempt fails, all outages together last at most so many milliseconds, and the last attempt succeeds.
+    /// There is an outage, it ends, and all together last at most so many milliseconds.
     AtMostMs(u64),
-    /// The same, or no attempt fails: for what may be over between two attempts, such as a restart.
+    /// The same or none, for what may be over between two attempts, such as a restart.
     WithinMs(u64),
-    /// At least one attempt fails, and the last one does too.
+    /// The last attempt fails.
     Open,
 }
