@@ -1,4 +1,4 @@
-//! The committed schemas are what the binary prints, and every scenario file says where its own is.
+//! The committed schemas and the pages of the reference are what the binary prints, and every scenario file says where its own is.
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,26 @@ fn the_committed_schemas_are_current() {
         assert!(output.status.success());
         let committed = std::fs::read(repository().join(file)).expect("the schema is committed");
         assert!(output.stdout == committed, "{file} is stale: `mtls-conformance schema {name} > {file}` makes it anew");
+    }
+}
+
+/// The pages of `docs/reference/`, and what `mtls-conformance schema` calls them.
+const REFERENCE: [&str; 6] = ["scenario", "report", "claims", "credentials", "deviations", "images"];
+
+#[test]
+fn the_pages_of_the_reference_are_current() {
+    for name in REFERENCE {
+        let output = harness(&repository(), &["schema", name, "--markdown"]).output().expect("the harness runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let printed = String::from_utf8(output.stdout).expect("text");
+        let link = printed.lines().find(|line| line.contains("[`"));
+        assert_eq!(link, None, "a docstring that the schema takes has a link of rustdoc, which leads nowhere else");
+        let file = repository().join(format!("docs/reference/{name}.md"));
+        if std::env::var_os("MTLS_UPDATE_SCHEMA").is_some() {
+            std::fs::write(&file, &printed).expect("the page can be written");
+        }
+        let committed = std::fs::read_to_string(&file).expect("the page is committed");
+        assert!(committed == printed, "docs/reference/{name}.md is stale: run the test with MTLS_UPDATE_SCHEMA=1");
     }
 }
 

@@ -39,6 +39,9 @@ pub(super) enum Command {
     Schema {
         /// Which format
         which: SchemaKind,
+        /// Print the page of the reference instead, as in docs/reference/
+        #[arg(long)]
+        markdown: bool,
     },
     /// Remove a run directory when its run is gone
     #[command(name = os::rundir::WATCH_COMMAND, hide = true)]
@@ -58,7 +61,7 @@ pub(super) enum Command {
 }
 
 /// File formats with a schema.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum SchemaKind {
     /// Scenario files
     Scenario,

@@ -1,12 +1,10 @@
-//! `list`, `claims`, `doctor`, `schema`.
+//! `list`, `claims`, `doctor`.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
-use schemars::schema_for;
-
 use super::CliError;
-use super::args::{ClaimsArgs, DoctorArgs, ListArgs, SchemaKind, SelectArgs};
+use super::args::{ClaimsArgs, DoctorArgs, ListArgs, SelectArgs};
 use super::home::{cache_directory, scenario_set, toolchain_directory};
 use super::images::images;
 use super::run::LAST_RUN;
@@ -165,17 +163,4 @@ fn driver_infos(toolchain: &Toolchain) -> Result<Vec<DriverInfo>, CliError> {
     infos.sort_by(|one, other| one.name.cmp(&other.name));
     directory.close();
     Ok(infos)
-}
-
-pub(super) fn schema(which: SchemaKind) -> Result<Exit, CliError> {
-    let schema = match which {
-        SchemaKind::Scenario => serde_json::to_string_pretty(&schema_for!(model::scenario::Scenario)),
-        SchemaKind::Report => serde_json::to_string_pretty(&report::json::schema()),
-        SchemaKind::Claims => serde_json::to_string_pretty(&schema_for!(load::set::ClaimsFile)),
-        SchemaKind::Credentials => serde_json::to_string_pretty(&schema_for!(model::credential::Credentials)),
-        SchemaKind::Images => serde_json::to_string_pretty(&schema_for!(load::images::ImagesFile)),
-        SchemaKind::Deviations => serde_json::to_string_pretty(&schema_for!(load::set::DeviationsFile)),
-    };
-    writeln!(std::io::stdout().lock(), "{}", schema.map_err(std::io::Error::from)?)?;
-    Ok(Exit::Conformant)
 }

@@ -5,7 +5,9 @@ mod exit;
 mod home;
 mod images;
 mod list;
+mod reference;
 mod run;
+mod schema;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -79,7 +81,7 @@ fn main() -> ExitCode {
         Command::List(list) => list::list(&list),
         Command::Claims(claims) => list::claims(&claims),
         Command::Doctor(doctor) => list::doctor(&doctor),
-        Command::Schema { which } => list::schema(which),
+        Command::Schema { which, markdown } => schema::schema(which, markdown),
         Command::WatchRunDirectory { directory } => {
             os::rundir::watch(&directory, orphaned);
             Ok(Exit::Conformant)
