@@ -5,6 +5,7 @@ mod bad_files;
 mod broken_environments;
 #[cfg(feature = "container")]
 mod containers;
+mod documentation;
 #[cfg(feature = "container")]
 mod environments;
 mod gateways;

@@ -1,0 +1,155 @@
+//! What the documents show is what happens: their examples are written to files, and their commands run, as a reader would.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use os::toolchain::Toolchain;
+
+use crate::support::{binary, cache, repository, skipped, toolchain};
+
+/// A fenced block of a page.
+struct Block<'a> {
+    /// Where it begins, counted from 1.
+    line: usize,
+    /// What stands behind the opening fence: the language, and for `console` how its last command ends (`exit=1`) and whether the figures
+    /// of its output differ from run to run (`figures-vary`).
+    info: &'a str,
+    /// The file that the paragraph before names at its end (`` `my-checks/claims.yaml`: ``).
+    file: Option<&'a str>,
+    lines: Vec<&'a str>,
+}
+
+fn blocks(page: &str) -> Vec<Block<'_>> {
+    let mut blocks = Vec::new();
+    let mut file = None;
+    let mut lines = page.lines().enumerate();
+    while let Some((number, line)) = lines.next() {
+        if let Some(info) = line.strip_prefix("```") {
+            let lines = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+            blocks.push(Block { line: number + 1, info, file: file.take(), lines });
+        } else if !line.is_empty() {
+            file = line.strip_suffix("`:").and_then(|line| line.rsplit_once('`')).map(|(_, name)| name).filter(|name| name.contains('.'));
+        }
+    }
+    blocks
+}
+
+/// Whether `printed` is what `shown` says: a line `...` stands for any lines, `...` at a line's end for any rest. Spaces count as one, and
+/// with `figures_vary` so do numbers.
+fn matches(shown: &[&str], printed: &[&str], figures_vary: bool) -> bool {
+    let begins = |shown: &[&str], printed: &[&str]| {
+        shown.len() <= printed.len() && shown.iter().zip(printed).all(|(shown, printed)| line_matches(shown, printed, figures_vary))
+    };
+    let mut parts: Vec<&[&str]> = shown.split(|line| *line == "...").collect();
+    let Some(last) = parts.pop() else { return printed.is_empty() };
+    let mut rest = printed;
+    for (index, part) in parts.iter().enumerate() {
+        let starts = if index == 0 { 0..=0 } else { 0..=rest.len() };
+        let Some(start) = starts.into_iter().find(|start| begins(part, &rest[*start..])) else { return false };
+        rest = &rest[start + part.len()..];
+    }
+    let start = if parts.is_empty() { Some(0) } else { rest.len().checked_sub(last.len()) };
+    start.is_some_and(|start| rest.len() - start == last.len() && begins(last, &rest[start..]))
+}
+
+fn line_matches(shown: &str, printed: &str, figures_vary: bool) -> bool {
+    let (shown, printed) = (normal(shown, figures_vary), normal(printed, figures_vary));
+    shown.strip_suffix("...").map_or(shown == printed, |start| printed.starts_with(start.trim_end()))
+}
+
+fn normal(line: &str, figures_vary: bool) -> String {
+    let words = line.split_whitespace().map(|word| if figures_vary && word.parse::<f64>().is_ok() { "#" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Follows a page in an empty directory.
+fn follow(name: &str) {
+    let found = toolchain();
+    let lacks = [17, 18].into_iter().find(|major| found.postgres(*major).is_none()).map(|major| format!("PostgreSQL {major}"));
+    if let Some(lacks) = lacks.or_else(|| found.redis.is_none().then(|| "Redis".to_owned())) {
+        skipped(&format!("{lacks} is not installed; `make setup` brings it"));
+        return;
+    }
+    let page = fs::read_to_string(repository().join(name)).expect("the page");
+    let directory = tempfile::tempdir().expect("a directory");
+    // Pages say `mtls-conformance`, or where `make build` puts it.
+    let release = directory.path().join("target/release");
+    fs::create_dir_all(&release).expect("a folder");
+    std::os::unix::fs::symlink(binary(), release.join("mtls-conformance")).expect("a link");
+    let mut followed = 0;
+    for block in blocks(&page) {
+        if block.info.split(' ').next() == Some("console") {
+            run(name, &block, directory.path());
+            followed += 1;
+        } else if let Some(file) = block.file {
+            let file = directory.path().join(file);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+            fs::write(file, block.lines.join("\n") + "\n").expect("writes");
+        }
+    }
+    assert!(followed > 0, "{name} has commands");
+}
+
+/// Runs the commands of a `console` block, and compares what the last one prints.
+fn run(page: &str, block: &Block<'_>, directory: &Path) {
+    let expected = block.info.split("exit=").nth(1).map_or(0, |code| code.parse().expect("an exit code"));
+    let commands: Vec<&str> = block.lines.iter().filter_map(|line| line.strip_prefix("$ ")).collect();
+    let shown: Vec<&str> = block.lines.iter().copied().filter(|line| !line.starts_with("$ ")).collect();
+    let path = std::env::var("PATH").expect("a PATH");
+    for (index, command) in commands.iter().enumerate() {
+        let output = Command::new("sh")
+            .args(["-c", &format!("exec 2>&1\n{command}")])
+            .current_dir(directory)
+            .env("PATH", format!("{}:{path}", directory.join("target/release").display()))
+            .env("MTLS_CONFORMANCE_CACHE", cache())
+            .env("MTLS_CONFORMANCE_TOOLCHAIN", Toolchain::default_directory())
+            .stdin(Stdio::null())
+            .output()
+            .expect("a shell");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let place = format!("{page}:{}: `{command}`", block.line);
+        let is_last = index + 1 == commands.len();
+        assert_eq!(output.status.code(), Some(if is_last { expected } else { 0 }), "{place} printed\n{printed}");
+        if is_last {
+            let lines: Vec<&str> = printed.lines().filter(|line| !line.is_empty()).collect();
+            let shown: Vec<&str> = shown.iter().copied().filter(|line| !line.is_empty()).collect();
+            assert!(
+                matches(&shown, &lines, block.info.contains("figures-vary")),
+                "{place} shows\n{}\nand printed\n{printed}",
+                shown.join("\n")
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_shows_what_happens() {
+    follow("README.md");
+}
+
+#[test]
+fn the_guide_to_scenarios_shows_what_happens() {
+    follow("docs/guide/scenario.md");
+}
+
+#[test]
+fn the_guide_to_timelines_shows_what_happens() {
+    follow("docs/guide/timeline.md");
+}
+
+#[test]
+fn the_guide_to_your_deployment_shows_what_happens() {
+    follow("docs/guide/your-deployment.md");
+}
+
+#[test]
+fn a_shown_output_is_compared_line_by_line() {
+    let printed = ["one", "two  3.5 ms", "three"];
+    assert!(matches(&["one", "...", "three"], &printed, false));
+    assert!(matches(&["...", "two ...", "..."], &printed, false));
+    assert!(matches(&["...", "two 4.1 ms", "..."], &printed, true));
+    assert!(!matches(&["...", "two 4.1 ms", "..."], &printed, false));
+    assert!(!matches(&["one", "three"], &printed, false));
+    assert!(!matches(&["...", "two"], &printed, false));
+}
