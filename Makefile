@@ -40,7 +40,7 @@ bench: ## Set up, build and measure: cases a second, server start, connections b
 	@$(call beside_setup,$(CARGO) bench --locked --workspace --no-run)
 	@$(CARGO) bench --locked --workspace -- $(ARGS)
 
-lint: ## Formatting, clippy, shell and Python scripts, licences, advisories, banned and yanked crates
+lint: ## Formatting, clippy, shell and Python scripts, Markdown, licences, advisories, banned and yanked crates
 	@$(SETUP) compiler
 	@harness/toolchain/lint.sh
 

