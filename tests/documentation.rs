@@ -1,7 +1,7 @@
 //! What the documents show is what happens: their examples are written to files, and their commands run, as a reader would.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use os::toolchain::Toolchain;
@@ -141,6 +141,38 @@ fn the_guide_to_timelines_shows_what_happens() {
 #[test]
 fn the_guide_to_your_deployment_shows_what_happens() {
     follow("docs/guide/your-deployment.md");
+}
+
+/// The arguments of the harness in a line of an example that is not followed: behind its name, or in `ARGS` of `make run`.
+fn arguments(line: &str) -> Option<String> {
+    let line = line.trim().trim_start_matches("run: ");
+    match line.strip_prefix("make run ARGS=\"") {
+        Some(rest) => rest.rsplit_once('"').map(|(arguments, _)| format!("run {arguments}")),
+        None => line.trim_start_matches("target/release/").strip_prefix("mtls-conformance ").map(str::to_owned),
+    }
+}
+
+#[test]
+fn commands_that_are_not_followed_have_options_that_exist() {
+    let documents = ["README.md", "docs/guide", "kind/README.md", "kind/images/README.md"].map(|name| repository().join(name));
+    let pages = documents.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
+    let mut checked = 0;
+    for path in pages {
+        let page = fs::read_to_string(&path).expect("a page");
+        let lines = blocks(&page).into_iter().filter(|block| !block.info.starts_with("console")).flat_map(|block| block.lines);
+        for arguments in lines.filter_map(arguments) {
+            // Options are read up to `--help`, whatever they mean.
+            let command = format!("exec 2>&1; '{}' {} --help", binary().display(), arguments.replace("${{ matrix.part }}", "1"));
+            let output = Command::new("sh").args(["-c", &command]).output().expect("a shell");
+            assert!(output.status.success(), "{}: `{arguments}`: {}", path.display(), String::from_utf8_lossy(&output.stdout));
+            checked += 1;
+        }
+    }
+    assert!(checked > 5, "{checked} commands");
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).expect("a folder").map(|entry| entry.expect("an entry").path()).collect()
 }
 
 #[test]
