@@ -1,8 +1,30 @@
 //! Commands that run to their end, for what they print.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
+
+/// A command did not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The program could not be executed.
+    #[error("could not run {program}: {source}; is it installed, and may this user execute it?", program = program.display())]
+    Spawn {
+        /// The path that was to be executed.
+        program: PathBuf,
+        /// What execve(2), or reading what the program printed, said.
+        source: io::Error,
+    },
+    /// It was still running when its time was over, and was killed.
+    #[error("`{command}` did not end within {limit:?} and was killed")]
+    TimedOut {
+        /// The whole command line.
+        command: String,
+        /// The time that it was given.
+        limit: Duration,
+    },
+}
 
 /// A command that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,13 +57,36 @@ pub fn line(program: &Path, args: &[String]) -> String {
 /// Runs a program on this machine, as ourselves, without input. It is killed after `limit`, and when this future is dropped.
 ///
 /// # Errors
-/// A line of text: it could not be started, or did not end in time.
-pub async fn run(program: &Path, args: &[String], limit: Duration) -> Result<CommandRun, String> {
+/// [`RunError`]: it could not be started, or did not end in time. How it ended is no error.
+pub async fn run(program: &Path, args: &[String], limit: Duration) -> Result<CommandRun, RunError> {
     let command = line(program, args);
     let output = tokio::process::Command::new(program).args(args).stdin(Stdio::null()).kill_on_drop(true).output();
     let finished = tokio::time::timeout(limit, output)
         .await
-        .map_err(|_| format!("`{command}` did not end within {limit:?}"))?
-        .map_err(|error| format!("could not run {}: {error}", program.display()))?;
+        .map_err(|_| RunError::TimedOut { command: command.clone(), limit })?
+        .map_err(|source| RunError::Spawn { program: program.to_path_buf(), source })?;
     Ok(CommandRun::of(command, finished.status, &finished.stdout, &finished.stderr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_told_from_one_that_does_not_end() {
+        let missing = run(Path::new("/nonexistent/openssl"), &[], LIMIT).await.expect_err("it can't run");
+        assert!(matches!(&missing, RunError::Spawn { source, .. } if source.kind() == io::ErrorKind::NotFound), "{missing:?}");
+        assert!(missing.to_string().contains("/nonexistent/openssl"), "{missing}");
+        let endless = run(Path::new("sleep"), &["1000".to_owned()], Duration::from_millis(20)).await.expect_err("it does not end");
+        assert_eq!(endless.to_string(), "`sleep 1000` did not end within 20ms and was killed");
+    }
+
+    #[tokio::test]
+    async fn a_failed_command_gives_its_status_and_its_output_before_its_errors() {
+        let args = ["-c".to_owned(), "echo wrong >&2; echo said; exit 3".to_owned()];
+        let run = run(Path::new("/bin/sh"), &args, LIMIT).await.expect("it ends");
+        assert_eq!((run.status, run.output.as_str()), (Some(3), "said\nwrong\n"));
+    }
 }

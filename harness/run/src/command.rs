@@ -26,7 +26,9 @@ impl RunContext {
         let CommandRun { command, status, output } = match plan.at {
             CommandPlace::Here => {
                 let missing = || NotRun::Skip(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned()));
-                command::run(self.openssl.as_ref().ok_or_else(missing)?, &args, self.limits.connect).await.map_err(NotRun::Error)?
+                command::run(self.openssl.as_ref().ok_or_else(missing)?, &args, self.limits.connect)
+                    .await
+                    .map_err(|error| NotRun::Error(error.to_string()))?
             }
             CommandPlace::Server => {
                 let files = self.own_files(&plan.args).map_err(NotRun::Error)?;

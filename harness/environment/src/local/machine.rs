@@ -274,7 +274,7 @@ impl Machine for LocalMachine {
     async fn openssl(&self, args: &[String], _: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
         let missing = || CommandError::Missing(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned()));
         let tool = self.toolchain.openssl.as_ref().ok_or_else(missing)?;
-        command::run(&tool.path, args, limit).await.map_err(CommandError::Failed)
+        command::run(&tool.path, args, limit).await.map_err(|error| CommandError::Failed(error.to_string()))
     }
 
     async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>> {
