@@ -1,5 +1,6 @@
 //! A program whose processes are all stopped, so that none of them answers, and none of them sees that another does not.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ impl Frozen {
         Ok(frozen)
     }
 
-    /// Kills all of them at once: none has a last word.
+    /// Kills all of them at once: none can write or send anything more.
     pub fn kill(self) {
         for pid in self.processes() {
             send(pid, Signal::SIGKILL);
@@ -49,18 +50,19 @@ impl Frozen {
         processes
     }
 
-    /// `Err` tells which had not stopped yet.
-    fn stop_the_rest(&self) -> Result<(), String> {
-        let going: Vec<String> = self
+    /// Sends SIGSTOP to those that have not stopped yet.
+    fn stop_the_rest(&self) -> Result<(), NotStopped> {
+        let going: Vec<ProcessState> = self
             .processes()
             .into_iter()
             .filter_map(|pid| {
-                let state = stopped(pid).err()?;
+                let NotStopped(states) = stopped(pid).err()?;
                 send(pid, Signal::SIGSTOP);
-                Some(state)
+                Some(states)
             })
+            .flatten()
             .collect();
-        if going.is_empty() { Ok(()) } else { Err(going.join(", ")) }
+        if going.is_empty() { Ok(()) } else { Err(NotStopped(going)) }
     }
 }
 
@@ -80,13 +82,34 @@ fn send(pid: i32, signal: Signal) {
     }
 }
 
-/// Whether a process has stopped, or is gone, which is as good; `Err` tells its state: `1234 is R`.
-fn stopped(pid: i32) -> Result<(), String> {
+/// A process and its state, a letter of proc(5).
+#[derive(Debug)]
+struct ProcessState {
+    pid: i32,
+    state: char,
+}
+
+/// Processes that go on, at least one: `1234 is R, 1235 is S`.
+#[derive(Debug)]
+struct NotStopped(Vec<ProcessState>);
+
+impl fmt::Display for NotStopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, ProcessState { pid, state }) in self.0.iter().enumerate() {
+            let separator = if number == 0 { "" } else { ", " };
+            write!(f, "{separator}{pid} is {state}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a process has stopped, or is gone, which is as good.
+fn stopped(pid: i32) -> Result<(), NotStopped> {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return Ok(()) };
     // proc(5): the state stands after the name, which is in parentheses and may hold others.
     match stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
         Some('T' | 't' | 'Z' | 'X') | None => Ok(()),
-        Some(state) => Err(format!("{pid} is {state}")),
+        Some(state) => Err(NotStopped(vec![ProcessState { pid, state }])),
     }
 }
 

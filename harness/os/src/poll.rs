@@ -1,5 +1,6 @@
 //! Waiting for a condition: never a bare sleep.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,26 +11,27 @@ use tokio::time::Instant;
 pub struct PollTimeout {
     /// The condition, in words.
     pub what: String,
-    /// How long.
+    /// The time from the first try to the last.
     pub waited: Duration,
-    /// The last status.
+    /// What the last try gave, in words.
     pub last: String,
 }
 
-/// Asks `probe` every `interval` until it gives `Ok`, at most for `limit`; `Err` holds the status so far.
+/// Asks `probe` every `interval` until it gives `Ok`, at most for `limit`; what it gives as `Err` is the status so far, for [`PollTimeout`].
 ///
 /// # Errors
 /// [`PollTimeout`] with the last status.
-pub async fn until<T, F, Fut>(what: &str, limit: Duration, interval: Duration, mut probe: F) -> Result<T, PollTimeout>
+pub async fn until<T, S, F, Fut>(what: &str, limit: Duration, interval: Duration, mut probe: F) -> Result<T, PollTimeout>
 where
+    S: fmt::Display,
     F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, String>>,
+    Fut: Future<Output = Result<T, S>>,
 {
     let start = Instant::now();
     loop {
         let last = match tokio::time::timeout(limit.saturating_sub(start.elapsed()).max(interval), probe()).await {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(status)) => status,
+            Ok(Err(status)) => status.to_string(),
             Err(_) => "a try without an answer".to_owned(),
         };
         if start.elapsed() >= limit {
