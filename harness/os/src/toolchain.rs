@@ -4,8 +4,10 @@
 //! `python/<set>`. The distribution's are looked for where Debian puts them and on `PATH`; where both have a major version, the
 //! distribution's is taken, since that is the one that people run.
 
+mod builds;
 mod libpq;
 mod missing;
+mod names;
 mod openssl;
 mod places;
 mod postgres;
@@ -14,112 +16,9 @@ mod python;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+pub use builds::{LibpqBuild, Missing, PostgresBuild, PythonBuild, Tool, Toolchain};
+pub use names::{NAUTOBOT_DRIVERS, POSTGRES_DRIVERS, POSTGRES_MAJORS, REDIS_PYTHON_DRIVER};
 pub use places::Places;
-
-/// A PostgreSQL server build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PostgresBuild {
-    /// Major version, such as 17.
-    pub major: u16,
-    /// What `postgres --version` says, such as `17.10`.
-    pub version: String,
-    /// The directory of `postgres` and `initdb`. Server and libraries find each other from there.
-    pub bin: PathBuf,
-    /// `distribution` or `toolchain`; the distribution's wins where both have the major version; `image` where
-    /// another machine told of it.
-    #[serde(skip, default = "elsewhere")]
-    pub origin: &'static str,
-    /// The OpenSSL it uses, such as `OpenSSL 1.1.1w`, where that can be told.
-    pub openssl: Option<String>,
-}
-
-/// A libpq that can be loaded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LibpqBuild {
-    /// The driver's name: `libpq-15` ... `libpq-18`, or `libpq-psycopg2-2.9.12` for the one inside that wheel.
-    pub driver: String,
-    /// The shared library.
-    pub library: PathBuf,
-    /// `distribution`, `toolchain` or `psycopg2-binary wheel`; `image` where another machine told of it.
-    #[serde(skip, default = "elsewhere")]
-    pub origin: &'static str,
-}
-
-/// A Python interpreter with one of our requirement sets installed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PythonBuild {
-    /// The driver's name: `psycopg2-2.9.10`, `psycopg2-2.9.12`, `redis-py`, or one of [`NAUTOBOT_DRIVERS`].
-    pub driver: String,
-    /// The interpreter of the private virtual environment.
-    pub interpreter: PathBuf,
-}
-
-/// A program and what it says of its version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tool {
-    /// Its path.
-    pub path: PathBuf,
-    /// Version text, such as `7.0.15` or `OpenSSL 3.0.17 1 Jul 2025`.
-    pub version: String,
-}
-
-/// Something of the toolchain that is not here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missing {
-    /// Its name: `postgres-18`, `libpq-18`, `psycopg2-2.9.10`, `redis`, `haproxy`, `openssl`, `pgbench`.
-    pub name: String,
-    /// What can't be exercised without it, and what brings it, in one line.
-    pub cost: String,
-}
-
-/// Everything that was looked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Toolchain {
-    /// Server builds by major version: at most one each, the distribution's before ours.
-    pub postgres: Vec<PostgresBuild>,
-    /// libpq builds.
-    pub libpq: Vec<LibpqBuild>,
-    /// Python environments.
-    pub python: Vec<PythonBuild>,
-    /// `redis-server`.
-    pub redis: Option<Tool>,
-    /// `haproxy`.
-    pub haproxy: Option<Tool>,
-    /// `openssl`.
-    pub openssl: Option<Tool>,
-    /// `pgbench`.
-    pub pgbench: Option<Tool>,
-    /// What is missing.
-    pub missing: Vec<Missing>,
-}
-
-/// The origin of what another machine told of.
-fn elsewhere() -> &'static str {
-    "image"
-}
-
-/// PostgreSQL major versions that the harness knows, oldest first.
-pub const POSTGRES_MAJORS: [u16; 4] = [15, 16, 17, 18];
-
-/// Drivers of PostgreSQL that a full toolchain has, `rustls` aside.
-pub const POSTGRES_DRIVERS: [&str; 8] = [
-    "libpq-15",
-    "libpq-16",
-    "libpq-17",
-    "libpq-18",
-    "libpq-psycopg2-2.9.10",
-    "libpq-psycopg2-2.9.12",
-    "psycopg2-2.9.10",
-    "psycopg2-2.9.12",
-];
-
-/// The Redis client for Python, which has its home in the newest of the Python environments.
-pub const REDIS_PYTHON_DRIVER: &str = "redis-py";
-
-/// The clients that load a `nautobot_config.py`, which share a Python environment.
-pub const NAUTOBOT_DRIVERS: [&str; 3] = ["nautobot-django", "nautobot-kombu", "nautobot-redis"];
 
 /// The environment variable that names the folder of our toolchain.
 pub const DIRECTORY_VARIABLE: &str = "MTLS_CONFORMANCE_TOOLCHAIN";
@@ -165,30 +64,6 @@ impl Toolchain {
         let executable = std::env::current_exe().ok();
         let working = std::env::current_dir().ok();
         places::toolchain_directory(variable, working.as_deref(), executable.as_deref())
-    }
-
-    /// The server build of a major version.
-    #[must_use]
-    pub fn postgres(&self, major: u16) -> Option<&PostgresBuild> {
-        self.postgres.iter().find(|build| build.major == major)
-    }
-
-    /// The libpq of a driver's name.
-    #[must_use]
-    pub fn libpq(&self, driver: &str) -> Option<&LibpqBuild> {
-        self.libpq.iter().find(|build| build.driver == driver)
-    }
-
-    /// The Python environment of a driver's name.
-    #[must_use]
-    pub fn python(&self, driver: &str) -> Option<&PythonBuild> {
-        self.python.iter().find(|build| build.driver == driver)
-    }
-
-    /// What a missing piece costs, by its name, which is also the driver's name where it is a driver.
-    #[must_use]
-    pub fn cost_of(&self, name: &str) -> Option<&str> {
-        self.missing.iter().find(|missing| missing.name == name).map(|missing| missing.cost.as_str())
     }
 }
 

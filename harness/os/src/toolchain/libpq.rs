@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::places::{entries, name_of};
-use super::{LibpqBuild, Places, postgres, python};
+use super::builds::LibpqBuild;
+use super::places::{Places, entries, name_of};
+use super::{postgres, python};
 
 const SONAME: &str = "libpq.so.5";
 

@@ -1,6 +1,7 @@
 //! What is not here, what that costs, and what brings it.
 
-use super::{Missing, NAUTOBOT_DRIVERS, POSTGRES_DRIVERS, POSTGRES_MAJORS, REDIS_PYTHON_DRIVER, Toolchain};
+use super::builds::{Missing, Toolchain};
+use super::names::{NAUTOBOT_DRIVERS, POSTGRES_DRIVERS, POSTGRES_MAJORS, REDIS_PYTHON_DRIVER};
 
 const SETUP: &str = "`make setup` brings it";
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// The folders that are searched; tests give their own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places {
-    /// Our toolchain.
+    /// The folder that `harness/toolchain/setup.sh` fills; it need not exist.
     pub toolchain: PathBuf,
     /// Folders with one folder a major version, each with `bin/postgres`: `/usr/lib/postgresql` on Debian.
     pub postgres_roots: Vec<PathBuf>,

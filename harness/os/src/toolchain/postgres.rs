@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::places::{entries, is_program, name_of};
-use super::{Places, PostgresBuild, openssl, program};
+use super::builds::PostgresBuild;
+use super::places::{Places, entries, is_program, name_of};
+use super::{openssl, program};
 
 /// All builds, oldest first, one a major version.
 pub(super) fn find(places: &Places) -> Vec<PostgresBuild> {

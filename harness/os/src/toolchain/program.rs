@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::places::{entries, is_program};
-use super::{Places, Tool};
+use super::builds::Tool;
+use super::places::{Places, entries, is_program};
 
 /// The first line that `program argument` prints; `None` if it can't be run or fails.
 pub(super) fn says(program: &Path, argument: &str) -> Option<String> {

@@ -2,18 +2,19 @@
 
 use std::path::PathBuf;
 
-use super::places::{entries, is_program, name_of};
-use super::{NAUTOBOT_DRIVERS, Places, PythonBuild, REDIS_PYTHON_DRIVER};
+use super::builds::PythonBuild;
+use super::names::{NAUTOBOT_DRIVERS, REDIS_PYTHON_DRIVER};
+use super::places::{Places, entries, is_program, name_of};
 
 /// The environment with the clients of Nautobot.
 const NAUTOBOT: &str = "nautobot";
 
-/// One environment.
+/// A virtual environment below `python/` of our toolchain, with one of our requirement sets installed.
 #[derive(Debug)]
 pub(super) struct Set {
     /// Its folder's name, which is also the driver's: `psycopg2-2.9.12`.
     pub(super) name: String,
-    /// Its interpreter.
+    /// Its `bin/python`, which sees its own packages only.
     pub(super) interpreter: PathBuf,
     /// Its folders of packages; one, unless it was made anew with another Python.
     pub(super) site_packages: Vec<PathBuf>,
