@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::protocol::Failure;
 
-use os::dial::WayLost;
+use os::dial::ForwarderLost;
 
 /// Something that was asked of an agent was not done.
 #[derive(Debug, thiserror::Error)]
@@ -80,8 +80,8 @@ impl AgentError {
 
     /// The error that a connection attempt ends with: the system's own where connect(2) or bind(2) failed in the container, so that
     /// [`is_own_failure`](os::dial::is_own_failure) knows it, and likewise where this machine has no resources left to
-    /// reach the agent. An agent that does not answer is a lost way, which it knows too. Anything else is no system's error: a text with its
-    /// kind.
+    /// reach the agent. An agent that does not answer is a lost forwarder, which it knows too. Anything else is no system's error: the
+    /// [`AgentError`] itself, with its kind.
     #[must_use]
     pub fn into_io(self) -> io::Error {
         let kind = match &self {
@@ -89,8 +89,8 @@ impl AgentError {
             Self::Connect { source, .. } if os::dial::is_own_failure(source) => {
                 return source.raw_os_error().map_or_else(|| io::Error::other(self), io::Error::from_raw_os_error);
             }
-            Self::Connect { source, .. } | Self::Lost { source, .. } => return io::Error::new(source.kind(), WayLost(self.to_string())),
-            Self::Slow { .. } => return io::Error::new(io::ErrorKind::TimedOut, WayLost(self.to_string())),
+            Self::Connect { source, .. } | Self::Lost { source, .. } => return io::Error::new(source.kind(), ForwarderLost(self.into())),
+            Self::Slow { .. } => return io::Error::new(io::ErrorKind::TimedOut, ForwarderLost(self.into())),
             Self::Local { source, .. } => source.kind(),
             Self::Refused { .. } => io::ErrorKind::Other,
         };

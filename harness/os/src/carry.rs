@@ -20,7 +20,7 @@ pub enum End {
     SenderReset,
     /// The receiver takes nothing any more.
     ReceiverGone,
-    /// [`StreamFilter::is_cut`].
+    /// The filter lets nothing more pass: [`StreamFilter::is_cut`].
     Cut,
 }
 
@@ -33,7 +33,7 @@ pub struct Resets {
     pub server: bool,
 }
 
-/// What stands beside one direction and sees all of it. `W` is the receiver.
+/// Sees, and may change, what passes in one direction. `W` is the receiver.
 pub trait StreamFilter<W> {
     /// Bytes that came from the sender, which it may change; gives the part of them that passes.
     fn pass<'a>(&mut self, bytes: &'a mut [u8]) -> &'a [u8] {
@@ -55,20 +55,20 @@ pub trait StreamFilter<W> {
     fn receiver_gone(&mut self) {}
 }
 
-/// Nobody beside it: everything passes.
+/// The filter that changes nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unfiltered;
 
 impl<W> StreamFilter<W> for Unfiltered {}
 
-/// One direction: whence, where to, and who stands beside it.
+/// One direction of a connection.
 #[derive(Debug)]
 pub struct Direction<R, W, P> {
     /// What the sender sends is read here.
     pub from: R,
-    /// The receiver.
+    /// What was read and has passed the filter is written here.
     pub to: W,
-    /// Who stands beside it.
+    /// Gets every piece between reading and writing.
     pub filter: P,
 }
 
@@ -87,7 +87,7 @@ where
 
 /// Waits for both directions, each of which ends by itself, until nothing more can pass.
 ///
-/// A side that was reset is gone in both directions, but its last words may still be on their way: a direction that ended because its
+/// A side that was reset is gone in both directions, but its last bytes may still be on their way: a direction that ended because its
 /// receiver is gone waits for the other one, which reads them and ends soon.
 pub async fn both(up: impl Future<Output = End>, down: impl Future<Output = End>) -> Resets {
     let (mut up, mut down) = (pin!(up), pin!(down));
@@ -146,6 +146,7 @@ where
                 return End::SenderReset;
             }
         };
+        // Never taken: read(2) gives at most what fits.
         let Some(bytes) = buffer.get_mut(..length) else { return End::SenderReset };
         if to.write_all(filter.pass(bytes)).await.is_err() {
             filter.receiver_gone();

@@ -26,19 +26,19 @@ pub enum ChildError {
     /// The program could not be started.
     #[error("could not start `{program}`: {source}; is it installed, and may {user} execute it?")]
     Spawn {
-        /// The program.
+        /// The path that was to be executed.
         program: String,
         /// Who was to run it.
         user: String,
-        /// Why.
+        /// What fork(2), setuid(2) or execve(2) said.
         source: std::io::Error,
     },
     /// Its log file could not be made.
     #[error("could not make the log file {path}: {source}", path = path.display())]
     Log {
-        /// The file.
+        /// Where [`ChildSpec::log`] says that it goes.
         path: PathBuf,
-        /// Why.
+        /// What open(2) said.
         source: std::io::Error,
     },
 }
@@ -55,15 +55,15 @@ pub enum Pipes {
 /// How to start a child.
 #[derive(Debug, Clone)]
 pub struct ChildSpec {
-    /// The program's path.
+    /// Executed as it is: `PATH` is not searched.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Without the program's own name.
     pub args: Vec<OsString>,
     /// Its whole environment: nothing is inherited but `PATH`, `LANG=C` is set.
     pub env: BTreeMap<String, OsString>,
     /// Who runs it; `None`: ourselves.
     pub user: Option<RunAs>,
-    /// Its working directory.
+    /// Its working directory; `None`: ours. [`crate::tree::processes_in`] finds children by it.
     pub directory: Option<PathBuf>,
     /// Where its standard error (and output) goes.
     pub log: PathBuf,
@@ -89,7 +89,7 @@ impl ChildSpec {
         }
     }
 
-    /// Adds an argument.
+    /// Puts an argument after those that are there.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
@@ -215,7 +215,7 @@ impl Child {
         &self.spec
     }
 
-    /// Its log.
+    /// The file that gets its standard error, and its output unless that is a pipe: see [`tail`].
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.spec.log

@@ -1,4 +1,4 @@
-//! Ways to a server's port.
+//! Connections to servers' ports, whoever makes them: this process, or an agent in a container.
 
 use std::fmt;
 use std::io;
@@ -17,27 +17,26 @@ pub struct Dialled {
     pub client: SocketAddr,
 }
 
-/// A way to servers' ports.
+/// Makes connections to servers' ports, from this machine or from elsewhere.
 #[async_trait]
 pub trait Dialer: Send + Sync + fmt::Debug {
     /// Connects to `server`, from `source` where one is given.
     ///
     /// # Errors
-    /// Those of bind(2) and connect(2), wherever they were called: whether one tells of the way rather than of the server says
-    /// [`is_own_failure`].
+    /// Those of bind(2) and connect(2), wherever they were called. [`is_own_failure`] tells those that say nothing of the server.
     async fn dial(&self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<Dialled>;
 
-    /// Whether a client can have this address on the way to `server`.
+    /// Whether a client that connects to `server` can have this address.
     ///
     /// # Errors
     /// That of bind(2), or its like.
     fn check(&self, server: SocketAddr, source: IpAddr) -> io::Result<()>;
 
-    /// Where a client finds `server` that runs where the way begins, and has `source` there.
+    /// The address of `server` for a client that itself runs where this dialer connects from, and has `source` there.
     ///
     /// # Errors
     /// No client there can have that address.
-    fn at_its_start(&self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
+    fn address_at_origin(&self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
         let _ = source;
         Ok(server)
     }
@@ -74,16 +73,16 @@ fn socket(server: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// The way to a server is lost, wherever the server is: whoever carries connections there does not answer.
+/// Who makes connections for a [`Dialer`] elsewhere, and carries them, does not answer: nothing is known of the server.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct WayLost(pub String);
+#[error(transparent)]
+pub struct ForwarderLost(pub Box<dyn std::error::Error + Send + Sync>);
 
-/// Whether a connection failed for want of the caller's own resources, or of the way to the server: that says nothing of the server.
+/// Whether a connection failed for want of the caller's own resources, or of a forwarder: that says nothing of the server.
 #[must_use]
 pub fn is_own_failure(error: &io::Error) -> bool {
     use nix::libc::{EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<WayLost>) {
+    if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<ForwarderLost>) {
         return true;
     }
     matches!(error.raw_os_error(), Some(EADDRINUSE | EADDRNOTAVAIL | EAGAIN | EMFILE | ENFILE | ENOBUFS | ENOMEM))

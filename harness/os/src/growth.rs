@@ -11,11 +11,11 @@ use tokio::io::unix::AsyncFd;
 #[derive(Debug, thiserror::Error)]
 #[error("could not {action} {path}: {source}", path = path.display())]
 pub struct GrowthError {
-    /// What was tried.
+    /// What was tried with it, to be read on after "could not".
     pub action: &'static str,
-    /// The file.
+    /// The file that was to be followed.
     pub path: PathBuf,
-    /// Why not.
+    /// What the system call said.
     pub source: io::Error,
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 /// The process that a run belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// Its number.
+    /// Its process id, as text: it is only ever compared, and looked up in /proc.
     pub pid: String,
     /// When it started, in the kernel's ticks since boot: a number that is in use again has another.
     pub start: String,

@@ -32,20 +32,20 @@ const OWNER: &str = ".owner";
 /// The run directory could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
-    /// No directory.
+    /// The directory, its mode, or the file in it that names its owner.
     #[error("could not make a run directory below {base}: {source}; is the file system full or read-only?", base = base.display())]
     Create {
         /// Where it was tried.
         base: PathBuf,
-        /// Why.
+        /// What the system call said.
         source: io::Error,
     },
-    /// No watcher.
+    /// The process that removes the directory after a SIGKILL does not run.
     #[error("could not start the watcher `{program} {WATCH_COMMAND}`: {source}", program = program.display())]
     Watcher {
-        /// The harness's binary.
+        /// The harness's own binary.
         program: PathBuf,
-        /// Why.
+        /// What fork(2) or execve(2) said.
         source: io::Error,
     },
 }
@@ -88,7 +88,7 @@ impl RunDir {
         Ok(Self { directory: Some(directory), watcher, entrusted: false })
     }
 
-    /// Its path.
+    /// Its absolute path, on `/dev/shm` where there is one.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.directory.as_ref().map_or(Path::new(""), TempDir::path)
@@ -116,7 +116,7 @@ impl RunDir {
         self.end(false);
     }
 
-    /// What tells it from other runs' directories: letters and digits.
+    /// What tells it from other runs' directories, of letters and digits; `None` for a directory of another name.
     #[must_use]
     pub fn name(&self) -> Option<String> {
         Some(self.path().file_name()?.to_str()?.strip_prefix(PREFIX)?.to_owned())

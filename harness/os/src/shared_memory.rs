@@ -69,7 +69,7 @@ fn remove(id: i32) {
 mod tests {
     use super::*;
 
-    /// PostgreSQL 17, killed.
+    /// The postmaster.pid that a PostgreSQL 17 left when it was killed.
     const LOCK: &str = "29482\n/dev/shm/mtls-conformance-x/i1/postgres/data\n1795528000\n10000\n/dev/shm/mtls-conformance-x/i1/postgres/s\n127.0.0.1\n 16909572        33\nready   \n";
 
     const HEAD: &str = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n";

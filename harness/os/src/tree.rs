@@ -11,11 +11,11 @@ use super::user::RunAs;
 #[derive(Debug, thiserror::Error)]
 #[error("could not copy {from} to {to}: {source}", from = from.display(), to = to.display())]
 pub struct CopyError {
-    /// The file or directory.
+    /// The file or directory at which the copy stopped.
     pub from: PathBuf,
     /// Where it was to go.
     pub to: PathBuf,
-    /// Why.
+    /// What the system call said.
     pub source: io::Error,
 }
 

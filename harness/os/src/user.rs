@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct RunAs {
     /// Its name, for messages.
     pub name: String,
-    /// User id.
+    /// Its id on the machine, or in the container, that the child runs in.
     pub uid: u32,
-    /// Primary group id.
+    /// The id of its primary group; children have no other.
     pub gid: u32,
 }
 
@@ -30,7 +30,7 @@ impl RunAs {
         Some(Self { name: "65534".to_owned(), uid: 65534, gid: 65534 })
     }
 
-    /// For `chown`.
+    /// User and group as chown(2) takes them.
     #[must_use]
     pub fn ids(&self) -> (Uid, Gid) {
         (Uid::from_raw(self.uid), Gid::from_raw(self.gid))

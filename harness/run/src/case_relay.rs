@@ -38,7 +38,7 @@ impl CaseRelay {
             let from = source.map_or_else(|| "any address".to_owned(), |source| source.to_string());
             NotRun::Skip(SkipReason::EnvironmentUnable(format!("the clients' container can't connect to {upstream} from {from}")))
         };
-        let upstream = dialer.at_its_start(upstream, source).map_err(nowhere)?;
+        let upstream = dialer.address_at_origin(upstream, source).map_err(nowhere)?;
         let relay = client_container.agent().open_relay(RelaySpec { upstream, source, listen, service }).await;
         relay.map(Self::InContainer).map_err(|error| NotRun::Error(error.to_string()))
     }

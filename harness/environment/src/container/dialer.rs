@@ -61,7 +61,7 @@ impl Dialer for ContainerDialer {
         agent.dial(server, source).await
     }
 
-    fn at_its_start(&self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
+    fn address_at_origin(&self, server: SocketAddr, source: Option<IpAddr>) -> io::Result<SocketAddr> {
         // Loopback is another one there.
         if server.ip().is_loopback() || source.is_some_and(|source| source.is_loopback()) {
             return Err(io::Error::from_raw_os_error(nix::libc::EADDRNOTAVAIL));
