@@ -23,9 +23,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 /// What a relay stands between.
 #[derive(Debug, Clone)]
 pub struct RelayOptions {
-    /// The way to the server.
+    /// Makes the connections to the server.
     pub dialer: Arc<dyn Dialer>,
-    /// The server.
+    /// Where the server listens, as the dialer sees it.
     pub upstream: SocketAddr,
     /// The address that the server sees; of the same family as `upstream`. On Linux every address in 127.0.0.0/8 will do. `None`
     /// leaves the choice to the dialer.
@@ -47,23 +47,23 @@ pub enum RelayError {
     /// No connection can be made between the two.
     #[error("a relay can't reach {upstream} from {source_address}: give a source address of the same family")]
     Family {
-        /// The server.
+        /// Where the server listens.
         upstream: SocketAddr,
         /// The address it should see.
         source_address: IpAddr,
     },
     /// The address is not of this machine.
-    #[error("bind the relay's side towards the server to {address}: is it an address of this machine?")]
+    #[error("could not bind the relay's side towards the server to {address}: {source}; is it an address of this machine?")]
     Source {
         /// The address that the server should see.
         address: IpAddr,
         /// What the system said.
         source: io::Error,
     },
-    /// The listener failed.
-    #[error("listen for a relay's client on {address}")]
+    /// No port can be had for the client, or none of that address.
+    #[error("could not listen for a relay's client on {address}: {source}; does this machine have that address, and ports left?")]
     Listen {
-        /// The address.
+        /// Where clients were to connect.
         address: IpAddr,
         /// What the system said.
         source: io::Error,
@@ -80,11 +80,25 @@ pub struct Relay {
     task: JoinHandle<()>,
 }
 
+/// The relay itself failed: its trace may lack something.
+#[derive(Debug, thiserror::Error)]
+enum RelayFailure {
+    #[error("accept a client's connection: {0}")]
+    Accept(#[source] io::Error),
+    #[error("connect to the server at {upstream}: {source}")]
+    Connect { upstream: SocketAddr, source: io::Error },
+    #[error("a connection's task panicked")]
+    ConnectionPanicked,
+    #[error("the relay panicked")]
+    Panicked,
+}
+
 /// What the relay has seen.
 #[derive(Debug, Default)]
 struct Record {
     connections: Mutex<Vec<Arc<Mutex<Watch>>>>,
-    error: Mutex<Option<String>>,
+    /// The first one: what follows it is often its consequence.
+    failure: Mutex<Option<RelayFailure>>,
 }
 
 impl Relay {
@@ -137,7 +151,7 @@ impl Relay {
             }
         };
         if ended.is_err_and(|error| error.is_panic()) {
-            self.record.fail("the relay panicked");
+            self.record.fail(RelayFailure::Panicked);
         }
         self.record.trace()
     }
@@ -150,22 +164,21 @@ impl Drop for Relay {
 }
 
 impl Record {
-    /// A new connection.
+    /// Begins the trace of a connection that has been accepted.
     fn arrived(&self, service: Service) -> Arc<Mutex<Watch>> {
         let watch = Arc::new(Mutex::new(Watch::new(service)));
         lock(&self.connections).push(Arc::clone(&watch));
         watch
     }
 
-    /// The relay itself failed; the first reason stays.
-    fn fail(&self, reason: &str) {
-        lock(&self.error).get_or_insert_with(|| reason.to_owned());
+    fn fail(&self, failure: RelayFailure) {
+        lock(&self.failure).get_or_insert(failure);
     }
 
     fn trace(&self) -> WireTrace {
         WireTrace {
             connections: lock(&self.connections).iter().map(|watch| lock(watch).trace().clone()).collect(),
-            error: lock(&self.error).clone(),
+            error: lock(&self.failure).as_ref().map(ToString::to_string),
         }
     }
 }
@@ -180,7 +193,7 @@ async fn serve(listener: TcpListener, options: Arc<RelayOptions>, record: Arc<Re
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => start(client, &mut links, &options, &record),
                 Err(error) => {
-                    record.fail(&format!("accept a client's connection: {error}"));
+                    record.fail(RelayFailure::Accept(error));
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -205,10 +218,10 @@ fn start(client: TcpStream, links: &mut JoinSet<()>, options: &Arc<RelayOptions>
     let watch = record.arrived(options.service);
     let (options, record) = (Arc::clone(options), Arc::clone(record));
     links.spawn(async move {
-        if let Err(error) = link::run(client, options.dialer.as_ref(), options.upstream, options.source, &options.faults, &watch).await
-            && dial::is_own_failure(&error)
+        if let Err(source) = link::run(client, options.dialer.as_ref(), options.upstream, options.source, &options.faults, &watch).await
+            && dial::is_own_failure(&source)
         {
-            record.fail(&format!("connect to the server at {}: {error}", options.upstream));
+            record.fail(RelayFailure::Connect { upstream: options.upstream, source });
         }
     });
 }
@@ -216,6 +229,6 @@ fn start(client: TcpStream, links: &mut JoinSet<()>, options: &Arc<RelayOptions>
 /// A connection's task has ended.
 fn note(ended: &Result<(), tokio::task::JoinError>, record: &Record) {
     if ended.as_ref().is_err_and(tokio::task::JoinError::is_panic) {
-        record.fail("a connection's task panicked");
+        record.fail(RelayFailure::ConnectionPanicked);
     }
 }

@@ -20,8 +20,7 @@ pub(super) async fn open(mut stream: TcpStream, relay: RelaySpec) -> io::Result<
         Err(error) => {
             let cause = std::error::Error::source(&error);
             let errno = cause.and_then(|cause| cause.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
-            let message = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
-            return refuse(&mut stream, Failure { message, errno }).await;
+            return refuse(&mut stream, Failure { message: error.to_string(), errno }).await;
         }
     };
     reply(&mut stream, Ok(Opened { address: relay.address() })).await?;
