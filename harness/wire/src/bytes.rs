@@ -15,21 +15,21 @@ impl<'a> Fields<'a> {
         self.0.is_empty()
     }
 
-    /// `length` bytes.
+    /// The next `length` bytes.
     pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (front, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(front)
     }
 
-    /// One byte.
+    /// The next byte as a number.
     pub(super) fn u8(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*first)
     }
 
-    /// Two bytes, big-endian.
+    /// The next two bytes as a number, the highest byte first.
     pub(super) fn u16(&mut self) -> Option<u16> {
         let (front, rest) = self.0.split_first_chunk()?;
         self.0 = rest;

@@ -13,7 +13,7 @@ use model::wire::{ClientHello, WireAlert, WireConnection, WireEvent};
 
 type Conversation = Vec<(Side, Vec<u8>)>;
 
-/// Every captured conversation.
+/// Every captured conversation, with the service that the watcher is told.
 const ALL: [(Service, &str); 15] = [
     (Service::Postgres, include_str!("captures/plain-accepted.txt")),
     (Service::Postgres, include_str!("captures/plain-refused.txt")),

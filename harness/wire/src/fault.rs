@@ -13,14 +13,14 @@ pub enum Fault {
     CutAfter {
         /// The sender that is counted.
         side: Side,
-        /// Bytes that pass.
+        /// How many bytes of that sender still pass.
         bytes: u64,
     },
     /// Invert all bits of one byte. The trace shows what was sent, not what arrived.
     Garble {
-        /// The sender.
+        /// Whose byte it is.
         side: Side,
-        /// Bytes before it.
+        /// How many bytes that sender sends before it.
         offset: u64,
     },
 }

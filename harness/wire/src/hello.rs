@@ -6,7 +6,7 @@ use model::wire::ClientHello;
 
 /// `server_name`, RFC 6066 section 3.
 const SERVER_NAME: u16 = 0;
-/// `application_layer_protocol_negotiation`, RFC 7301.
+/// `application_layer_protocol_negotiation`, RFC 7301 section 3.1.
 const ALPN: u16 = 16;
 /// `supported_versions`, RFC 8446 section 4.2.1.
 const SUPPORTED_VERSIONS: u16 = 43;
@@ -22,7 +22,7 @@ const RETRY_RANDOM: [u8; 32] = [
 pub(super) enum ServerHello {
     /// The server wants another ClientHello; only TLS 1.3 has this.
     Retry,
-    /// The server's choice.
+    /// The server goes on with what it chose of the client's offer.
     Chosen {
         /// The version; `None` for one that no [`TlsVersion`] names.
         version: Option<TlsVersion>,

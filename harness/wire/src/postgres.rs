@@ -6,7 +6,7 @@ use super::bytes::{collect, skip};
 
 /// Length and code: the head of every packet that a client starts a connection with.
 pub(super) const OPENING: usize = 8;
-/// Type and length.
+/// The type (one byte) and the length (four) that every message after the first begins with.
 const MESSAGE_HEADER: usize = 5;
 /// libpq reads no longer message before authentication; a longer one is of another protocol, or an error text of protocol 2.
 const MAX_MESSAGE: usize = 30_000;
@@ -14,9 +14,9 @@ const MAX_MESSAGE: usize = 30_000;
 /// What a client's first packet asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// SSLRequest.
+    /// SSLRequest: the server answers `S`, `N`, or an ErrorResponse.
     Ssl,
-    /// GSSENCRequest.
+    /// GSSENCRequest: the server answers `G`, `N`, or an ErrorResponse.
     Gss,
     /// StartupMessage, CancelRequest, or no PostgreSQL.
     Other,
@@ -34,11 +34,11 @@ pub(super) fn opening(head: &[u8]) -> Opening {
 /// How the server answered in plaintext.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// AuthenticationOk.
+    /// AuthenticationOk: the client is let in.
     Ok,
     /// ErrorResponse, with its SQLSTATE if it has one.
     Error(Option<String>),
-    /// Not this protocol.
+    /// Something that a PostgreSQL server does not send before authentication is over.
     Unreadable,
 }
 

@@ -5,9 +5,9 @@
 pub(super) enum Reply {
     /// Anything but an error.
     Ok,
-    /// An error.
+    /// A simple or bulk error: authentication is refused, or missing.
     Error,
-    /// No RESP.
+    /// No type of RESP begins with this byte.
     Unreadable,
 }
 

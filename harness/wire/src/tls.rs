@@ -16,9 +16,9 @@ pub(super) const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 
-/// Type, version, length.
+/// Content type (one byte), version (two) and length (two) before every record.
 const RECORD_HEADER: usize = 5;
-/// Type, length in three bytes.
+/// Type (one byte) and length (three) before every handshake message.
 const MESSAGE_HEADER: usize = 4;
 /// The longest record that TLS 1.2 allows (RFC 5246 section 6.2.3); a longer one is no TLS.
 const MAX_RECORD: usize = (1 << 14) + 2048;
@@ -43,19 +43,19 @@ pub(super) enum Item {
 /// Where in a record the stream stands.
 #[derive(Debug)]
 enum Position {
-    /// Collecting the header.
+    /// Before or in the five bytes of a record's header.
     Header,
     /// That many bytes of a handshake record are left.
     Handshake(usize),
-    /// Collecting an alert.
+    /// Before or in the two bytes of an alert.
     Alert,
     /// That many bytes of no interest are left.
     Skip(usize),
-    /// After [`Item::End`].
+    /// [`Item::End`] was told: what comes now is dropped.
     End,
 }
 
-/// Reads one direction.
+/// Reads the records that one side sends, from the first byte of its TLS stream on.
 #[derive(Debug)]
 pub(super) struct TlsReader {
     /// The handshake type to report: ClientHello or ServerHello.

@@ -26,7 +26,7 @@ enum ClientState {
     /// An SSLRequest or GSSENCRequest waits for its answer; bytes sent ahead of that are held.
     Asked(Opening, Vec<u8>),
     Tls(TlsReader),
-    /// Nothing that is read.
+    /// Encrypted, or of no more interest: counted, not read.
     Ignored,
 }
 
@@ -36,7 +36,7 @@ enum ServerState {
     /// An answer to the client's opening.
     Opening,
     Tls(TlsReader),
-    /// Messages in plaintext.
+    /// PostgreSQL's messages in plaintext, up to the one that lets the client in or refuses it.
     Plain(AnswerReader),
     Ignored,
 }
