@@ -111,8 +111,8 @@ impl RemoteChild {
         let (commands, received) = mpsc::unbounded_channel();
         let (ended, end) = watch::channel(None);
         let (output, input) = pipes.unzip();
-        // The first task ends with the agent's end of the connection, also after this was dropped: the child's last words are written
-        // down. The second ends when this is dropped; that is what the agent sees.
+        // The first task ends with the agent's end of the connection, also after this was dropped: what the child wrote last is in its
+        // log. The second ends when this is dropped; that is what the agent sees.
         tokio::spawn(async move {
             let end = receive(read, log, output).await.unwrap_or_else(|_| End::lost());
             ended.send_replace(Some(end));

@@ -53,7 +53,7 @@ impl ClientContainer {
         Self { agent, harness: harness.into(), brought: Mutex::default() }
     }
 
-    /// Its agent.
+    /// The agent that starts the clients there.
     #[must_use]
     pub fn agent(&self) -> &Agent {
         &self.agent
@@ -69,21 +69,20 @@ impl ClientContainer {
     /// clients run as. A file that is not here is not there afterwards. What has not changed since is not sent again.
     ///
     /// # Errors
-    /// A line of text with the file that can't be read here, or an [`AgentError`].
-    pub async fn bring(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<(), String> {
+    /// [`AgentError`]: the file that can't be read here, or what the agent could not do.
+    pub async fn bring(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<(), AgentError> {
         let mut brought = self.brought.lock().await;
         let (mut changed, mut gone) = (Vec::new(), Vec::new());
         for path in files {
-            let read = CopiedFile::read(&path);
-            match read.map_err(|error| format!("could not read {} to bring it to the clients' container: {error}", path.display()))? {
+            let unread = |source| AgentError::Local { action: "read, for the clients' container,", path: path.clone(), source };
+            match CopiedFile::read(&path).map_err(unread)? {
                 Some(file) if brought.get(&path) != Some(&file) => changed.push((path, file)),
                 None if brought.contains_key(&path) => gone.push(path),
                 _ => {}
             }
         }
-        let failed = |error: AgentError| error.to_string();
         if !gone.is_empty() {
-            self.agent.remove(&gone).await.map_err(failed)?;
+            self.agent.remove(&gone).await?;
             gone.iter().for_each(|path| drop(brought.remove(path)));
         }
         if !changed.is_empty() {
@@ -94,7 +93,7 @@ impl ClientContainer {
                 mode: file.mode,
                 owner: file.owner,
             };
-            self.agent.write(&changed.iter().map(spec).collect::<Vec<_>>()).await.map_err(failed)?;
+            self.agent.write(&changed.iter().map(spec).collect::<Vec<_>>()).await?;
             brought.extend(changed);
         }
         Ok(())
@@ -103,10 +102,10 @@ impl ClientContainer {
     /// Makes directories that everybody may search.
     ///
     /// # Errors
-    /// An [`AgentError`] as a line of text.
-    pub async fn make_directories<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) -> Result<(), String> {
+    /// [`AgentError`] with the first one that can't be made.
+    pub async fn make_directories<'a>(&self, paths: impl IntoIterator<Item = &'a Path>) -> Result<(), AgentError> {
         let paths: BTreeSet<&Path> = paths.into_iter().collect();
         let specs: Vec<_> = paths.into_iter().map(|path| DirectorySpec { path: path.to_path_buf(), mode: 0o755, owner: None }).collect();
-        self.agent.make_directories(&specs).await.map_err(|error| error.to_string())
+        self.agent.make_directories(&specs).await
     }
 }

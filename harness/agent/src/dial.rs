@@ -13,14 +13,14 @@ use super::framed;
 use super::protocol::{Connected, Done, Request};
 use os::dial::{Dialer, Dialled};
 
-/// The way to servers' ports through an agent.
+/// Connects to servers' ports through an agent: they see an address of its container.
 #[derive(Debug, Clone)]
 pub struct AgentDialer {
     agent: Agent,
 }
 
 impl AgentDialer {
-    /// Through this agent.
+    /// A dialer whose connections this agent makes.
     #[must_use]
     pub fn new(agent: Agent) -> Self {
         Self { agent }

@@ -12,7 +12,7 @@ use os::dial::ForwarderLost;
 /// Something that was asked of an agent was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// Nobody answers there.
+    /// No connection to it can be made.
     #[error(
         "could not reach the agent at {address} to {doing}: {source}; is its container running? its log (`docker logs`) says why it ended"
     )]
@@ -21,13 +21,13 @@ pub enum AgentError {
         address: SocketAddr,
         /// What it was to do.
         doing: String,
-        /// Why not.
+        /// What connect(2) said, or that it took too long.
         source: io::Error,
     },
     /// The connection ended before the answer.
     #[error("the agent at {address} was lost while it was to {doing}: {source}; its container's log (`docker logs`) says why it ended")]
     Lost {
-        /// Where it was.
+        /// Where it listened, as seen from this machine.
         address: SocketAddr,
         /// What it was to do.
         doing: String,
@@ -37,7 +37,7 @@ pub enum AgentError {
     /// It didn't answer in time.
     #[error("the agent at {address} was to {doing} and did not answer within {limit:?}; is its container paused, or its network cut?")]
     Slow {
-        /// Where it is.
+        /// Where it listens, as seen from this machine.
         address: SocketAddr,
         /// What it was to do.
         doing: String,
@@ -47,11 +47,11 @@ pub enum AgentError {
     /// The agent tried, and it could not be done.
     #[error("the agent at {address} was to {doing}: {message}")]
     Refused {
-        /// Where it is.
+        /// Where it listens, as seen from this machine.
         address: SocketAddr,
         /// What it was to do.
         doing: String,
-        /// What it says.
+        /// What it tried, and what the system said to that, in its words.
         message: String,
         /// The system's error number there, where it was a system call that failed.
         errno: Option<i32>,
@@ -59,11 +59,11 @@ pub enum AgentError {
     /// A file on this side could not be used.
     #[error("could not {action} {path}: {source}", path = path.display())]
     Local {
-        /// What was tried.
+        /// What was tried with it, to be read on after "could not".
         action: &'static str,
-        /// The file.
+        /// The file on this machine.
         path: PathBuf,
-        /// Why not.
+        /// What the system call said.
         source: io::Error,
     },
 }

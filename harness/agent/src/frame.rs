@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// The longest frame.
+/// Bytes that a frame carries at most, its kind and length aside.
 pub(super) const MAX_FRAME: usize = 256 * 1024;
 
 /// What a frame holds.
@@ -26,7 +26,7 @@ pub(super) enum Kind {
     Exit = 7,
     /// A piece of an archive or of a connection.
     Data = 8,
-    /// Its end.
+    /// The end of an archive, or of what one side of a connection sends.
     DataEnd = 9,
     /// The archive can't be had: a [`Failure`](super::protocol::Failure) in JSON.
     Failed = 10,

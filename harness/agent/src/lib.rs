@@ -38,7 +38,7 @@ pub use error::AgentError;
 pub use follow::Follower;
 pub use protocol::{DirectorySpec, FileSpec, Owner, RelaySpec};
 pub use relay::RemoteRelay;
-pub use run::Ran;
+pub use run::ProgramOutput;
 pub use serve::{AgentArgs, COMMAND, Token, main, serve};
 pub use survey::{Interface, Python, Survey};
 pub use unix_forward::UnixForward;

@@ -23,13 +23,13 @@ use os::user::RunAs;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Envelope<R> {
-    /// The run's secret.
+    /// What the agent was given as its [`Token`](super::Token).
     pub(super) token: String,
-    /// What is asked.
+    /// A [`Request`], read only once the token is known to be right.
     pub(super) request: R,
 }
 
-/// What is asked.
+/// What the host asks for, one a connection.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Request {
@@ -39,36 +39,36 @@ pub(super) enum Request {
     Hold,
     /// Makes directories, or gives those that are there this mode and owner.
     MakeDirectories(Vec<DirectorySpec>),
-    /// Writes files.
+    /// Writes files, each by a rename.
     Write(Vec<FileSpec>),
     /// Removes files and trees.
     Remove(Vec<PathBuf>),
     /// Starts a child: answers with [`Spawned`], then [frames](super::frame::Kind) both ways. The connection's end stops the child.
     Spawn {
-        /// The child.
+        /// The program, and how it is to run.
         child: Child,
         /// Whether its input and output come as frames of their own; else its input is empty, and its output comes with its errors.
         piped: bool,
     },
     /// Runs a child to its end and answers with [`Finished`].
     Run {
-        /// The child.
+        /// The program, and how it is to run.
         child: Child,
-        /// Its standard input.
+        /// Written to its standard input, which then ends; `None`: it is empty.
         input: Option<String>,
         /// When it is killed.
         limit_ms: u64,
     },
     /// Everything that a file holds and gets, as raw bytes.
     Follow {
-        /// The file.
+        /// A file of the container, which must exist.
         path: PathBuf,
         /// How many of its bytes are known.
         from: u64,
     },
     /// Connects to a server: answers with [`Connected`], then carries the connection in [frames](super::framed).
     Dial {
-        /// The server.
+        /// Where it listens, as seen from the container.
         server: SocketAddr,
         /// The address that it is to see.
         source: Option<IpAddr>,
@@ -124,10 +124,10 @@ pub(super) enum RelayRequest {
 /// The answer to a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer<T> {
-    /// It was done.
+    /// The request was done, and this came of it.
     #[serde(rename = "ok")]
     Ok(T),
-    /// It was not.
+    /// The request was not done, or not all of it.
     #[serde(rename = "error")]
     Err(Failure),
 }
@@ -169,9 +169,9 @@ pub(super) struct Spawned {
 pub(super) struct Finished {
     /// As wait(2) gives it.
     pub(super) status: i32,
-    /// Its output.
+    /// All of its standard output.
     pub(super) stdout: Bytes,
-    /// Its errors.
+    /// All of its standard error.
     pub(super) stderr: Bytes,
 }
 
@@ -192,9 +192,9 @@ pub(super) struct Opened {
 /// Whose a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// User id.
+    /// The user's number in the container.
     pub uid: u32,
-    /// Group id.
+    /// The group's number in the container.
     pub gid: u32,
 }
 
@@ -213,7 +213,7 @@ impl Owner {
 /// A directory to make. Directories above it that are missing are made too, and may be searched by everybody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectorySpec {
-    /// Its absolute path.
+    /// Absolute, in the container.
     pub path: PathBuf,
     /// Its mode, such as `0o700`.
     pub mode: u32,
@@ -224,7 +224,7 @@ pub struct DirectorySpec {
 /// A file to write. Its directory must be there.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSpec {
-    /// Its absolute path.
+    /// Absolute, in the container.
     pub path: PathBuf,
     /// What it shall hold.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
@@ -245,7 +245,7 @@ impl fmt::Debug for FileSpec {
 /// A relay to open in the container, for clients that run there; the address that the server sees is of the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelaySpec {
-    /// The server.
+    /// Where the server listens, as seen from the container.
     pub upstream: SocketAddr,
     /// The address that it is to see; of the same family. `None` leaves it to the system.
     pub source: Option<IpAddr>,

@@ -12,18 +12,18 @@ use os::child::ChildSpec;
 /// How much longer than the program the agent may take: it then tells what it has killed.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// A program that has ended.
+/// What came of a program that ran to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ran {
-    /// How.
+pub struct ProgramOutput {
+    /// Its exit code, or the signal that ended it.
     pub status: ExitStatus,
-    /// Its standard output.
+    /// All that it wrote to standard output; [`Self::output`] gives it as text.
     pub stdout: Vec<u8>,
-    /// Its standard error.
+    /// All that it wrote to standard error; [`Self::errors`] gives it as text.
     pub stderr: Vec<u8>,
 }
 
-impl Ran {
+impl ProgramOutput {
     /// Its output as text, without the white space around it.
     #[must_use]
     pub fn output(&self) -> String {
@@ -43,13 +43,13 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError`]: it can't be started, did not end in time, or wrote more than fits in memory. How it ended is no error.
-    pub async fn run(&self, spec: &ChildSpec, input: Option<&str>, limit: Duration) -> Result<Ran, AgentError> {
+    pub async fn run(&self, spec: &ChildSpec, input: Option<&str>, limit: Duration) -> Result<ProgramOutput, AgentError> {
         let request = Request::Run {
             child: Child::from(spec),
             input: input.map(str::to_owned),
             limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
         };
         let (_, finished): (_, Finished) = self.open(&request, Some(limit.saturating_add(MARGIN))).await?;
-        Ok(Ran { status: ExitStatus::from_raw(finished.status), stdout: finished.stdout.0, stderr: finished.stderr.0 })
+        Ok(ProgramOutput { status: ExitStatus::from_raw(finished.status), stdout: finished.stdout.0, stderr: finished.stderr.0 })
     }
 }

@@ -43,14 +43,14 @@ impl Survey {
 pub struct Interface {
     /// Its name, such as `eth0`.
     pub name: String,
-    /// Its address.
+    /// An IPv4 or IPv6 address that it has; an interface with several is listed once for each.
     pub address: IpAddr,
 }
 
 /// A Python and the clients that it can import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Python {
-    /// The interpreter.
+    /// The absolute path of the first `python3` on the agent's `PATH`.
     pub interpreter: PathBuf,
     /// Its version, such as `3.13.5`.
     pub version: String,

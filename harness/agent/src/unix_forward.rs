@@ -35,12 +35,12 @@ impl UnixForward {
             builder.create(directory).map_err(error("make the directory of"))?;
         }
         let listener = UnixListener::bind(local).map_err(error("listen at"))?;
-        let way = Self { path: local.to_path_buf(), task: tokio::spawn(serve(listener, agent, remote.to_path_buf())) };
+        let forward = Self { path: local.to_path_buf(), task: tokio::spawn(serve(listener, agent, remote.to_path_buf())) };
         std::fs::set_permissions(local, std::fs::Permissions::from_mode(0o600)).map_err(error("set the mode of"))?;
-        Ok(way)
+        Ok(forward)
     }
 
-    /// The local socket.
+    /// Where the local socket is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

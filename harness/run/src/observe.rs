@@ -101,7 +101,10 @@ impl RunContext {
         }
         let client_container = driver.client_container();
         if let Some(client_container) = client_container {
-            client_container.bring(request.files().into_iter().map(Path::to_path_buf)).await.map_err(NotRun::Error)?;
+            client_container
+                .bring(request.files().into_iter().map(Path::to_path_buf))
+                .await
+                .map_err(|error| NotRun::Error(error.to_string()))?;
         }
         let relay = if plan.unix {
             if client_container.is_some() {

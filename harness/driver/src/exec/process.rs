@@ -26,8 +26,8 @@ impl Process {
     pub(super) async fn start(program: &Program) -> Result<(Self, Input, Output), String> {
         let spec = program.child();
         if let Some(client_container) = &program.client_container {
-            client_container.bring(program.files.iter().cloned()).await?;
-            client_container.make_directories(program.directories.iter().map(AsRef::as_ref)).await?;
+            client_container.bring(program.files.iter().cloned()).await.map_err(|error| error.to_string())?;
+            client_container.make_directories(program.directories.iter().map(AsRef::as_ref)).await.map_err(|error| error.to_string())?;
             let (child, output, input) = client_container.agent().spawn_piped(&spec).await.map_err(|error| error.to_string())?;
             return Ok((Self::There(child), Box::new(input), Box::new(output)));
         }
