@@ -39,6 +39,6 @@ pub use follow::Follower;
 pub use protocol::{DirectorySpec, FileSpec, Owner, RelaySpec};
 pub use relay::RemoteRelay;
 pub use run::ProgramOutput;
-pub use serve::{AgentArgs, COMMAND, Token, main, serve};
+pub use serve::{AgentArgs, COMMAND, EmptyToken, StartError, Token, main, serve};
 pub use survey::{Interface, Python, Survey};
 pub use unix_forward::UnixForward;

@@ -86,7 +86,7 @@ fn main() -> ExitCode {
             os::rundir::watch(&directory, orphaned);
             Ok(Exit::Conformant)
         }
-        Command::Agent(args) => agent::main(&args).map(|()| Exit::Conformant).map_err(CliError::environment),
+        Command::Agent(args) => agent::main(&args).map(|()| Exit::Conformant).map_err(|error| CliError::environment(error.to_string())),
         Command::OwnClient(args) => return driver::served::main(&args),
         Command::LibpqClient(args) => return driver::libpq::child_main(&args),
     };

@@ -11,12 +11,13 @@ use tokio::sync::mpsc;
 
 use super::super::frame::{self, Kind};
 use super::super::protocol::{Done, Failure, Owner};
-use super::{blocking, files, refuse, reply};
+use super::answer::{blocking, refuse, reply};
+use super::files;
 
-/// ChunkWriter on their way between the connection and the archive.
+/// Pieces between the connection and the archive that neither has taken yet, at most.
 const PIECES: usize = 8;
 
-/// Bytes of a piece.
+/// The size of a piece: of several, one fits into a frame.
 const PIECE: usize = 128 * 1024;
 
 pub(super) async fn pack(mut stream: TcpStream, directory: PathBuf) -> io::Result<()> {

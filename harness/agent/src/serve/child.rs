@@ -16,24 +16,24 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::super::frame::{self, Kind};
 use super::super::line;
 use super::super::protocol::{self, Failure, Spawned};
-use super::life::Life;
+use super::answer::{refuse, reply};
+use super::lifetime::{GRACE, Lifetime};
 use super::pipe::{pipe, rest};
-use super::{GRACE, refuse, reply};
 use os::child::{Child, Pipes};
 
 /// Bytes read at once.
 const BUFFER: usize = 64 * 1024;
 
-/// Last words of a child that are waited for, at most: what a pipe can hold and more.
-const LAST_WORDS: usize = 4 * 1024 * 1024;
+/// What is still read from each pipe after its child's end, at most: what a pipe can hold and more.
+const UNREAD_OUTPUT: usize = 4 * 1024 * 1024;
 
 /// How long the host may take to hang up after a child's end.
-const FAREWELL: Duration = Duration::from_secs(10);
+const HANG_UP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Starts a child and serves its connection until both have ended.
-pub(super) async fn spawn(mut stream: TcpStream, child: protocol::Child, piped: bool, life: &Life) -> io::Result<()> {
+pub(super) async fn spawn(mut stream: TcpStream, child: protocol::Child, piped: bool, lifetime: &Lifetime) -> io::Result<()> {
     line::keep_alive(&stream);
-    let running = life.child();
+    let running = lifetime.child();
     let (mut child, output, log) = match start(child, piped).await {
         Ok(started) => started,
         Err(failure) => return refuse(&mut stream, failure).await,
@@ -47,13 +47,13 @@ pub(super) async fn spawn(mut stream: TcpStream, child: protocol::Child, piped: 
     let (read, write) = stream.into_split();
     let (orders, received) = mpsc::unbounded_channel();
     let mut reader = tokio::spawn(receive(read, orders, input));
-    let mut talk = HostConnection { write: Some(write) };
-    let status = attend(&mut child, output.0, log, received, &mut talk, life).await;
-    talk.send(Kind::Exit, &status.into_raw().to_be_bytes()).await;
-    drop(talk);
+    let mut host = HostConnection { write: Some(write) };
+    let status = attend(&mut child, output.0, log, received, &mut host, lifetime).await;
+    host.send(Kind::Exit, &status.into_raw().to_be_bytes()).await;
+    drop(host);
     drop(running);
     // What the host has sent meanwhile must be taken: else the connection would end with a reset, and perhaps without its last frame.
-    if timeout(FAREWELL, &mut reader).await.is_err() {
+    if timeout(HANG_UP_LIMIT, &mut reader).await.is_err() {
         reader.abort();
     }
     Ok(())
@@ -81,7 +81,7 @@ enum Order {
     Signal(i32),
     Kill,
     /// It holds the child no longer.
-    LetGo,
+    Release,
 }
 
 /// Takes what the host sends. Input has a task of its own: a child that reads nothing must still get its signals.
@@ -111,7 +111,7 @@ async fn receive(read: OwnedReadHalf, orders: mpsc::UnboundedSender<Order>, inpu
         let Ok(order) = order else { break };
         let _ = orders.send(order);
     }
-    let _ = orders.send(Order::LetGo);
+    let _ = orders.send(Order::Release);
 }
 
 async fn feed(mut stdin: ChildStdin, mut input: mpsc::UnboundedReceiver<Vec<u8>>) {
@@ -123,7 +123,7 @@ async fn feed(mut stdin: ChildStdin, mut input: mpsc::UnboundedReceiver<Vec<u8>>
     }
 }
 
-/// The way to the host, until it breaks.
+/// What is sent to the host; nothing any more once the host is gone.
 struct HostConnection {
     write: Option<OwnedWriteHalf>,
 }
@@ -138,15 +138,15 @@ impl HostConnection {
     }
 }
 
-/// Carries out orders and passes the child's words on, until its end. A child that is let go gets its stop signal, and SIGKILL a little
+/// Carries out orders and passes the child's output on, until its end. A child that is released gets its stop signal, and SIGKILL a little
 /// later.
 async fn attend(
     child: &mut Child,
     mut output: Option<Receiver>,
     log: Receiver,
     mut orders: mpsc::UnboundedReceiver<Order>,
-    talk: &mut HostConnection,
-    life: &Life,
+    host: &mut HostConnection,
+    lifetime: &Lifetime,
 ) -> ExitStatus {
     let mut log = Some(log);
     let (mut output_bytes, mut log_bytes) = (vec![0; BUFFER], vec![0; BUFFER]);
@@ -161,12 +161,12 @@ async fn attend(
                     }
                 }
                 Some(Order::Kill) => child.kill_group(),
-                Some(Order::LetGo) | None => {
+                Some(Order::Release) | None => {
                     held = false;
                     begin_stop(child, &mut stopping);
                 }
             },
-            () = life.ending(), if stopping.is_none() => begin_stop(child, &mut stopping),
+            () = lifetime.ending(), if stopping.is_none() => begin_stop(child, &mut stopping),
             () = sleep_until(stopping.unwrap_or_else(Instant::now)), if stopping.is_some() => {
                 child.kill_group();
                 // It is about to end; until then, once more a little later.
@@ -174,19 +174,19 @@ async fn attend(
             }
             length = read(&mut log, &mut log_bytes) => match length {
                 0 => log = None,
-                length => talk.send(Kind::Log, log_bytes.get(..length).unwrap_or_default()).await,
+                length => host.send(Kind::Log, log_bytes.get(..length).unwrap_or_default()).await,
             },
             length = read(&mut output, &mut output_bytes) => match length {
                 0 => output = None,
-                length => talk.send(Kind::Output, output_bytes.get(..length).unwrap_or_default()).await,
+                length => host.send(Kind::Output, output_bytes.get(..length).unwrap_or_default()).await,
             },
             status = child.wait() => break status.unwrap_or_else(|_| ExitStatus::from_raw(nix::libc::SIGKILL)),
         }
     };
     for (kind, pipe) in [(Kind::Log, log), (Kind::Output, output)] {
-        let words = pipe.map(|pipe| rest(&pipe, LAST_WORDS)).unwrap_or_default();
-        for piece in words.chunks(BUFFER) {
-            talk.send(kind, piece).await;
+        let unread = pipe.map(|pipe| rest(&pipe, UNREAD_OUTPUT)).unwrap_or_default();
+        for piece in unread.chunks(BUFFER) {
+            host.send(kind, piece).await;
         }
     }
     status

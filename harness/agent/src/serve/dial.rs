@@ -8,7 +8,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::super::protocol::{Connected, Done, Failure};
 use super::super::{framed, line};
-use super::{refuse, reply};
+use super::answer::{refuse, reply};
 use os::carry::{Direction, Unfiltered, carry, reset};
 use os::dial::{Dialer as _, Direct};
 

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::super::line;
 use super::super::protocol::{Done, Failure};
-use super::{refuse, reply};
+use super::answer::{refuse, reply};
 use os::growth::Growth;
 
 /// Bytes read at once.

@@ -23,7 +23,7 @@ pub(super) fn pipe() -> io::Result<(Receiver, WriteEnd)> {
     Ok((Receiver::from_owned_fd(read)?, WriteEnd(write)))
 }
 
-/// What is in the pipe now, without waiting for more: a dead child's last words, while a grandchild may hold the pipe open.
+/// What is in the pipe now, without waiting for more: what a child wrote before its end, while a grandchild may hold the pipe open.
 pub(super) fn rest(pipe: &Receiver, max: usize) -> Vec<u8> {
     let mut all = Vec::new();
     let mut buffer = [0; 16 * 1024];

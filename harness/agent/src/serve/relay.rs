@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::super::line;
 use super::super::protocol::{Failure, Opened, RelayRequest, RelaySpec};
-use super::{refuse, reply};
+use super::answer::{refuse, reply};
 use os::dial::Direct;
 use wire::{Relay, RelayOptions};
 

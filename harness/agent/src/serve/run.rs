@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::super::line;
 use super::super::protocol::{self, Bytes, Failure, Finished};
 use super::child::spawn_failure;
-use super::life::Life;
+use super::lifetime::{GRACE, Lifetime};
 use super::pipe::{pipe, rest};
 use os::child::Pipes;
 
@@ -29,9 +29,9 @@ pub(super) async fn run(
     child: protocol::Child,
     input: Option<String>,
     limit: Duration,
-    life: &Life,
+    lifetime: &Lifetime,
 ) -> Option<Result<Finished, Failure>> {
-    let _running = life.child();
+    let _running = lifetime.child();
     let (log, write_end) = match pipe() {
         Ok(pipe) => pipe,
         Err(error) => return Some(Err(Failure::io("make a pipe", &error))),
@@ -68,7 +68,7 @@ pub(super) async fn run(
         tokio::select! {
             ended = timeout(limit, all) => Some(ended),
             () = line::hung_up(stream) => None,
-            () = life.ending() => None,
+            () = lifetime.ending() => None,
         }
     };
     match ended {
@@ -89,10 +89,10 @@ pub(super) async fn run(
             let said = String::from_utf8_lossy(if errors.bytes.is_empty() { &output.bytes } else { &errors.bytes }).into_owned();
             let last: Vec<&str> = said.lines().rev().take(5).collect();
             let last: Vec<&str> = last.into_iter().rev().collect();
-            Some(Err(Failure::text(format!("it did not end within {limit:?} and was stopped; its last words: {}", last.join("\n")))))
+            Some(Err(Failure::text(format!("it did not end within {limit:?} and was stopped; the end of its output: {}", last.join("\n")))))
         }
         None => {
-            child.stop(super::GRACE).await;
+            child.stop(GRACE).await;
             None
         }
     }

@@ -76,7 +76,7 @@ async fn a_lot_arrives_whole_and_a_line_within_milliseconds() {
 async fn until_ends_with_tail(path: &Path, line: &str) {
     until("the line", || {
         let last = os::child::tail(path, 1);
-        if last == line.trim() { Ok(()) } else { Err(last.chars().rev().take(40).collect()) }
+        if last == line.trim() { Ok(()) } else { Err(last.chars().rev().take(40).collect::<String>()) }
     })
     .await;
 }

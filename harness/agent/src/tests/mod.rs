@@ -54,7 +54,7 @@ fn process_exists(pid: u32) -> bool {
 }
 
 /// Waits for a condition that nothing tells of.
-async fn until(what: &str, condition: impl Fn() -> Result<(), String>) {
+async fn until<S: std::fmt::Display>(what: &str, condition: impl Fn() -> Result<(), S>) {
     os::poll::until(what, LIMIT, Duration::from_millis(2), || async { condition() }).await.expect("it comes true");
 }
 

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{LIMIT, TOKEN, served, shell};
-use crate::{Agent, AgentError};
+use crate::{Agent, AgentArgs, AgentError, EmptyToken, StartError, main};
 
 async fn raw(agent: &Agent, sent: &[u8]) -> String {
     let mut stream = TcpStream::connect(agent.address()).await.expect("connects");
@@ -64,7 +64,7 @@ async fn an_agent_that_is_not_there_is_told_by_its_address_and_what_it_was_to_do
 }
 
 #[tokio::test]
-async fn the_last_lifeline_ends_the_agent_and_its_children() {
+async fn the_last_lease_ends_the_agent_and_its_children() {
     let mut served = served().await;
     let second = served.agent.hold().await.expect("another one");
     let directory = tempfile::tempdir().expect("a directory");
@@ -77,4 +77,17 @@ async fn the_last_lifeline_ends_the_agent_and_its_children() {
     let status = timeout(LIMIT, child.wait()).await.expect("known").expect("told");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15), "its stop signal");
     assert!(!child.is_lost(), "the agent has told of it");
+}
+
+#[test]
+fn an_agent_that_cannot_begin_says_which_file_or_address_stands_in_its_way() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let args = |token_file: &str| AgentArgs { listen: taken.local_addr().expect("bound"), token_file: directory.path().join(token_file) };
+    std::fs::write(directory.path().join("blank"), " \n").expect("writes");
+    std::fs::write(directory.path().join("token"), TOKEN).expect("writes");
+    let error = |token_file| main(&args(token_file)).expect_err("it can't begin");
+    assert!(matches!(error("missing"), StartError::TokenFile { path, .. } if path.ends_with("missing")));
+    assert!(matches!(error("blank"), StartError::Token { path, source: EmptyToken } if path.ends_with("blank")));
+    assert!(matches!(error("token"), StartError::Listen { address, .. } if address == taken.local_addr().expect("bound")));
 }

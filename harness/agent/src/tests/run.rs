@@ -32,7 +32,7 @@ async fn a_program_that_reads_nothing_and_one_that_writes_a_lot_get_to_their_end
 }
 
 #[tokio::test]
-async fn a_program_that_does_not_end_is_stopped_and_its_last_words_are_told() {
+async fn a_program_that_does_not_end_is_stopped_and_the_end_of_its_output_is_told() {
     let served = served().await;
     let start = Instant::now();
     let script = "echo $$ >&2; echo waiting for something >&2; exec sleep 1000";

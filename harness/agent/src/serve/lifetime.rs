@@ -5,9 +5,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+/// How long a child gets for an orderly end once nobody holds it any more. PostgreSQL's immediate shutdown takes single milliseconds.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
 /// Who keeps the agent alive, and what it keeps running.
 #[derive(Debug, Default)]
-pub(super) struct Life {
+pub(super) struct Lifetime {
     leases: watch::Sender<AgentLeases>,
     children: watch::Sender<usize>,
     ending: watch::Sender<bool>,
@@ -19,17 +22,17 @@ struct AgentLeases {
     ever: bool,
 }
 
-/// One lease.
-pub(super) struct Held<'a>(&'a Life);
+/// A lease that counts until this is dropped.
+pub(super) struct LeaseGuard<'a>(&'a Lifetime);
 
 /// One child that must be stopped before the agent ends.
-pub(super) struct Running<'a>(&'a Life);
+pub(super) struct ChildGuard<'a>(&'a Lifetime);
 
-impl Life {
+impl Lifetime {
     /// Keeps the agent alive.
-    pub(super) fn hold(&self) -> Held<'_> {
+    pub(super) fn hold(&self) -> LeaseGuard<'_> {
         self.leases.send_modify(|leases| *leases = AgentLeases { now: leases.now + 1, ever: true });
-        Held(self)
+        LeaseGuard(self)
     }
 
     /// Waits until the last lease has ended; for the first one at most for `patience`.
@@ -42,9 +45,9 @@ impl Life {
     }
 
     /// Has a child: it counts until the result is dropped.
-    pub(super) fn child(&self) -> Running<'_> {
+    pub(super) fn child(&self) -> ChildGuard<'_> {
         self.children.send_modify(|count| *count += 1);
-        Running(self)
+        ChildGuard(self)
     }
 
     /// Waits until the agent is to end.
@@ -59,13 +62,13 @@ impl Life {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for LeaseGuard<'_> {
     fn drop(&mut self) {
         self.0.leases.send_modify(|leases| leases.now -= 1);
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for ChildGuard<'_> {
     fn drop(&mut self) {
         self.0.children.send_modify(|count| *count -= 1);
     }
