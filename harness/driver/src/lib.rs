@@ -5,6 +5,7 @@ pub mod classify;
 pub mod exec;
 mod held;
 pub mod libpq;
+pub mod protocol;
 pub mod redis;
 pub mod rustls;
 pub mod served;
@@ -112,7 +113,7 @@ pub enum Opened {
 }
 
 impl Opened {
-    /// Closes the session, if there is one, and gives what was seen. A goodbye that is not said by `deadline` changes nothing.
+    /// Closes the session, if there is one, and gives what was seen. Whether it is closed by `deadline` changes nothing.
     pub async fn closed(self, deadline: Instant) -> ClientObservation {
         match self {
             Self::Session(observation, session) => {

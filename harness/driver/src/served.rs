@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::exec::protocol::{Answer, Ask, Greeting, Hello, Outcome, PROTOCOL, Request};
+use super::protocol::{Answer, Greeting, Hello, Operation, Outcome, PROTOCOL, Request};
 use super::redis::RedisDriver;
 use super::rustls::{RustlsDriver, RustlsOptions};
 use super::{Driver, DriverError, HeldSession, Opened, Queried};
@@ -116,19 +116,19 @@ struct Client {
 }
 
 impl Client {
-    async fn answer(&self, Request { id, limit_ms, ask }: Request) -> Answer {
+    async fn answer(&self, Request { id, limit_ms, operation }: Request) -> Answer {
         let limit = Duration::from_millis(limit_ms);
-        let result = match ask {
-            Ask::Connect(request) => self.driver.connect(&request, limit).await.map(Outcome::Observation),
-            Ask::Open(request) => self.driver.open(&request, limit).await.map(|opened| match opened {
+        let result = match operation {
+            Operation::Connect(request) => self.driver.connect(&request, limit).await.map(Outcome::Observation),
+            Operation::Open(request) => self.driver.open(&request, limit).await.map(|opened| match opened {
                 Opened::Session(observation, session) => {
                     self.open().insert(id, Arc::new(Mutex::new(Some(session))));
                     Outcome::Observation(observation)
                 }
                 Opened::Refused(observation) => Outcome::Observation(observation),
             }),
-            Ask::Query(session) => self.query(session, limit).await,
-            Ask::Close(session) => Ok(self.close(session).await),
+            Operation::Query(session) => self.query(session, limit).await,
+            Operation::Close(session) => Ok(self.close(session).await),
         };
         let result = result.unwrap_or_else(|error| match error {
             DriverError::Unable { reason, .. } => Outcome::Unable(reason),

@@ -1,6 +1,6 @@
 //! Messages of libpq 15 to 18 (`fe-connect.c`, `fe-secure.c`, `fe-secure-openssl.c`, `fe-auth.c`), psycopg2's included: it passes them on.
 
-use crate::exec::protocol::Failure;
+use crate::protocol::Failure;
 use model::refusal::{AuthRefusal, FileRefusal, OptionRefusal, Refusal, Stage, TlsRefusal, VerifyFailure};
 
 use super::{openssl, server};

@@ -7,7 +7,7 @@ mod openssl;
 pub mod redis_py;
 pub mod server;
 
-use crate::exec::protocol::Failure;
+use crate::protocol::Failure;
 use model::driver::Family;
 use model::observation::Refused;
 use model::refusal::{Refusal, Stage, TlsRefusal};

@@ -1,6 +1,6 @@
 //! Messages of redis-py (5 to 8) and of Python's `ssl` module beneath it.
 
-use crate::exec::protocol::{Failure, File};
+use crate::protocol::{Failure, File};
 use model::refusal::{AuthRefusal, FileRefusal, OptionRefusal, Refusal, ServerState, Stage, VerifyFailure};
 
 use super::openssl;

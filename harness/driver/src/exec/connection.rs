@@ -11,8 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::process::{Input, Output, Process};
 use super::program::Program;
-use super::protocol::{Answer, Ask, Greeting, Hello, MAX_CONCURRENCY, Outcome, PROTOCOL, Request};
 use crate::DriverError;
+use crate::protocol::{Answer, Greeting, Hello, MAX_CONCURRENCY, Operation, Outcome, PROTOCOL, Request};
 use model::connect::{ConnectRequest, Password};
 use model::driver::DriverInfo;
 use model::observation::{ClientObservation, ClientOutcome};
@@ -45,7 +45,7 @@ enum Command {
     CloseInput,
 }
 
-/// Ask for the program's end, and why.
+/// Operation for the program's end, and why.
 struct Kill(String);
 
 #[derive(Default)]
@@ -130,15 +130,15 @@ impl Connection {
 
     /// Sends a request and waits for its answer, with its id; `None` if there was none within `limit` and `grace`, the reason if the
     /// program ended.
-    pub(super) async fn request(&self, ask: Ask, limit: Duration, grace: Duration) -> Result<Option<(u64, Outcome)>, String> {
-        let slot = match &ask {
-            Ask::Connect(_) | Ask::Open(_) => match Arc::clone(&self.slots).acquire_owned().await {
+    pub(super) async fn request(&self, operation: Operation, limit: Duration, grace: Duration) -> Result<Option<(u64, Outcome)>, String> {
+        let slot = match &operation {
+            Operation::Connect(_) | Operation::Open(_) => match Arc::clone(&self.slots).acquire_owned().await {
                 Ok(slot) => Some(slot),
                 Err(_) => return Err(self.why_ended()),
             },
-            Ask::Query(_) | Ask::Close(_) => None,
+            Operation::Query(_) | Operation::Close(_) => None,
         };
-        let (id, reply) = self.send(ask, limit, slot)?;
+        let (id, reply) = self.send(operation, limit, slot)?;
         match tokio::time::timeout(limit + grace, reply).await {
             Ok(Ok(answer)) => answer.map(|outcome| Some((id, outcome))),
             Ok(Err(_)) => Err(self.why_ended()),
@@ -150,8 +150,8 @@ impl Connection {
     }
 
     /// Sends a request without waiting for its answer.
-    pub(super) fn send(&self, ask: Ask, limit: Duration, slot: Option<OwnedSemaphorePermit>) -> Result<(u64, Reply), String> {
-        let (id, line, reply) = self.shared.enter(ask, limit, slot)?;
+    pub(super) fn send(&self, operation: Operation, limit: Duration, slot: Option<OwnedSemaphorePermit>) -> Result<(u64, Reply), String> {
+        let (id, line, reply) = self.shared.enter(operation, limit, slot)?;
         // A writer that is gone means that the program ended: the reader then answers for it.
         let _ = self.to_writer.send(Command::Line(line));
         Ok((id, reply))
@@ -185,11 +185,13 @@ impl Connection {
     }
 }
 
-fn secret(ask: &Ask) -> Option<&Password> {
-    let password = match ask {
-        Ask::Connect(ConnectRequest::Postgres(request)) | Ask::Open(ConnectRequest::Postgres(request)) => request.password.as_ref(),
-        Ask::Connect(ConnectRequest::Redis(request)) | Ask::Open(ConnectRequest::Redis(request)) => request.password.as_ref(),
-        Ask::Query(_) | Ask::Close(_) => None,
+fn secret(operation: &Operation) -> Option<&Password> {
+    let password = match operation {
+        Operation::Connect(ConnectRequest::Postgres(request)) | Operation::Open(ConnectRequest::Postgres(request)) => {
+            request.password.as_ref()
+        }
+        Operation::Connect(ConnectRequest::Redis(request)) | Operation::Open(ConnectRequest::Redis(request)) => request.password.as_ref(),
+        Operation::Query(_) | Operation::Close(_) => None,
     };
     password.filter(|password| password.reveal().len() >= SHORTEST_SECRET)
 }
@@ -261,11 +263,11 @@ async fn read(
 
 impl Shared {
     /// Puts a request among those in flight: its id, its line, and where its answer comes.
-    fn enter(&self, ask: Ask, limit: Duration, slot: Option<OwnedSemaphorePermit>) -> Result<(u64, Vec<u8>, Reply), String> {
+    fn enter(&self, operation: Operation, limit: Duration, slot: Option<OwnedSemaphorePermit>) -> Result<(u64, Vec<u8>, Reply), String> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let (secret, opens) = (secret(&ask).cloned(), matches!(ask, Ask::Open(_)));
-        let line = serde_json::to_vec(&Request { id, limit_ms, ask });
+        let (secret, opens) = (secret(&operation).cloned(), matches!(operation, Operation::Open(_)));
+        let line = serde_json::to_vec(&Request { id, limit_ms, operation });
         let mut line = line.map_err(|error| format!("the request can't be written as JSON: {error}"))?;
         line.push(b'\n');
         let (answer, reply) = oneshot::channel();
@@ -279,7 +281,7 @@ impl Shared {
 
     /// Closes a session that was opened for somebody who no longer waits for it.
     fn close_unwanted(&self, session: u64, to_writer: &mpsc::WeakUnboundedSender<Command>) {
-        if let Ok((_, line, _)) = self.enter(Ask::Close(session), STOP_LIMIT, None)
+        if let Ok((_, line, _)) = self.enter(Operation::Close(session), STOP_LIMIT, None)
             && let Some(to_writer) = to_writer.upgrade()
         {
             // Without a writer the program is ending, and its sessions with it.

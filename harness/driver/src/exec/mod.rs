@@ -1,13 +1,13 @@
-//! Clients behind a pipe: any program that speaks the JSON lines of [`protocol`].
+//! Clients behind a pipe: any program that speaks the JSON lines of [`protocol`](crate::protocol).
 //!
 //! One program serves several requests at once, and may keep sessions. When it ends unexpectedly, every request in flight becomes
 //! [`DriverError::Broken`], and so does the next query of each of its sessions; the next request starts it anew, unless it had ended without
 //! a single answer: then it would only end again, and the error stays.
 
 mod connection;
+mod limits;
 mod process;
 pub mod program;
-pub mod protocol;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use super::{Driver, DriverError, Opened, classify};
+use crate::protocol::{Operation, Outcome};
+use crate::{Driver, DriverError, Opened, classify};
 use agent::ClientContainer;
 use model::connect::{ConnectRequest, RedisTls, SslMode};
 use model::driver::DriverInfo;
@@ -27,16 +28,9 @@ use model::observation::{ClientObservation, ClientOutcome};
 use model::refusal::Stage;
 
 use connection::Connection;
+use limits::{ANSWER_GRACE, CLOSE_LIMIT};
 pub use program::{Program, check_nautobot_config};
-use protocol::{Ask, Outcome};
 use session::ExecSession;
-
-/// What a program gets beyond the request's own limit, before it counts as hung. Its own answer `timed-out` must have time to arrive,
-/// also on a busy machine.
-const GRACE: Duration = Duration::from_secs(3);
-
-/// How long a program may take to end once its standard input is closed.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A client program, running.
 ///
@@ -92,13 +86,13 @@ impl ExecDriver {
     async fn observe(
         &self,
         connection: &Connection,
-        ask: Ask,
+        operation: Operation,
         plaintext: bool,
         limit: Duration,
     ) -> Result<(u64, ClientObservation), DriverError> {
         let driver = || self.info.name.clone();
-        let Some((id, outcome)) = connection.request(ask, limit, GRACE).await.map_err(|reason| self.broken(reason))? else {
-            return Err(DriverError::Hang { driver: driver(), limit: limit + GRACE });
+        let Some((id, outcome)) = connection.request(operation, limit, ANSWER_GRACE).await.map_err(|reason| self.broken(reason))? else {
+            return Err(DriverError::Hang { driver: driver(), limit: limit + ANSWER_GRACE });
         };
         let observation = match outcome {
             Outcome::Observation(observation) => observation,
@@ -145,7 +139,7 @@ impl Driver for ExecDriver {
 
     async fn connect(&self, request: &ConnectRequest, limit: Duration) -> Result<ClientObservation, DriverError> {
         let connection = self.connection().await?;
-        let (_, observation) = self.observe(&connection, Ask::Connect(request.clone()), plaintext(request), limit).await?;
+        let (_, observation) = self.observe(&connection, Operation::Connect(request.clone()), plaintext(request), limit).await?;
         Ok(observation)
     }
 
@@ -155,7 +149,7 @@ impl Driver for ExecDriver {
             let reason = "its program keeps no session open: its greeting lacks `\"sessions\":true` (see harness/clients/PROTOCOL.md)";
             return Err(DriverError::Unable { driver: self.info.name.clone(), reason: reason.to_owned() });
         }
-        let (id, observation) = self.observe(&connection, Ask::Open(request.clone()), plaintext(request), limit).await?;
+        let (id, observation) = self.observe(&connection, Operation::Open(request.clone()), plaintext(request), limit).await?;
         Ok(match &observation.outcome {
             ClientOutcome::Session(_) => Opened::Session(observation, Box::new(ExecSession::new(connection, self.info.clone(), id))),
             ClientOutcome::Refused(_) => Opened::Refused(observation),
@@ -169,7 +163,7 @@ impl Driver for ExecDriver {
     async fn close(&self) {
         let before = std::mem::replace(&mut *self.state.lock().await, State::Closed);
         if let State::Running(connection) = before {
-            connection.close(FAREWELL).await;
+            connection.close(CLOSE_LIMIT).await;
         }
     }
 }

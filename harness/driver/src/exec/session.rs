@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::connection::Connection;
-use super::protocol::{Ask, Failure, Outcome};
-use super::{FAREWELL, GRACE};
+use super::limits::{ANSWER_GRACE, CLOSE_LIMIT};
+use crate::protocol::{Failure, Operation, Outcome};
 use crate::{DriverError, HeldSession, Queried, classify};
 use model::driver::DriverInfo;
 use model::observation::{ClientObservation, ClientOutcome, Refused};
@@ -63,9 +63,9 @@ impl HeldSession for ExecSession {
             State::Over(refused) => return Ok(Queried::Ended(refused.clone())),
             State::Lost => return Err(self.broken("the session was lost in the query before")),
         }
-        let outcome = match self.connection.request(Ask::Query(self.id), limit, GRACE).await {
+        let outcome = match self.connection.request(Operation::Query(self.id), limit, ANSWER_GRACE).await {
             Ok(Some((_, outcome))) => self.ended(outcome),
-            Ok(None) => Err(DriverError::Hang { driver: self.info.name.clone(), limit: limit + GRACE }),
+            Ok(None) => Err(DriverError::Hang { driver: self.info.name.clone(), limit: limit + ANSWER_GRACE }),
             Err(reason) => Err(self.broken(reason)),
         };
         match outcome {
@@ -84,7 +84,7 @@ impl HeldSession for ExecSession {
     async fn close(mut self: Box<Self>) {
         if matches!(std::mem::replace(&mut self.state, State::Lost), State::Open) {
             // A program that can't close it takes it along when it ends.
-            let _ = self.connection.request(Ask::Close(self.id), FAREWELL, GRACE).await;
+            let _ = self.connection.request(Operation::Close(self.id), CLOSE_LIMIT, ANSWER_GRACE).await;
         }
     }
 }
@@ -93,7 +93,7 @@ impl Drop for ExecSession {
     fn drop(&mut self) {
         if matches!(self.state, State::Open) {
             // As above; and nobody waits for the answer.
-            let _ = self.connection.send(Ask::Close(self.id), FAREWELL, None);
+            let _ = self.connection.send(Operation::Close(self.id), CLOSE_LIMIT, None);
         }
     }
 }

@@ -181,7 +181,7 @@ async fn a_program_that_hangs_is_told_from_one_that_breaks_and_is_replaced() {
     let connection = driver.connection().await.expect("a program");
     let hang = |database: &'static str| {
         let connection = Arc::clone(&connection);
-        async move { connection.request(Ask::Connect(request(database)), Duration::from_millis(50), Duration::from_millis(50)).await }
+        async move { connection.request(Operation::Connect(request(database)), Duration::from_millis(50), Duration::from_millis(50)).await }
     };
     assert!(matches!(hang("hang").await, Ok(None)));
     assert_eq!(ask(&driver, "d").await.expect("the other slot serves"), Refusal::Alert(Alert::UnknownCa));
@@ -306,7 +306,7 @@ async fn a_query_does_not_wait_behind_connections_that_hang() {
     let driver = fake.started().await;
     let mut session = open(&driver).await;
     let connection = driver.connection().await.expect("a program");
-    let mut hang = std::pin::pin!(connection.request(Ask::Connect(request("hang")), LIMIT, LIMIT));
+    let mut hang = std::pin::pin!(connection.request(Operation::Connect(request("hang")), LIMIT, LIMIT));
     // It is sent, and has the only slot.
     assert!(tokio::time::timeout(Duration::ZERO, &mut hang).await.is_err());
     let query = tokio::time::timeout(LIMIT, session.query(LIMIT)).await.expect("it does not wait");

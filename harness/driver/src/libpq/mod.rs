@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use crate::exec::protocol::{Answer, Greeting, Hello, PROTOCOL, Request};
+use crate::protocol::{Answer, Greeting, Hello, PROTOCOL, Request};
 use model::driver::{DriverInfo, Family};
 use model::server::Service;
 
@@ -122,8 +122,8 @@ impl Workers<'_> {
     fn work(&self) {
         loop {
             let next = self.requests.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(Request { id, limit_ms, ask }) = next else { return };
-            let result = self.sessions.serve(id, ask, Duration::from_millis(limit_ms));
+            let Ok(Request { id, limit_ms, operation }) = next else { return };
+            let result = self.sessions.serve(id, operation, Duration::from_millis(limit_ms));
             // Before the answer: the next request may follow it at once.
             self.waiting.fetch_add(1, Ordering::Relaxed);
             if write_line(&Answer { id, result }).is_err() {

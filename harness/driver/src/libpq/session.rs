@@ -13,7 +13,7 @@ use nix::sys::socket::{MsgFlags, SockaddrStorage, getsockname, recv};
 use sha2::{Digest as _, Sha256};
 
 use crate::NO_CONFIGURATION;
-use crate::exec::protocol::{Failure, Outcome};
+use crate::protocol::{Failure, Outcome};
 use model::connect::{Password, PostgresRequest, SslMode, SslNegotiation, TlsVersion};
 use model::endpoint::Address;
 use model::observation::{ClientObservation, ClientOutcome, Phases, SeenCertificate, ServerView, Session};

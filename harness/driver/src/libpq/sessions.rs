@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::exec::protocol::{Ask, Outcome};
+use crate::protocol::{Operation, Outcome};
 use model::connect::ConnectRequest;
 
 use super::library::Libpq;
@@ -22,13 +22,13 @@ impl<'a> Sessions<'a> {
     }
 
     /// Serves one request.
-    pub(super) fn serve(&self, id: u64, ask: Ask, limit: Duration) -> Outcome {
-        match ask {
-            Ask::Connect(request) => self.connect(&request, limit, drop),
-            Ask::Open(request) => self.connect(&request, limit, |held| {
+    pub(super) fn serve(&self, id: u64, operation: Operation, limit: Duration) -> Outcome {
+        match operation {
+            Operation::Connect(request) => self.connect(&request, limit, drop),
+            Operation::Open(request) => self.connect(&request, limit, |held| {
                 self.open().insert(id, Arc::new(Mutex::new(held)));
             }),
-            Ask::Query(session) => {
+            Operation::Query(session) => {
                 let Some(held) = self.open().get(&session).cloned() else { return unknown(session) };
                 let outcome = locked(&held).query(limit);
                 if outcome != Outcome::Answered {
@@ -36,7 +36,7 @@ impl<'a> Sessions<'a> {
                 }
                 outcome
             }
-            Ask::Close(session) => {
+            Operation::Close(session) => {
                 let Some(held) = self.open().remove(&session) else { return unknown(session) };
                 // After the query that may still be under way.
                 drop(locked(&held));

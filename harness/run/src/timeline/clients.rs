@@ -13,7 +13,7 @@ use super::super::observe::{Call, NotRun, PendingObservation};
 use super::TimelineContext;
 use super::attempt_log::SILENCE;
 use check::timeline::Attempt;
-use driver::exec::protocol::Failure;
+use driver::protocol::Failure;
 use driver::{HeldSession, Queried, classify};
 use environment::ReplicationState;
 use model::case::{ConnectPlan, Expectation, Expected};

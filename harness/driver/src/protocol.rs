@@ -33,9 +33,9 @@ pub struct Hello {
     pub protocol: u32,
     /// The client behind the program.
     pub driver: DriverInfo,
-    /// How many connections it makes at once, from 1 to [`MAX_CONCURRENCY`]: [`Ask::Connect`] and [`Ask::Open`] count.
+    /// How many connections it makes at once, from 1 to [`MAX_CONCURRENCY`]: [`Operation::Connect`] and [`Operation::Open`] count.
     pub concurrency: u32,
-    /// Whether it keeps sessions open, and so understands [`Ask::Open`], [`Ask::Query`] and [`Ask::Close`].
+    /// Whether it keeps sessions open, and so understands [`Operation::Open`], [`Operation::Query`] and [`Operation::Close`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sessions: bool,
 }
@@ -49,17 +49,17 @@ pub struct Request {
     /// The program's time limit for the whole request, in milliseconds: it answers `timed-out` when it is over.
     pub limit_ms: u64,
     /// What to do.
-    pub ask: Ask,
+    pub operation: Operation,
 }
 
 /// What a program is asked for. A session goes by the id of the request that opened it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
+pub enum Operation {
     /// Connect, look at the session, close it.
     Connect(ConnectRequest),
     /// The same, but keep the session.
     Open(ConnectRequest),
-    /// Ask something small of the server over this session.
+    /// Operation something small of the server over this session.
     Query(u64),
     /// Close this session.
     Close(u64),
@@ -82,13 +82,13 @@ struct RequestLine {
 }
 
 impl From<Request> for RequestLine {
-    fn from(Request { id, limit_ms, ask }: Request) -> Self {
+    fn from(Request { id, limit_ms, operation }: Request) -> Self {
         let line = Self { id, limit_ms, connect: None, open: None, query: None, close: None };
-        match ask {
-            Ask::Connect(request) => Self { connect: Some(request), ..line },
-            Ask::Open(request) => Self { open: Some(request), ..line },
-            Ask::Query(session) => Self { query: Some(session), ..line },
-            Ask::Close(session) => Self { close: Some(session), ..line },
+        match operation {
+            Operation::Connect(request) => Self { connect: Some(request), ..line },
+            Operation::Open(request) => Self { open: Some(request), ..line },
+            Operation::Query(session) => Self { query: Some(session), ..line },
+            Operation::Close(session) => Self { close: Some(session), ..line },
         }
     }
 }
@@ -97,14 +97,14 @@ impl TryFrom<RequestLine> for Request {
     type Error = &'static str;
 
     fn try_from(line: RequestLine) -> Result<Self, Self::Error> {
-        let ask = match (line.connect, line.open, line.query, line.close) {
-            (Some(request), None, None, None) => Ask::Connect(request),
-            (None, Some(request), None, None) => Ask::Open(request),
-            (None, None, Some(session), None) => Ask::Query(session),
-            (None, None, None, Some(session)) => Ask::Close(session),
+        let operation = match (line.connect, line.open, line.query, line.close) {
+            (Some(request), None, None, None) => Operation::Connect(request),
+            (None, Some(request), None, None) => Operation::Open(request),
+            (None, None, Some(session), None) => Operation::Query(session),
+            (None, None, None, Some(session)) => Operation::Close(session),
             _ => return Err("expected exactly one of `connect`, `open`, `query` and `close`"),
         };
-        Ok(Self { id: line.id, limit_ms: line.limit_ms, ask })
+        Ok(Self { id: line.id, limit_ms: line.limit_ms, operation })
     }
 }
 
@@ -183,9 +183,10 @@ mod tests {
 
     #[test]
     fn a_request_of_a_session_names_it_by_the_id_that_opened_it() {
-        for (line, ask) in [(r#"{"id":9,"limit_ms":50,"query":7}"#, Ask::Query(7)), (r#"{"id":9,"limit_ms":50,"close":7}"#, Ask::Close(7))]
+        for (line, operation) in
+            [(r#"{"id":9,"limit_ms":50,"query":7}"#, Operation::Query(7)), (r#"{"id":9,"limit_ms":50,"close":7}"#, Operation::Close(7))]
         {
-            let request = Request { id: 9, limit_ms: 50, ask };
+            let request = Request { id: 9, limit_ms: 50, operation };
             assert_eq!(serde_json::to_string(&request).expect("it can be written"), line);
             assert_eq!(serde_json::from_str::<Request>(line).expect("it can be read"), request);
         }
