@@ -9,33 +9,33 @@ use super::{DriverError, HeldSession, Queried};
 use model::observation::Refused;
 use model::refusal::{Refusal, Stage};
 
-/// How long a goodbye may take: a peer that reads nothing any more must not hold us up.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long closing may take: a peer that reads nothing any more must not hold us up.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A session of a client library.
 #[async_trait]
-pub(super) trait Conversation: Send + 'static {
+pub(super) trait LibrarySession: Send + 'static {
     /// Asks the server something small. A refusal is its end.
-    async fn ask(&mut self) -> Result<(), Refused>;
+    async fn query(&mut self) -> Result<(), Refused>;
 
-    /// Says goodbye and closes.
-    async fn goodbye(self);
+    /// Closes it in order, as the protocol has it.
+    async fn close(self);
 }
 
-/// A [`HeldSession`] from a [`Conversation`].
-pub(super) struct Held<C: Conversation>(State<C>);
+/// A [`HeldSession`] from a [`LibrarySession`].
+pub(super) struct Held<C: LibrarySession>(State<C>);
 
 enum State<C> {
     Open(C),
     Over(Refused),
 }
 
-impl<C: Conversation> Held<C> {
-    pub(super) fn new(conversation: C) -> Self {
-        Self(State::Open(conversation))
+impl<C: LibrarySession> Held<C> {
+    pub(super) fn new(opened: C) -> Self {
+        Self(State::Open(opened))
     }
 
-    /// The conversation, if it goes on: to be ended.
+    /// The session, if it goes on: to be closed.
     fn take(&mut self) -> Option<C> {
         let closed = Refused {
             refusal: Refusal::Closed(Stage::Query),
@@ -44,20 +44,20 @@ impl<C: Conversation> Held<C> {
             text: "the session was closed by this side".to_owned(),
         };
         match std::mem::replace(&mut self.0, State::Over(closed)) {
-            State::Open(conversation) => Some(conversation),
+            State::Open(opened) => Some(opened),
             State::Over(_) => None,
         }
     }
 }
 
 #[async_trait]
-impl<C: Conversation> HeldSession for Held<C> {
+impl<C: LibrarySession> HeldSession for Held<C> {
     async fn query(&mut self, limit: Duration) -> Result<Queried, DriverError> {
-        let conversation = match &mut self.0 {
-            State::Open(conversation) => conversation,
+        let opened = match &mut self.0 {
+            State::Open(opened) => opened,
             State::Over(refused) => return Ok(Queried::Ended(refused.clone())),
         };
-        let refused = match tokio::time::timeout(limit, conversation.ask()).await {
+        let refused = match tokio::time::timeout(limit, opened.query()).await {
             Ok(Ok(())) => return Ok(Queried::Answered),
             Ok(Err(refused)) => refused,
             Err(_) => Refused {
@@ -72,17 +72,17 @@ impl<C: Conversation> HeldSession for Held<C> {
     }
 
     async fn close(mut self: Box<Self>) {
-        if let Some(conversation) = self.take() {
-            let _ = tokio::time::timeout(GOODBYE, conversation.goodbye()).await;
+        if let Some(opened) = self.take() {
+            let _ = tokio::time::timeout(CLOSE_LIMIT, opened.close()).await;
         }
     }
 }
 
-impl<C: Conversation> Drop for Held<C> {
+impl<C: LibrarySession> Drop for Held<C> {
     fn drop(&mut self) {
         // Outside a runtime nothing is left but to close the socket without a word.
-        if let (Some(conversation), Ok(runtime)) = (self.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(tokio::time::timeout(GOODBYE, conversation.goodbye()));
+        if let (Some(opened), Ok(runtime)) = (self.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(tokio::time::timeout(CLOSE_LIMIT, opened.close()));
         }
     }
 }
@@ -126,11 +126,11 @@ mod tests {
     async fn an_answer_that_comes_with_the_end_of_the_connection_is_not_lost() {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let mut background = Background::new(async move {
-            sender.send("the last words").expect("somebody listens");
+            sender.send("the answer").expect("somebody listens");
             "closed"
         });
         let (answer, end) = background.drive(receiver).await;
-        assert_eq!((answer.expect("it was sent"), end), ("the last words", Some("closed")));
+        assert_eq!((answer.expect("it was sent"), end), ("the answer", Some("closed")));
         // And afterwards nothing waits for ever.
         let (nobody, receiver) = tokio::sync::oneshot::channel::<()>();
         drop(nobody);
@@ -140,12 +140,12 @@ mod tests {
     /// Answers as often as it is told to, and then never.
     struct Silent {
         answers: u32,
-        goodbyes: std::sync::Arc<tokio::sync::Notify>,
+        closed: std::sync::Arc<tokio::sync::Notify>,
     }
 
     #[async_trait]
-    impl Conversation for Silent {
-        async fn ask(&mut self) -> Result<(), Refused> {
+    impl LibrarySession for Silent {
+        async fn query(&mut self) -> Result<(), Refused> {
             match self.answers.checked_sub(1) {
                 Some(left) => self.answers = left,
                 None => std::future::pending().await,
@@ -153,14 +153,14 @@ mod tests {
             Ok(())
         }
 
-        async fn goodbye(self) {
-            self.goodbyes.notify_one();
+        async fn close(self) {
+            self.closed.notify_one();
         }
     }
 
     #[tokio::test]
     async fn a_query_without_an_answer_ends_the_session_and_every_later_query_says_so() {
-        let mut held = Held::new(Silent { answers: 1, goodbyes: std::sync::Arc::default() });
+        let mut held = Held::new(Silent { answers: 1, closed: std::sync::Arc::default() });
         let limit = Duration::from_millis(50);
         assert_eq!(held.query(limit).await.expect("a result"), Queried::Answered);
         let ended = held.query(limit).await.expect("a result");
@@ -169,9 +169,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_is_dropped_says_goodbye_too() {
-        let goodbyes = std::sync::Arc::<tokio::sync::Notify>::default();
-        drop(Held::new(Silent { answers: 0, goodbyes: std::sync::Arc::clone(&goodbyes) }));
-        goodbyes.notified().await;
+    async fn a_session_that_is_dropped_is_closed_in_order_too() {
+        let closed = std::sync::Arc::<tokio::sync::Notify>::default();
+        drop(Held::new(Silent { answers: 0, closed: std::sync::Arc::clone(&closed) }));
+        closed.notified().await;
     }
 }

@@ -3,7 +3,8 @@
 //! `redis::Client` would reload the system's roots for every connection; `MultiplexedConnection` takes any stream. `AUTH` and `PING` are
 //! sent as commands of their own, so that each has its time and the server's error code.
 
-mod conversation;
+mod refusal;
+mod session;
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,14 @@ use super::tls::{
     classify_tls, error_chain, locked, nanoseconds,
 };
 use super::{Driver, DriverError, NO_CONFIGURATION, Opened};
-use conversation::RedisConversation;
 use model::connect::{ConnectRequest, RedisRequest, RedisTls};
 use model::driver::{DriverInfo, Family};
 use model::endpoint::Address;
-use model::observation::{ClientObservation, Refused, Session};
+use model::observation::{ClientObservation, Session};
 use model::refusal::{OptionRefusal, Refusal, Stage};
 use model::server::Service;
+use refusal::refused;
+use session::RedisSession;
 
 /// The name in scenarios.
 pub const NAME: &str = "redis-rs";
@@ -60,7 +62,7 @@ impl RedisDriver {
         }
     }
 
-    async fn run(&self, request: &RedisRequest, trace: &mut Trace) -> Result<(Session, RedisConversation), Ended> {
+    async fn run(&self, request: &RedisRequest, trace: &mut Trace) -> Result<(Session, RedisSession), Ended> {
         let connector = self.connector(request)?;
         let Address::Tcp(address) = &request.endpoint.address else {
             return Err(unable("it connects by TCP only").into());
@@ -77,9 +79,9 @@ impl RedisDriver {
             }
         };
         let session = stream.session();
-        let mut conversation = RedisConversation::new(stream, stream_errors).await?;
-        conversation.begin(request, trace).await?;
-        Ok((session, conversation))
+        let mut opened = RedisSession::new(stream, stream_errors).await?;
+        opened.begin(request, trace).await?;
+        Ok((session, opened))
     }
 
     /// Reads the files before connecting, as Redis clients do.
@@ -138,10 +140,6 @@ async fn handshake(
     Ok(stream)
 }
 
-fn refused(refusal: Refusal, stage: Stage, text: String) -> Refused {
-    Refused { refusal, stage: Some(stage), sqlstate: None, text }
-}
-
 fn unable(reason: impl Into<String>) -> DriverError {
     DriverError::Unable { driver: NAME.to_owned(), reason: reason.into() }
 }
@@ -177,7 +175,7 @@ mod tests {
     use super::*;
     use model::connect::{ClientFiles, Password};
     use model::endpoint::Endpoint;
-    use model::observation::ClientOutcome;
+    use model::observation::{ClientOutcome, Refused};
     use model::refusal::{AuthRefusal, ServerState};
 
     /// The refusal by a plain peer that answers the first packet with `reply`; `None` never answers.

@@ -12,8 +12,8 @@ use tokio_postgres::config::{SslMode as WireSslMode, SslNegotiation as WireSslNe
 use tokio_rustls::TlsConnector;
 
 use super::classify::classify_db_error;
-use super::conversation::{PostgresConversation, classify_protocol_error};
 use super::negotiation::Encryption;
+use super::session::{PostgresSession, classify_protocol_error};
 use super::startup::{HandshakeDone, SharedWatch, Watched};
 use crate::tls::{
     self, Ended, SharedStreamErrors, Stream, TlsKit, TlsOffer, Trace, Transport, Verification, classify_io, classify_tls, error_chain,
@@ -48,7 +48,7 @@ impl From<Ended> for Failed {
 /// A checked session, and the means to go on with it.
 pub(super) struct Established {
     pub(super) session: Session,
-    pub(super) conversation: PostgresConversation,
+    pub(super) opened: PostgresSession,
 }
 
 /// What all attempts of a call have in common.
@@ -197,11 +197,11 @@ impl Attempt<'_> {
         trace.phases.auth_ns = Some(nanoseconds(begun.elapsed()));
         trace.ready();
 
-        let mut conversation = PostgresConversation::new(client, connection);
+        let mut opened = PostgresSession::new(client, connection);
         let begun = Instant::now();
-        session.server_view = Some(conversation.server_view().await.map_err(Ended::from)?);
+        session.server_view = Some(opened.server_view().await.map_err(Ended::from)?);
         trace.phases.query_ns = Some(nanoseconds(begun.elapsed()));
-        Ok(Established { session, conversation })
+        Ok(Established { session, opened })
     }
 
     fn config(&self) -> tokio_postgres::Config {

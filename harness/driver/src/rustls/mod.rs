@@ -6,8 +6,8 @@
 
 mod attempt;
 mod classify;
-mod conversation;
 mod negotiation;
+mod session;
 mod startup;
 #[cfg(test)]
 mod tests;
@@ -126,6 +126,6 @@ impl Driver for RustlsDriver {
         }
         let mut trace = Trace::start();
         let result = timeout(limit, self.run(request, &mut trace)).await.ok();
-        trace.opened(result.map(|result| result.map(|Established { session, conversation }| (session, conversation))), limit)
+        trace.opened(result.map(|result| result.map(|Established { session, opened }| (session, opened))), limit)
     }
 }

@@ -1,11 +1,11 @@
-//! A session with PostgreSQL once it is established: queries, and the goodbye.
+//! A session with PostgreSQL once it is established: queries, until it is closed.
 
 use async_trait::async_trait;
 use tokio_postgres::{Client, Connection, SimpleQueryMessage, SimpleQueryRow};
 
 use super::classify::classify_db_error;
 use super::startup::Watched;
-use crate::held::{Background, Conversation};
+use crate::held::{Background, LibrarySession};
 use crate::tls::{classify_io, error_chain};
 use model::observation::{Refused, ServerView};
 use model::refusal::{Refusal, Stage};
@@ -14,13 +14,13 @@ use model::refusal::{Refusal, Stage};
 const SERVER_VIEW: &str = "SELECT ssl, version, cipher, client_dn, client_serial::text, issuer_dn, current_user \
                            FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
-/// tokio-postgres' two halves.
-pub(super) struct PostgresConversation {
+/// The client half of tokio-postgres, which sends queries, and the half that moves their bytes.
+pub(super) struct PostgresSession {
     client: Client,
     connection: Background<Result<(), tokio_postgres::Error>>,
 }
 
-impl PostgresConversation {
+impl PostgresSession {
     pub(super) fn new(client: Client, connection: Connection<Watched, Watched>) -> Self {
         Self { client, connection: Background::new(connection) }
     }
@@ -57,12 +57,12 @@ impl PostgresConversation {
 }
 
 #[async_trait]
-impl Conversation for PostgresConversation {
-    async fn ask(&mut self) -> Result<(), Refused> {
+impl LibrarySession for PostgresSession {
+    async fn query(&mut self) -> Result<(), Refused> {
         self.query("SELECT 1").await.map(drop)
     }
 
-    async fn goodbye(self) {
+    async fn close(self) {
         // Without its client the connection sends Terminate and closes.
         drop(self.client);
         self.connection.end().await;

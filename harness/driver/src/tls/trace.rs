@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::held::{Conversation, Held};
+use crate::held::{Held, LibrarySession};
 use crate::{DriverError, Opened};
 use model::observation::{ClientObservation, ClientOutcome, Phases, Refused, Session};
 use model::refusal::{Refusal, Stage};
@@ -68,21 +68,21 @@ impl Trace {
     ///
     /// # Errors
     /// The driver's own failure.
-    pub(crate) fn opened<C: Conversation>(
+    pub(crate) fn opened<C: LibrarySession>(
         self,
         result: Option<Result<(Session, C), Ended>>,
         limit: Duration,
     ) -> Result<Opened, DriverError> {
         let mut kept = None;
         let result = result.map(|result| {
-            result.map(|(session, conversation)| {
-                kept = Some(conversation);
+            result.map(|(session, opened)| {
+                kept = Some(opened);
                 session
             })
         });
         let observation = self.observe(result, limit)?;
         Ok(match kept {
-            Some(conversation) => Opened::Session(observation, Box::new(Held::new(conversation))),
+            Some(opened) => Opened::Session(observation, Box::new(Held::new(opened))),
             None => Opened::Refused(observation),
         })
     }
