@@ -8,8 +8,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
-use super::credential::CredentialCache;
-use super::files::ClientCredential;
+use super::credential::{ClientCredential, CredentialCache};
 use super::verifier::{ServerVerifier, Verification};
 use model::connect::TlsVersion;
 
@@ -92,7 +91,7 @@ impl TlsKit {
         Self { provider: Arc::new(provider), credentials: CredentialCache::default() }
     }
 
-    /// The provider.
+    /// What every configuration of this kit signs, verifies and exchanges keys with.
     #[must_use]
     pub fn provider(&self) -> &Arc<CryptoProvider> {
         &self.provider

@@ -4,9 +4,12 @@
 //! every connection all the same; only the same bytes are not loaded again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::files::ClientCredential;
+use rustls::sign::CertifiedKey;
+
+/// A certificate chain with its key.
+pub type ClientCredential = Arc<CertifiedKey>;
 
 /// More than the identities of a run; a long-lived process whose certificates keep being renewed starts over when it is reached.
 const CAPACITY: usize = 256;
@@ -14,7 +17,7 @@ const CAPACITY: usize = 256;
 /// The bytes of a certificate file and of a key file.
 type Content = (Vec<u8>, Vec<u8>);
 
-/// A bounded cache.
+/// Credentials that were loaded before, up to [`CAPACITY`].
 #[derive(Default)]
 pub(super) struct CredentialCache(Mutex<HashMap<Content, ClientCredential>>);
 

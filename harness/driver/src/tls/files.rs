@@ -3,17 +3,19 @@
 //! libpq falls back to `~/.postgresql/` where an option is unset; a harness must not depend on the home directory it runs in, so here an
 //! unset option is a file that does not exist.
 
+use std::fmt;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
 use super::config::TlsKit;
+use super::credential::ClientCredential;
 use model::connect::ClientFiles;
 use model::refusal::FileRefusal;
 
@@ -21,7 +23,7 @@ use model::refusal::FileRefusal;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct FileError {
-    /// The class.
+    /// The class by which expectations name it.
     pub refusal: FileRefusal,
     /// What was found, with the path.
     pub text: String,
@@ -32,9 +34,6 @@ impl FileError {
         Self { refusal, text: text.into() }
     }
 }
-
-/// A certificate chain with its key.
-pub type ClientCredential = Arc<CertifiedKey>;
 
 /// The file's name for messages, or libpq's default place for an unset option.
 fn shown(path: Option<&Path>, default: &str) -> String {
@@ -59,14 +58,14 @@ pub fn read_roots(path: Option<&Path>, must_exist: bool) -> Result<Option<RootCe
         }
         return Ok(None);
     };
-    let unusable = |reason: String| {
+    let unusable = |reason: &dyn fmt::Display| {
         FileError::new(FileRefusal::RootUnusable, format!("could not read root certificate file \"{}\": {reason}", existing.display()))
     };
-    let pem = std::fs::read(existing).map_err(|error| unusable(error.to_string()))?;
-    let certificates = certificates_of(&pem).map_err(&unusable)?;
+    let pem = std::fs::read(existing).map_err(|error| unusable(&error))?;
+    let certificates = certificates_of(&pem).map_err(|error| unusable(&error))?;
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
-        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+        roots.add(certificate).map_err(|error| unusable(&error))?;
     }
     Ok(Some(roots))
 }
@@ -146,33 +145,43 @@ fn is_too_open(owner: u32, mode: u32) -> bool {
 }
 
 fn load(certificate: &Path, key: &Path, kit: &TlsKit) -> Result<ClientCredential, FileError> {
-    let certificate_error = |reason: String| {
+    let certificate_error = |reason: &dyn fmt::Display| {
         let text = format!("could not read certificate file \"{}\": {reason}", certificate.display());
         FileError::new(FileRefusal::CertificateUnusable, text)
     };
-    let key_error =
-        |refusal, reason: String| FileError::new(refusal, format!("could not load private key file \"{}\": {reason}", key.display()));
-    let certificate_pem = std::fs::read(certificate).map_err(|error| certificate_error(error.to_string()))?;
-    let key_pem = std::fs::read(key).map_err(|error| key_error(FileRefusal::KeyUnusable, error.to_string()))?;
+    let key_error = |refusal, reason: &dyn fmt::Display| {
+        FileError::new(refusal, format!("could not load private key file \"{}\": {reason}", key.display()))
+    };
+    let certificate_pem = std::fs::read(certificate).map_err(|error| certificate_error(&error))?;
+    let key_pem = std::fs::read(key).map_err(|error| key_error(FileRefusal::KeyUnusable, &error))?;
     kit.credentials().get_or_load((certificate_pem, key_pem), |(certificate_pem, key_pem)| {
-        let chain = certificates_of(certificate_pem).map_err(certificate_error)?;
-        let key_unusable = |reason: String| key_error(FileRefusal::KeyUnusable, reason);
-        let der = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| key_unusable(error.to_string()))?;
-        let signer = kit.provider().key_provider.load_private_key(der).map_err(|error| key_unusable(error.to_string()))?;
+        let chain = certificates_of(certificate_pem).map_err(|error| certificate_error(&error))?;
+        let key_unusable = |reason: &dyn fmt::Display| key_error(FileRefusal::KeyUnusable, reason);
+        let der = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| key_unusable(&error))?;
+        let signer = kit.provider().key_provider.load_private_key(der).map_err(|error| key_unusable(&error))?;
         let credential = CertifiedKey::new(chain, signer);
         match credential.keys_match() {
             // A key that can't tell its public half is taken at its word, as rustls does.
             Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Arc::new(credential)),
-            Err(Error::InconsistentKeys(_)) => Err(key_error(FileRefusal::KeyMismatch, "key values mismatch".to_owned())),
-            Err(error) => Err(certificate_error(error.to_string())),
+            Err(Error::InconsistentKeys(_)) => Err(key_error(FileRefusal::KeyMismatch, &"key values mismatch")),
+            Err(error) => Err(certificate_error(&error)),
         }
     })
 }
 
+/// A file holds no certificates.
+#[derive(Debug, thiserror::Error)]
+enum NoCertificates {
+    #[error("no certificate found")]
+    None,
+    #[error(transparent)]
+    NotPem(#[from] pem::Error),
+}
+
 /// All certificates of a PEM file; at least one.
-fn certificates_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
-    if certificates.is_empty() { Err("no certificate found".to_owned()) } else { Ok(certificates) }
+fn certificates_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, NoCertificates> {
+    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
+    if certificates.is_empty() { Err(NoCertificates::None) } else { Ok(certificates) }
 }
 
 #[cfg(test)]

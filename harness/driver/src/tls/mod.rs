@@ -12,7 +12,8 @@ mod verifier;
 
 pub use classify::{classify_io, classify_tls, error_chain};
 pub use config::{KxGroups, TlsKit, TlsOffer, Unsupported, versions};
-pub use files::{ClientCredential, FileError, read_client_credential, read_roots, require_client_credential};
+pub use credential::ClientCredential;
+pub use files::{FileError, read_client_credential, read_roots, require_client_credential};
 pub use locked::locked;
 pub use stream::{SharedStreamErrors, Stream, StreamErrors, Transport, connect_tcp, connect_unix, shared_stream_errors};
 pub use trace::{Ended, Trace, nanoseconds};
