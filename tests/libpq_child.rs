@@ -11,9 +11,9 @@ async fn start_reason(library: &str) -> String {
     let build = LibpqBuild { driver: "libpq-0".to_owned(), library: library.into(), origin: "distribution" };
     let program = Program::libpq(Path::new(env!("CARGO_BIN_EXE_mtls-conformance")), &build, directory.path()).expect("a home");
     match ExecDriver::start(program).await {
-        Err(DriverError::Start { driver, reason }) => {
+        Err(DriverError::Start { driver, source }) => {
             assert_eq!(driver, "libpq-0");
-            reason
+            source.to_string()
         }
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("it started with {library}"),

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
-use driver::{Driver, DriverError};
+use driver::{BrokenError, Driver, DriverError, UnableError};
 use environment::{CommandError, Environment, EnvironmentError, Gateway, InstallOptions, Installation, LogCondition, Server};
 use model::claim::Subject;
 use model::connect::{ClientFiles, ConnectRequest, Password};
@@ -101,9 +101,9 @@ impl Driver for FakeDriver {
             Act::Panic => panic!("the driver panics, as it was told"),
             Act::Hang => std::future::pending().await,
             Act::Break => {
-                return Err(DriverError::Broken { driver: DRIVER.to_owned(), reason: "it fell over; its log: fake.log".to_owned() });
+                return Err(DriverError::broken(DRIVER, BrokenError::Reported("it fell over; its log: fake.log".to_owned())));
             }
-            Act::Unable => return Err(DriverError::Unable { driver: DRIVER.to_owned(), reason: "it never learnt that".to_owned() }),
+            Act::Unable => return Err(DriverError::unable(DRIVER, UnableError::Reported("it never learnt that".to_owned()))),
             Act::Wait => {
                 self.gate.clone().wait_for(|open| *open).await.expect("the test holds the gate");
             }

@@ -70,7 +70,7 @@ fn check_config(config: &Path, toolchain: &Toolchain) -> Result<(), CliError> {
     // Without the clients that load it, only that it is there can be told: their cases are skipped.
     std::fs::metadata(config).map_err(|error| CliError::usage(format!("{}: can't be read: {error}", config.display())))?;
     match NAUTOBOT_DRIVERS.iter().find_map(|driver| toolchain.python(driver)) {
-        Some(build) => check_nautobot_config(build, config).map_err(CliError::usage),
+        Some(build) => check_nautobot_config(build, config).map_err(|error| CliError::usage(error.to_string())),
         None => Ok(()),
     }
 }

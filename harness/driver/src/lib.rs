@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 pub mod classify;
+pub mod error;
 pub mod exec;
 mod held;
 pub mod libpq;
@@ -21,58 +22,8 @@ use agent::ClientContainer;
 use model::connect::ConnectRequest;
 use model::driver::DriverInfo;
 use model::observation::{ClientObservation, Refused};
-use model::outcome::ErrorKind;
 
-/// A client could not be used at all: nothing is known about the server.
-#[derive(Debug, thiserror::Error)]
-pub enum DriverError {
-    /// It could not be started.
-    #[error("driver {driver} could not be started: {reason}")]
-    Start {
-        /// Its name.
-        driver: String,
-        /// Why, with the log's place.
-        reason: String,
-    },
-    /// It ended or spoke nonsense in the middle of a request.
-    #[error("driver {driver} broke off: {reason}")]
-    Broken {
-        /// Its name.
-        driver: String,
-        /// What happened, with the log's place.
-        reason: String,
-    },
-    /// It can't do what the request asks for.
-    #[error("driver {driver} can't do this: {reason}")]
-    Unable {
-        /// Its name.
-        driver: String,
-        /// What it can't do.
-        reason: String,
-    },
-    /// It gave no answer in time.
-    #[error("driver {driver} gave no answer within {limit:?}")]
-    Hang {
-        /// Its name.
-        driver: String,
-        /// The limit.
-        limit: Duration,
-    },
-}
-
-impl DriverError {
-    /// What a case reports that ends with this error.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Start { .. } | Self::Broken { .. } | Self::Unable { .. } => ErrorKind::Client,
-            Self::Hang { .. } => ErrorKind::Limit,
-        }
-    }
-}
-
-/// Why a client can't do what a request with environment variables asks for: it reads no configuration file.
-pub(crate) const NO_CONFIGURATION: &str = "it reads no nautobot_config.py, whose variables `env` gives";
+pub use error::{BrokenError, DriverError, StartError, UnableError};
 
 /// A client. A refused connection is an observation; only a client that can't be used is an error.
 #[async_trait]
@@ -92,7 +43,7 @@ pub trait Driver: Send + Sync {
     /// [`DriverError`] if the client itself failed; [`DriverError::Unable`] if it can't keep sessions.
     async fn open(&self, request: &ConnectRequest, limit: Duration) -> Result<Opened, DriverError> {
         let _ = (request, limit);
-        Err(DriverError::Unable { driver: self.info().name.clone(), reason: "it keeps no session open".to_owned() })
+        Err(DriverError::unable(&self.info().name, UnableError::NoSessions))
     }
 
     /// Where its process runs; `None`: on this machine. Requests then name files and a relay of there.
@@ -104,7 +55,7 @@ pub trait Driver: Send + Sync {
     async fn close(&self) {}
 }
 
-/// How [`Driver::open`] ended.
+/// What came of [`Driver::open`].
 pub enum Opened {
     /// A session that is kept, and what was seen while it was opened.
     Session(ClientObservation, Box<dyn HeldSession>),
@@ -141,7 +92,7 @@ pub trait HeldSession: Send {
 /// How a query of a held session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Queried {
-    /// The server answered.
+    /// The server gave a result: the session goes on.
     Answered,
     /// The session is over: in the client's words, with the class, at [`Stage::Query`](model::refusal::Stage::Query).
     Ended(Refused),
@@ -150,7 +101,7 @@ pub enum Queried {
 /// A driver that is known by name, found or not.
 #[derive(Clone)]
 pub enum Known {
-    /// Ready for use.
+    /// Installed here: it can be asked to connect.
     Found(Arc<dyn Driver>),
     /// Part of the toolchain, but not installed here: its name, and what it costs and what brings it.
     Missing(DriverInfo, String),

@@ -59,7 +59,7 @@ pub enum Operation {
     Connect(ConnectRequest),
     /// The same, but keep the session.
     Open(ConnectRequest),
-    /// Operation something small of the server over this session.
+    /// Ask the server something small over this session.
     Query(u64),
     /// Close this session.
     Close(u64),

@@ -16,7 +16,7 @@ use super::{Driver, DriverError, HeldSession, Opened, Queried};
 use model::driver::DriverInfo;
 use model::observation::{ClientObservation, ClientOutcome, Phases};
 
-/// The hidden subcommand.
+/// The hidden subcommand that the client runs as.
 pub const COMMAND: &str = "own-client";
 
 /// Connections at once: they share a thread or two and wait most of the time.
@@ -25,7 +25,7 @@ const CONCURRENCY: u32 = 8;
 /// The arguments of [`COMMAND`].
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct ServedArgs {
-    /// Which client.
+    /// The library that is to connect.
     #[arg(long)]
     pub client: OwnClient,
     /// The driver's name, as scenarios know it.
@@ -36,20 +36,21 @@ pub struct ServedArgs {
 /// A client that is built in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OwnClient {
-    /// [`RustlsDriver`].
+    /// tokio-postgres over rustls: [`RustlsDriver`].
     Rustls,
-    /// [`RedisDriver`].
+    /// redis-rs over rustls: [`RedisDriver`].
     RedisRs,
 }
 
-/// The client's whole life: greets, and answers requests until standard input ends. What goes wrong is told on standard error.
+/// Runs the client: greets, and answers requests until standard input ends. What goes wrong is told on standard error.
 #[must_use]
 pub fn main(args: &ServedArgs) -> ExitCode {
     let driver: Arc<dyn Driver> = match args.client {
         OwnClient::Rustls => Arc::new(RustlsDriver::new(RustlsOptions::default())),
         OwnClient::RedisRs => Arc::new(RedisDriver::new()),
     };
-    let served = tokio::runtime::Runtime::new().and_then(|runtime| runtime.block_on(serve(driver, &args.name)));
+    let runtime = tokio::runtime::Runtime::new().map_err(ServeError::Runtime);
+    let served = runtime.and_then(|runtime| runtime.block_on(serve(driver, &args.name)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -60,7 +61,20 @@ pub fn main(args: &ServedArgs) -> ExitCode {
     }
 }
 
-async fn serve(driver: Arc<dyn Driver>, name: &str) -> std::io::Result<()> {
+/// The client could not go on.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("could not start its threads: {0}")]
+    Runtime(#[source] std::io::Error),
+    #[error("could not talk to the harness: {0}")]
+    Pipe(#[from] std::io::Error),
+    #[error("could not read a request: {source}; it has {length} bytes (not shown: it may hold a password)")]
+    Request { source: serde_json::Error, length: usize },
+    #[error("a request's task failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+async fn serve(driver: Arc<dyn Driver>, name: &str) -> Result<(), ServeError> {
     let info = DriverInfo { name: name.to_owned(), ..driver.info().clone() };
     write_line(&Greeting::Hello(Hello { protocol: PROTOCOL, driver: info, concurrency: CONCURRENCY, sessions: true }))?;
     let client = Arc::new(Client { driver, open: Table::default() });
@@ -72,16 +86,16 @@ async fn serve(driver: Arc<dyn Driver>, name: &str) -> std::io::Result<()> {
                 let Some(line) = line else { break };
                 let line: String = line?;
                 let request: Request = serde_json::from_str(&line)
-                    .map_err(|error| std::io::Error::other(format!("a line of {} bytes is no request: {error}", line.len())))?;
+                    .map_err(|source| ServeError::Request { source, length: line.len() })?;
                 let client = Arc::clone(&client);
                 running.spawn(async move { write_line(&client.answer(request).await) });
             }
             // A task that panicked leaves its request unanswered: end at once instead, so that the harness sees it.
-            Some(ended) = running.join_next() => ended.map_err(std::io::Error::other)??,
+            Some(ended) = running.join_next() => ended??,
         }
     }
     while let Some(ended) = running.join_next().await {
-        ended.map_err(std::io::Error::other)??;
+        ended??;
     }
     Ok(())
 }
@@ -131,7 +145,7 @@ impl Client {
             Operation::Close(session) => Ok(self.close(session).await),
         };
         let result = result.unwrap_or_else(|error| match error {
-            DriverError::Unable { reason, .. } => Outcome::Unable(reason),
+            DriverError::Unable { source, .. } => Outcome::Unable(source.to_string()),
             other => Outcome::Error(other.to_string()),
         });
         Answer { id, result }

@@ -161,9 +161,7 @@ pub async fn start(
 /// A driver that could not be started: every call says why.
 struct NotStarted {
     info: DriverInfo,
-    /// Whether it is not there at all, which is no failure.
-    unable: bool,
-    reason: String,
+    error: DriverError,
 }
 
 impl NotStarted {
@@ -176,17 +174,7 @@ impl NotStarted {
             version: String::new(),
             tls_library: None,
         });
-        let (unable, reason) = match error {
-            DriverError::Start { reason, .. } => (false, reason),
-            DriverError::Unable { reason, .. } => (true, reason),
-            other => (false, other.to_string()),
-        };
-        Self { info, unable, reason }
-    }
-
-    fn error(&self) -> DriverError {
-        let (driver, reason) = (self.info.name.clone(), self.reason.clone());
-        if self.unable { DriverError::Unable { driver, reason } } else { DriverError::Start { driver, reason } }
+        Self { info, error }
     }
 }
 
@@ -197,10 +185,10 @@ impl Driver for NotStarted {
     }
 
     async fn connect(&self, _: &ConnectRequest, _: Duration) -> Result<ClientObservation, DriverError> {
-        Err(self.error())
+        Err(self.error.clone())
     }
 
     async fn open(&self, _: &ConnectRequest, _: Duration) -> Result<Opened, DriverError> {
-        Err(self.error())
+        Err(self.error.clone())
     }
 }

@@ -1,7 +1,6 @@
 //! The pipe to one running program: requests out, answers in, told apart by their ids.
 
 use std::collections::HashMap;
-use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::process::{Input, Output, Process};
 use super::program::Program;
-use crate::DriverError;
+use crate::error::{BrokenError, DriverError, ExchangeError, GreetingError, ProgramEnd, StartError};
 use crate::protocol::{Answer, Greeting, Hello, MAX_CONCURRENCY, Operation, Outcome, PROTOCOL, Request};
 use model::connect::{ConnectRequest, Password};
 use model::driver::DriverInfo;
@@ -45,8 +44,8 @@ enum Command {
     CloseInput,
 }
 
-/// Operation for the program's end, and why.
-struct Kill(String);
+/// Asks for the program's end, and says why.
+struct Kill(ExchangeError);
 
 #[derive(Default)]
 struct Shared {
@@ -59,12 +58,12 @@ struct Shared {
 #[derive(Default)]
 struct Table {
     in_flight: HashMap<u64, InFlight>,
-    end: Option<String>,
+    end: Option<Arc<BrokenError>>,
 }
 
 /// The slot belongs to the request until its answer is there, even when nobody waits for that any more.
 struct InFlight {
-    answer: oneshot::Sender<Result<Outcome, String>>,
+    answer: oneshot::Sender<Result<Outcome, Arc<BrokenError>>>,
     secret: Option<Password>,
     abandoned: bool,
     /// It opens a session, which must be closed again when nobody takes it.
@@ -74,7 +73,14 @@ struct InFlight {
 }
 
 /// What became of a request.
-type Reply = oneshot::Receiver<Result<Outcome, String>>;
+type Reply = oneshot::Receiver<Result<Outcome, Arc<BrokenError>>>;
+
+impl Table {
+    /// The passwords of the requests in flight.
+    fn secrets(&self) -> Vec<Password> {
+        self.in_flight.values().filter_map(|request| request.secret.clone()).collect()
+    }
+}
 
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -85,20 +91,21 @@ impl Shared {
 impl Connection {
     /// Starts the program and waits for its greeting.
     pub(super) async fn open(program: &Program) -> Result<(Self, DriverInfo), DriverError> {
-        let (mut child, stdin, stdout) = Process::start(program).await.map_err(|reason| program.start_error(reason))?;
+        let (mut child, stdin, stdout) =
+            Process::start(program).await.map_err(|source| program.start_error(|command| StartError::Spawn { command, source }))?;
         let mut lines = BufReader::new(stdout).lines();
         let greeting = tokio::time::timeout(program.hello_limit, lines.next_line()).await;
         let hello = match greeting {
             Ok(Ok(Some(line))) => check_hello(&line, &program.name),
-            Ok(Ok(None)) => Err("it closed its output before its greeting".to_owned()),
-            Ok(Err(error)) => Err(format!("could not read its greeting: {error}")),
-            Err(_) => Err(format!("no greeting within {:?}", program.hello_limit)),
+            Ok(Ok(None)) => Err(GreetingError::OutputClosed),
+            Ok(Err(error)) => Err(GreetingError::Unreadable(error)),
+            Err(_) => Err(GreetingError::Silent { limit: program.hello_limit }),
         };
         let hello = match hello {
             Ok(hello) => hello,
-            Err(reason) => {
-                let status = end_of(&mut child).await;
-                return Err(program.start_error(with_log(&reason, status, &child)));
+            Err(source) => {
+                let end = end_of(&mut child).await;
+                return Err(program.start_error(|command| StartError::Greeting { command, source, end }));
             }
         };
         let shared = Arc::new(Shared::default());
@@ -114,7 +121,7 @@ impl Connection {
     }
 
     /// Why the program has ended, if it has.
-    pub(super) fn end(&self) -> Option<String> {
+    pub(super) fn end(&self) -> Option<Arc<BrokenError>> {
         self.shared.table().end.clone()
     }
 
@@ -128,9 +135,16 @@ impl Connection {
         self.sessions
     }
 
-    /// Sends a request and waits for its answer, with its id; `None` if there was none within `limit` and `grace`, the reason if the
-    /// program ended.
-    pub(super) async fn request(&self, operation: Operation, limit: Duration, grace: Duration) -> Result<Option<(u64, Outcome)>, String> {
+    /// Sends a request and waits for its answer, with its id; `None` if there was none within `limit` and `grace`.
+    ///
+    /// # Errors
+    /// The program has ended, or can't be given the request.
+    pub(super) async fn request(
+        &self,
+        operation: Operation,
+        limit: Duration,
+        grace: Duration,
+    ) -> Result<Option<(u64, Outcome)>, Arc<BrokenError>> {
         let slot = match &operation {
             Operation::Connect(_) | Operation::Open(_) => match Arc::clone(&self.slots).acquire_owned().await {
                 Ok(slot) => Some(slot),
@@ -150,15 +164,20 @@ impl Connection {
     }
 
     /// Sends a request without waiting for its answer.
-    pub(super) fn send(&self, operation: Operation, limit: Duration, slot: Option<OwnedSemaphorePermit>) -> Result<(u64, Reply), String> {
+    pub(super) fn send(
+        &self,
+        operation: Operation,
+        limit: Duration,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Result<(u64, Reply), Arc<BrokenError>> {
         let (id, line, reply) = self.shared.enter(operation, limit, slot)?;
         // A writer that is gone means that the program ended: the reader then answers for it.
         let _ = self.to_writer.send(Command::Line(line));
         Ok((id, reply))
     }
 
-    fn why_ended(&self) -> String {
-        self.end().unwrap_or_else(|| "it is ending".to_owned())
+    fn why_ended(&self) -> Arc<BrokenError> {
+        self.end().unwrap_or_else(|| BrokenError::Ending.into())
     }
 
     /// Marks a request as hung. Once nothing but hung requests is left in all slots, the program is of no use any more and is stopped.
@@ -169,7 +188,7 @@ impl Connection {
         }
         let hangs = |request: &InFlight| request.abandoned || request.slot.is_none();
         if self.slots.available_permits() == 0 && table.in_flight.values().all(hangs) {
-            let _ = self.to_reader.send(Kill("it was stopped, since every request that it was given hangs".to_owned()));
+            let _ = self.to_reader.send(Kill(ExchangeError::EveryRequestHangs));
         }
     }
 
@@ -178,7 +197,7 @@ impl Connection {
         let mut ended = self.ended.clone();
         let _ = self.to_writer.send(Command::CloseInput);
         if tokio::time::timeout(limit, ended.wait_for(|ended| *ended)).await.is_err() {
-            let _ = self.to_reader.send(Kill("it was stopped, since it did not end when its input was closed".to_owned()));
+            let _ = self.to_reader.send(Kill(ExchangeError::InputEndIgnored));
             // The reader kills it after STOP_LIMIT: this can't wait for ever.
             let _ = ended.wait_for(|ended| *ended).await;
         }
@@ -196,17 +215,16 @@ fn secret(operation: &Operation) -> Option<&Password> {
     password.filter(|password| password.reveal().len() >= SHORTEST_SECRET)
 }
 
-fn check_hello(line: &str, name: &str) -> Result<Hello, String> {
-    let Greeting::Hello(hello) =
-        serde_json::from_str(line).map_err(|error| format!("its first line is no greeting: {error}; the line: {}", shown(line)))?;
+fn check_hello(line: &str, name: &str) -> Result<Hello, GreetingError> {
+    let Greeting::Hello(hello) = serde_json::from_str(line).map_err(|source| GreetingError::NoGreeting { source, line: shown(line) })?;
     if hello.protocol != PROTOCOL {
-        return Err(format!("it speaks version {} of the protocol, and this harness version {PROTOCOL}", hello.protocol));
+        return Err(GreetingError::Protocol { found: hello.protocol });
     }
     if hello.driver.name != name {
-        return Err(format!("it calls itself `{}`, and `{name}` was expected", hello.driver.name));
+        return Err(GreetingError::Name { found: hello.driver.name, expected: name.to_owned() });
     }
     if hello.concurrency == 0 || hello.concurrency > MAX_CONCURRENCY {
-        return Err(format!("it announces a concurrency of {}; from 1 to {MAX_CONCURRENCY} is allowed", hello.concurrency));
+        return Err(GreetingError::Concurrency { found: hello.concurrency });
     }
     Ok(hello)
 }
@@ -230,50 +248,54 @@ async fn read(
     at_end: watch::Sender<bool>,
     to_writer: mpsc::WeakUnboundedSender<Command>,
 ) {
-    let reason = loop {
+    let source = loop {
         tokio::select! {
             line = lines.next_line() => match line {
                 Ok(Some(line)) => match shared.take(&line) {
                     Ok(None) => {}
                     Ok(Some(session)) => shared.close_unwanted(session, &to_writer),
-                    Err(reason) => break reason,
+                    Err(source) => break source,
                 },
-                Ok(None) => break "it closed its output".to_owned(),
-                Err(error) => break format!("its output can't be read: {error}"),
+                Ok(None) => break ExchangeError::OutputClosed,
+                Err(error) => break ExchangeError::Unreadable(error),
             },
-            Some(Kill(reason)) = kills.recv() => break reason,
+            Some(Kill(source)) = kills.recv() => break source,
         }
     };
-    let status = end_of(&mut child).await;
-    let reason = with_log(&reason, status, &child);
+    let mut end = end_of(&mut child).await;
     slots.close();
-    let in_flight = {
+    let (error, in_flight) = {
         let mut table = shared.table();
-        let secrets: Vec<_> = table.in_flight.values().filter_map(|request| request.secret.clone()).collect();
-        table.end = Some(redacted(&reason, &secrets));
-        std::mem::take(&mut table.in_flight)
+        end.tail = redacted(&end.tail, &table.secrets());
+        let error = Arc::new(BrokenError::Ended { source, end });
+        table.end = Some(Arc::clone(&error));
+        (error, std::mem::take(&mut table.in_flight))
     };
-    let reason = shared.table().end.clone().unwrap_or_default();
     for request in in_flight.into_values() {
         // Nobody waits for an abandoned one.
-        let _ = request.answer.send(Err(reason.clone()));
+        let _ = request.answer.send(Err(Arc::clone(&error)));
     }
     let _ = at_end.send(true);
 }
 
 impl Shared {
     /// Puts a request among those in flight: its id, its line, and where its answer comes.
-    fn enter(&self, operation: Operation, limit: Duration, slot: Option<OwnedSemaphorePermit>) -> Result<(u64, Vec<u8>, Reply), String> {
+    fn enter(
+        &self,
+        operation: Operation,
+        limit: Duration,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Result<(u64, Vec<u8>, Reply), Arc<BrokenError>> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let (secret, opens) = (secret(&operation).cloned(), matches!(operation, Operation::Open(_)));
         let line = serde_json::to_vec(&Request { id, limit_ms, operation });
-        let mut line = line.map_err(|error| format!("the request can't be written as JSON: {error}"))?;
+        let mut line = line.map_err(BrokenError::Request)?;
         line.push(b'\n');
         let (answer, reply) = oneshot::channel();
         let mut table = self.table();
-        if let Some(reason) = &table.end {
-            return Err(reason.clone());
+        if let Some(error) = &table.end {
+            return Err(Arc::clone(error));
         }
         table.in_flight.insert(id, InFlight { answer, secret, abandoned: false, opens, slot });
         Ok((id, line, reply))
@@ -289,15 +311,14 @@ impl Shared {
         }
     }
 
-    /// Takes in one line; the reason if it makes no sense. Gives the session that it opened for nobody, if it did.
-    fn take(&self, line: &str) -> Result<Option<u64>, String> {
+    /// Takes in one line. Gives the session that it opened for nobody, if it did.
+    fn take(&self, line: &str) -> Result<Option<u64>, ExchangeError> {
         let mut table = self.table();
-        let secrets: Vec<_> = table.in_flight.values().filter_map(|request| request.secret.clone()).collect();
-        let line = redacted(line, &secrets);
-        let answer: Answer = serde_json::from_str(&line)
-            .map_err(|error| format!("it wrote a line that is no answer: {error}; the line: {}", shown(&line)))?;
+        // Before it is parsed: an error of the parser may quote the line.
+        let line = redacted(line, &table.secrets());
+        let answer: Answer = serde_json::from_str(&line).map_err(|source| ExchangeError::NoAnswer { source, line: shown(&line) })?;
         let Some(request) = table.in_flight.remove(&answer.id) else {
-            return Err(format!("it answered request {}, which is not in flight", answer.id));
+            return Err(ExchangeError::UnknownRequest { id: answer.id });
         };
         self.answers.fetch_add(1, Ordering::Relaxed);
         // Nobody waits for an abandoned one.
@@ -308,21 +329,14 @@ impl Shared {
     }
 }
 
-/// Stops the child if it has not ended by itself.
-async fn end_of(child: &mut Process) -> Option<ExitStatus> {
+/// Stops the child if it has not ended by itself. What its log holds may name passwords that it was given.
+async fn end_of(child: &mut Process) -> ProgramEnd {
     // A program that crashes closes its output a moment before its status can be had.
-    if let Ok(Ok(status)) = tokio::time::timeout(Duration::from_millis(500), child.wait()).await {
-        return Some(status);
-    }
-    child.stop(STOP_LIMIT).await
-}
-
-fn with_log(reason: &str, status: Option<ExitStatus>, child: &Process) -> String {
-    let status = status.map_or_else(|| "how it ended is unknown".to_owned(), |status| status.to_string());
-    let log = child.log();
-    let tail = tail(log, TAIL_LINES);
-    let tail = if tail.trim().is_empty() { "(empty)".to_owned() } else { tail };
-    format!("{reason} ({status}); the end of its log {}:\n{tail}", log.display())
+    let status = match tokio::time::timeout(Duration::from_millis(500), child.wait()).await {
+        Ok(Ok(status)) => Some(status),
+        _ => child.stop(STOP_LIMIT).await,
+    };
+    ProgramEnd { status, log: child.log().to_path_buf(), tail: tail(child.log(), TAIL_LINES) }
 }
 
 fn redacted(text: &str, secrets: &[Password]) -> String {

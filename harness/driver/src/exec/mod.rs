@@ -6,8 +6,10 @@
 
 mod connection;
 mod limits;
+mod nautobot;
 mod process;
 pub mod program;
+mod python;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use crate::protocol::{Operation, Outcome};
-use crate::{Driver, DriverError, Opened, classify};
+use crate::{BrokenError, Driver, DriverError, Opened, UnableError, classify};
 use agent::ClientContainer;
 use model::connect::{ConnectRequest, RedisTls, SslMode};
 use model::driver::DriverInfo;
@@ -29,7 +31,8 @@ use model::refusal::Stage;
 
 use connection::Connection;
 use limits::{ANSWER_GRACE, CLOSE_LIMIT};
-pub use program::{Program, check_nautobot_config};
+pub use nautobot::{ConfigError, check_nautobot_config};
+pub use program::Program;
 use session::ExecSession;
 
 /// A client program, running.
@@ -45,7 +48,7 @@ pub struct ExecDriver {
 enum State {
     Running(Arc<Connection>),
     /// It ended, and starting it again is of no use.
-    Ended(String),
+    Ended(Arc<BrokenError>),
     Closed,
 }
 
@@ -62,10 +65,10 @@ impl ExecDriver {
     /// The running program, started again if it has ended since the last request.
     async fn connection(&self) -> Result<Arc<Connection>, DriverError> {
         let mut state = self.state.lock().await;
-        let reason = match &*state {
+        let cause = match &*state {
             State::Running(connection) => match connection.end() {
                 None => return Ok(Arc::clone(connection)),
-                Some(reason) if connection.answers() == 0 => reason,
+                Some(cause) if connection.answers() == 0 => cause,
                 Some(_) => {
                     let (connection, _) = Connection::open(&self.program).await?;
                     let connection = Arc::new(connection);
@@ -73,13 +76,11 @@ impl ExecDriver {
                     return Ok(connection);
                 }
             },
-            State::Ended(reason) => reason.clone(),
-            State::Closed => "it is closed already".to_owned(),
+            State::Ended(cause) => Arc::clone(cause),
+            State::Closed => return Err(self.broken(BrokenError::Closed)),
         };
-        if !matches!(*state, State::Closed) {
-            *state = State::Ended(reason.clone());
-        }
-        Err(self.broken(reason))
+        *state = State::Ended(Arc::clone(&cause));
+        Err(self.broken(cause))
     }
 
     /// Has a connection made, and gives what came of it, with the request's id. `plaintext` is [`plaintext`] of the request.
@@ -91,7 +92,7 @@ impl ExecDriver {
         limit: Duration,
     ) -> Result<(u64, ClientObservation), DriverError> {
         let driver = || self.info.name.clone();
-        let Some((id, outcome)) = connection.request(operation, limit, ANSWER_GRACE).await.map_err(|reason| self.broken(reason))? else {
+        let Some((id, outcome)) = connection.request(operation, limit, ANSWER_GRACE).await.map_err(|cause| self.broken(cause))? else {
             return Err(DriverError::Hang { driver: driver(), limit: limit + ANSWER_GRACE });
         };
         let observation = match outcome {
@@ -108,16 +109,16 @@ impl ExecDriver {
                 ClientObservation { phases: failure.phases, outcome, settings: failure.settings }
             }
             Outcome::Answered | Outcome::Closed => {
-                return Err(self.broken("it answered a connection with something that is no observation".to_owned()));
+                return Err(self.broken(BrokenError::NoObservation));
             }
-            Outcome::Unable(reason) => return Err(DriverError::Unable { driver: driver(), reason }),
-            Outcome::Error(reason) => return Err(self.broken(reason)),
+            Outcome::Unable(reason) => return Err(DriverError::unable(driver(), UnableError::Reported(reason))),
+            Outcome::Error(reason) => return Err(self.broken(BrokenError::Reported(reason))),
         };
         Ok((id, observation))
     }
 
-    fn broken(&self, reason: String) -> DriverError {
-        DriverError::Broken { driver: self.info.name.clone(), reason }
+    fn broken(&self, cause: impl Into<Arc<BrokenError>>) -> DriverError {
+        DriverError::broken(&self.info.name, cause)
     }
 }
 
@@ -146,8 +147,7 @@ impl Driver for ExecDriver {
     async fn open(&self, request: &ConnectRequest, limit: Duration) -> Result<Opened, DriverError> {
         let connection = self.connection().await?;
         if !connection.sessions() {
-            let reason = "its program keeps no session open: its greeting lacks `\"sessions\":true` (see harness/clients/PROTOCOL.md)";
-            return Err(DriverError::Unable { driver: self.info.name.clone(), reason: reason.to_owned() });
+            return Err(DriverError::unable(&self.info.name, UnableError::SessionsNotAnnounced));
         }
         let (id, observation) = self.observe(&connection, Operation::Open(request.clone()), plaintext(request), limit).await?;
         Ok(match &observation.outcome {

@@ -6,33 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::DriverError;
+use super::python::{CLIENT_FILES, python_args, write_clients};
+use crate::error::{DriverError, StartError};
 use crate::libpq;
 use crate::served::{self, OwnClient};
 use agent::ClientContainer;
 use os::child::{ChildSpec, Pipes};
 use os::toolchain::{LibpqBuild, PythonBuild};
-
-/// Files of `harness/clients/`: where each lies below that folder, and its text.
-macro_rules! client_files {
-    ($($path:literal),+ $(,)?) => { &[$(($path, include_str!(concat!("../../../clients/", $path)))),+] };
-}
-
-/// The Python clients, so that an installed harness needs no repository.
-const CLIENT_FILES: &[(&str, &str)] = client_files![
-    "mtls_client.py",
-    "mtls_protocol.py",
-    "mtls_psycopg2.py",
-    "mtls_redis_py.py",
-    "mtls_serving.py",
-    "mtls_watched.py",
-    "nautobot_client.py",
-    "nautobot_config.py",
-    "nautobot_django.py",
-    "nautobot_loading.py",
-    "nautobot_redis.py",
-    "stand-in/nautobot/core/settings.py",
-];
 
 /// The time for a program to greet: an interpreter that loads a TLS library on a busy machine takes a while.
 const HELLO_LIMIT: Duration = Duration::from_secs(20);
@@ -40,9 +20,9 @@ const HELLO_LIMIT: Duration = Duration::from_secs(20);
 /// A program to start, and what is expected of it.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// Its path.
+    /// What is executed: a path, or a name that is looked for on `PATH`.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Without the program's own name.
     pub args: Vec<OsString>,
     /// Its environment, besides `PATH` and `LANG`: libpq and OpenSSL read options from variables, so nothing of ours is inherited.
     pub env: BTreeMap<String, OsString>,
@@ -54,9 +34,9 @@ pub struct Program {
     pub hello_limit: Duration,
     /// The container that it runs in; `None`: this machine.
     pub client_container: Option<Arc<ClientContainer>>,
-    /// Files and directories of this machine that it needs there too.
+    /// Files of this machine that it needs in its container too, under the same paths.
     pub files: Vec<PathBuf>,
-    /// See [`Self::files`].
+    /// Directories that it needs in its container, empty.
     pub directories: Vec<PathBuf>,
 }
 
@@ -168,68 +148,12 @@ impl Program {
         spec
     }
 
-    pub(super) fn start_error(&self, reason: impl std::fmt::Display) -> DriverError {
-        DriverError::Start { driver: self.name.clone(), reason: format!("`{}`: {reason}", self.child().command_line()) }
+    /// The error of a start that ended with this cause, which gets the command line.
+    pub(super) fn start_error(&self, cause: impl FnOnce(String) -> StartError) -> DriverError {
+        DriverError::start(&self.name, cause(self.child().command_line()))
     }
-}
-
-/// Reads a `nautobot_config.py` as the client will, and connects nowhere.
-///
-/// # Errors
-/// One line with the place of what is no Python, or why it could not be looked at.
-pub fn check_nautobot_config(build: &PythonBuild, config: &Path) -> Result<(), String> {
-    let shown = config.display();
-    let directory = tempfile::tempdir().map_err(|error| format!("{shown}: could not be checked: {error}"))?;
-    write_clients(directory.path()).map_err(|error| format!("{shown}: could not be checked: {error}"))?;
-    let args = [&python_args(directory.path(), "nautobot_client.py"), &["--check".into(), "--config".into(), config.into()][..]].concat();
-    let run = std::process::Command::new(&build.interpreter).args(args).stdin(std::process::Stdio::null()).output();
-    let output = run.map_err(|error| format!("{shown}: could not be checked with {}: {error}", build.interpreter.display()))?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
-}
-
-/// Writes the Python clients' files below this folder, as they lie in `harness/clients/`.
-fn write_clients(folder: &Path) -> std::io::Result<()> {
-    for (path, text) in CLIENT_FILES {
-        let path = folder.join(path);
-        std::fs::create_dir_all(path.parent().unwrap_or(folder))?;
-        std::fs::write(path, text)?;
-    }
-    Ok(())
-}
-
-/// What runs a script among them. -I would keep it from the modules beside it; -s and -E keep the user's site-packages and `PYTHON*`
-/// variables away. -B: no bytecode beside the packages.
-fn python_args(folder: &Path, script: &str) -> [OsString; 2] {
-    ["-sEB".into(), folder.join(script).into_os_string()]
 }
 
 fn make(driver: &str, path: &Path, result: std::io::Result<()>) -> Result<(), DriverError> {
-    result.map_err(|error| DriverError::Start { driver: driver.to_owned(), reason: format!("could not make {}: {error}", path.display()) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_python_file_among_the_clients_is_written_for_them() {
-        let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients");
-        let written = tempfile::tempdir().expect("a directory");
-        write_clients(written.path()).expect("writes");
-        assert_eq!(python_files(written.path(), written.path()), python_files(&clients, &clients));
-    }
-
-    fn python_files(root: &Path, folder: &Path) -> BTreeMap<PathBuf, String> {
-        let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                files.extend(python_files(root, &path));
-            } else if path.extension().is_some_and(|extension| extension == "py") {
-                let text = std::fs::read_to_string(&path).expect("reads");
-                files.insert(path.strip_prefix(root).expect("below it").to_path_buf(), text);
-            }
-        }
-        files
-    }
+    result.map_err(|source| DriverError::start(driver, StartError::Prepare { path: path.to_path_buf(), source }))
 }

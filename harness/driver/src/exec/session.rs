@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::connection::Connection;
 use super::limits::{ANSWER_GRACE, CLOSE_LIMIT};
 use crate::protocol::{Failure, Operation, Outcome};
-use crate::{DriverError, HeldSession, Queried, classify};
+use crate::{BrokenError, DriverError, HeldSession, Queried, UnableError, classify};
 use model::driver::DriverInfo;
 use model::observation::{ClientObservation, ClientOutcome, Refused};
 use model::refusal::Stage;
@@ -34,8 +34,8 @@ impl ExecSession {
         Self { connection, info, id, state: State::Open }
     }
 
-    fn broken(&self, reason: impl Into<String>) -> DriverError {
-        DriverError::Broken { driver: self.info.name.clone(), reason: reason.into() }
+    fn broken(&self, cause: impl Into<Arc<BrokenError>>) -> DriverError {
+        DriverError::broken(&self.info.name, cause)
     }
 
     /// What an outcome says of the session; `None` where it answered.
@@ -46,11 +46,9 @@ impl ExecSession {
             Outcome::Refused(failure) => Ok(Some(classify::refused(self.info.family, &at_query(failure)))),
             Outcome::TimedOut(failure) => Ok(Some(classify::timed_out(&at_query(failure)))),
             Outcome::Observation(ClientObservation { outcome: ClientOutcome::Refused(refused), .. }) => Ok(Some(refused)),
-            Outcome::Observation(_) | Outcome::Closed => {
-                Err(self.broken(format!("it answered a query of session {} with something that is no answer to a query", self.id)))
-            }
-            Outcome::Unable(reason) => Err(DriverError::Unable { driver: self.info.name.clone(), reason }),
-            Outcome::Error(reason) => Err(self.broken(reason)),
+            Outcome::Observation(_) | Outcome::Closed => Err(self.broken(BrokenError::NoQueryAnswer { session: self.id })),
+            Outcome::Unable(reason) => Err(DriverError::unable(&self.info.name, UnableError::Reported(reason))),
+            Outcome::Error(reason) => Err(self.broken(BrokenError::Reported(reason))),
         }
     }
 }
@@ -61,12 +59,12 @@ impl HeldSession for ExecSession {
         match &self.state {
             State::Open => {}
             State::Over(refused) => return Ok(Queried::Ended(refused.clone())),
-            State::Lost => return Err(self.broken("the session was lost in the query before")),
+            State::Lost => return Err(self.broken(BrokenError::SessionLost)),
         }
         let outcome = match self.connection.request(Operation::Query(self.id), limit, ANSWER_GRACE).await {
             Ok(Some((_, outcome))) => self.ended(outcome),
             Ok(None) => Err(DriverError::Hang { driver: self.info.name.clone(), limit: limit + ANSWER_GRACE }),
-            Err(reason) => Err(self.broken(reason)),
+            Err(cause) => Err(self.broken(cause)),
         };
         match outcome {
             Ok(None) => Ok(Queried::Answered),

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::time::Instant;
 
 use super::*;
+use crate::error::{ExchangeError, GreetingError, StartError};
 use crate::{HeldSession, Queried};
 use model::connect::{ClientFiles, Password, PostgresRequest};
 use model::endpoint::Endpoint;
@@ -45,9 +46,9 @@ impl Fake {
 
     async fn start_reason(&self) -> String {
         match self.start().await {
-            Err(DriverError::Start { driver, reason }) => {
+            Err(DriverError::Start { driver, source }) => {
                 assert_eq!(driver, "fake");
-                reason
+                source.to_string()
             }
             Err(other) => panic!("another error: {other}"),
             Ok(_) => panic!("it started"),
@@ -84,7 +85,7 @@ async fn ask(driver: &ExecDriver, database: &str) -> Result<Refusal, DriverError
 
 fn broken(result: Result<Refusal, DriverError>) -> String {
     match result {
-        Err(DriverError::Broken { reason, .. }) => reason,
+        Err(DriverError::Broken { source, .. }) => source.to_string(),
         other => panic!("not broken: {other:?}"),
     }
 }
@@ -139,8 +140,12 @@ async fn a_program_that_ends_breaks_its_requests_with_its_status_and_log() {
     let fake = Fake::new(&serving(&format!("case $line in *crash*) echo 'no more ideas' >&2; exit 7;; esac\n{REFUSED}")));
     let driver = fake.started().await;
     ask(&driver, "d").await.expect("an observation");
-    let reason = broken(ask(&driver, "crash").await);
-    assert!(reason.contains("exit status: 7") && reason.contains("no more ideas") && reason.contains("fake.log"), "{reason}");
+    let error = ask(&driver, "crash").await.expect_err("it ends");
+    let text = error.to_string();
+    assert!(text.contains("exit status: 7") && text.contains("no more ideas") && text.contains("fake.log"), "{text}");
+    let DriverError::Broken { source, .. } = error else { panic!("not broken: {error:?}") };
+    let BrokenError::Ended { source: ExchangeError::OutputClosed, end } = &*source else { panic!("another cause: {source:?}") };
+    assert_eq!((end.status.and_then(|status| status.code()), end.tail.as_str()), (Some(7), "no more ideas"));
     // It had answered before: it is started again.
     assert_eq!(ask(&driver, "d").await.expect("an observation"), Refusal::Alert(Alert::UnknownCa));
     driver.close().await;
@@ -203,7 +208,7 @@ async fn an_unable_program_and_a_failed_one_are_errors_of_the_driver() {
     ));
     let driver = fake.started().await;
     match driver.connect(&request("d"), LIMIT).await {
-        Err(DriverError::Unable { reason, .. }) => assert_eq!(reason, "no TLS here"),
+        Err(DriverError::Unable { source, .. }) => assert_eq!(source, UnableError::Reported("no TLS here".to_owned())),
         other => panic!("{other:?}"),
     }
     assert_eq!(broken(ask(&driver, "alpn").await), "it burns");
@@ -276,7 +281,7 @@ async fn a_program_that_keeps_no_sessions_says_so_when_it_is_asked_to() {
     let fake = Fake::new(&serving(REFUSED));
     let driver = fake.started().await;
     match driver.open(&request("d"), LIMIT).await {
-        Err(DriverError::Unable { reason, .. }) => assert!(reason.contains("\"sessions\":true"), "{reason}"),
+        Err(DriverError::Unable { source, .. }) => assert!(source.to_string().contains("\"sessions\":true"), "{source}"),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it opened something"),
     }
@@ -348,7 +353,7 @@ async fn the_sessions_of_a_program_that_ended_are_broken_and_stay_so_when_it_is_
     let (mut first, mut second) = (open(&driver).await, open(&driver).await);
     for session in [&mut first, &mut second] {
         match session.query(LIMIT).await {
-            Err(DriverError::Broken { reason, .. }) => assert!(reason.contains("no more ideas"), "{reason}"),
+            Err(DriverError::Broken { source, .. }) => assert!(source.to_string().contains("no more ideas"), "{source}"),
             other => panic!("{other:?}"),
         }
     }
@@ -366,7 +371,7 @@ async fn a_session_that_the_program_does_not_know_or_answers_with_nonsense_is_br
         let driver = fake.started().await;
         let mut session = open(&driver).await;
         match session.query(LIMIT).await {
-            Err(DriverError::Broken { reason, .. }) => assert!(reason.contains(told), "{reason}"),
+            Err(DriverError::Broken { source, .. }) => assert!(source.to_string().contains(told), "{source}"),
             other => panic!("{other:?}"),
         }
         driver.close().await;
@@ -403,6 +408,8 @@ async fn a_program_that_does_not_greet_as_expected_is_refused_with_its_log() {
     let mut silent = Fake::new("read -r line");
     silent.program.hello_limit = Duration::from_millis(50);
     assert!(silent.start_reason().await.contains("no greeting within 50ms"));
+    let Err(DriverError::Start { source, .. }) = silent.start().await else { panic!("it started") };
+    assert!(matches!(&*source, StartError::Greeting { source: GreetingError::Silent { .. }, .. }), "{source:?}");
     let mut absent = Fake::new("");
     absent.program.program = "/nonexistent/client".into();
     assert!(absent.start_reason().await.contains("/nonexistent/client"));
@@ -415,7 +422,7 @@ async fn a_program_that_ignores_the_end_of_its_input_is_stopped() {
     let before = Instant::now();
     connection.close(Duration::from_millis(50)).await;
     assert!(before.elapsed() < Duration::from_secs(30));
-    let reason = connection.end().expect("it has ended");
+    let reason = connection.end().expect("it has ended").to_string();
     let signal = std::process::ExitStatus::from_raw(nix::sys::signal::Signal::SIGTERM as i32);
     assert!(reason.contains(&signal.to_string()), "{reason}");
 }

@@ -355,6 +355,15 @@ impl<'a> Connection<'a> {
     }
 }
 
+/// A query that gave no row, in libpq's words.
+#[derive(Debug)]
+pub(super) struct NoRow {
+    /// `PQresultErrorMessage`; empty where the query succeeded and found nothing.
+    pub(super) text: String,
+    /// The error's SQLSTATE, where the server gave one.
+    pub(super) sqlstate: Option<String>,
+}
+
 /// A query's result; dropping it frees it.
 pub(super) struct QueryResult<'a> {
     functions: &'a Functions,
@@ -369,8 +378,11 @@ impl Drop for QueryResult<'_> {
 }
 
 impl QueryResult<'_> {
-    /// The first row's columns, null as `None`; or the error's text and SQLSTATE if the query gave no row.
-    pub(super) fn row(&self) -> Result<Vec<Option<String>>, (String, Option<String>)> {
+    /// The first row's columns, null as `None`.
+    ///
+    /// # Errors
+    /// [`NoRow`].
+    pub(super) fn row(&self) -> Result<Vec<Option<String>>, NoRow> {
         // PGRES_TUPLES_OK and PG_DIAG_SQLSTATE in libpq-fe.h and postgres_ext.h.
         const TUPLES_OK: c_int = 2;
         const SQLSTATE: c_int = b'C' as c_int;
@@ -379,7 +391,7 @@ impl QueryResult<'_> {
         unsafe {
             if (self.functions.result_status)(result) != TUPLES_OK || (self.functions.rows)(result) < 1 {
                 let message = text((self.functions.result_error_message)(result)).unwrap_or_default();
-                return Err((message, text((self.functions.result_error_field)(result, SQLSTATE))));
+                return Err(NoRow { text: message, sqlstate: text((self.functions.result_error_field)(result, SQLSTATE)) });
             }
             let value = |column| {
                 let null = (self.functions.is_null)(result, 0, column) != 0;

@@ -12,14 +12,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{MsgFlags, SockaddrStorage, getsockname, recv};
 use sha2::{Digest as _, Sha256};
 
-use crate::NO_CONFIGURATION;
+use crate::error::UnableError;
 use crate::protocol::{Failure, Outcome};
 use model::connect::{Password, PostgresRequest, SslMode, SslNegotiation, TlsVersion};
 use model::endpoint::Address;
 use model::observation::{ClientObservation, ClientOutcome, Phases, SeenCertificate, ServerView, Session};
 use model::refusal::Stage;
 
-use super::library::{Connection, Libpq, Polled, QueryResult, Status};
+use super::library::{Connection, Libpq, NoRow, Polled, QueryResult, Status};
 use super::progress::{PollSample, Progress};
 
 /// The server's view of the session that asks, in the order of [`ServerView`]'s fields.
@@ -39,7 +39,7 @@ impl<'a> Held<'a> {
             return Err(Box::new(Outcome::Unable("libpq always offers the ALPN protocol `postgresql`".to_owned())));
         }
         if !request.env.is_empty() {
-            return Err(Box::new(Outcome::Unable(NO_CONFIGURATION.to_owned())));
+            return Err(Box::new(Outcome::Unable(UnableError::NoConfigurationFile.to_string())));
         }
         let Ok(options) = options(request) else {
             return Err(Box::new(Outcome::Unable("an option holds a NUL character, which C strings can't".to_owned())));
@@ -257,7 +257,7 @@ fn first_row(connection: &mut Connection<'_>, command: &CStr, clock: &Clock) -> 
         return Err(End::refused(connection.message(), Stage::Query));
     }
     let row = match next_result(connection, clock)? {
-        Some(result) => result.row().map_err(|(text, sqlstate)| End::Refused { text, stage: Stage::Query, sqlstate })?,
+        Some(result) => result.row().map_err(|NoRow { text, sqlstate }| End::Refused { text, stage: Stage::Query, sqlstate })?,
         None => return Err(End::refused(connection.message(), Stage::Query)),
     };
     // libpq takes no other command before it was asked for everything that belongs to this one.

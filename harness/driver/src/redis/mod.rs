@@ -18,7 +18,7 @@ use super::tls::{
     self, Ended, KxGroups, SharedStreamErrors, Stream, TlsKit, TlsOffer, Trace, Transport, Unsupported, Verification, classify_io,
     classify_tls, error_chain, locked, nanoseconds,
 };
-use super::{Driver, DriverError, NO_CONFIGURATION, Opened};
+use super::{Driver, DriverError, Opened, UnableError};
 use model::connect::{ConnectRequest, RedisRequest, RedisTls};
 use model::driver::{DriverInfo, Family};
 use model::endpoint::Address;
@@ -65,7 +65,7 @@ impl RedisDriver {
     async fn run(&self, request: &RedisRequest, trace: &mut Trace) -> Result<(Session, RedisSession), Ended> {
         let connector = self.connector(request)?;
         let Address::Tcp(address) = &request.endpoint.address else {
-            return Err(unable("it connects by TCP only").into());
+            return Err(unable(UnableError::TcpOnly).into());
         };
         trace.restart();
         let begun = Instant::now();
@@ -87,10 +87,10 @@ impl RedisDriver {
     /// Reads the files before connecting, as Redis clients do.
     fn connector(&self, request: &RedisRequest) -> Result<Option<(TlsConnector, ServerName<'static>)>, Ended> {
         if !request.env.is_empty() {
-            return Err(unable(NO_CONFIGURATION).into());
+            return Err(unable(UnableError::NoConfigurationFile).into());
         }
         let versions = tls::versions(request.min_tls, request.max_tls).map_err(|unsupported| match unsupported {
-            Unsupported::Version(_) => unable(unsupported.to_string()).into(),
+            Unsupported::Version(version) => unable(UnableError::TlsVersion(version)).into(),
             Unsupported::Range(..) => {
                 Ended::from(refused(Refusal::Option(OptionRefusal::InvalidValue), Stage::Options, unsupported.to_string()))
             }
@@ -140,8 +140,8 @@ async fn handshake(
     Ok(stream)
 }
 
-fn unable(reason: impl Into<String>) -> DriverError {
-    DriverError::Unable { driver: NAME.to_owned(), reason: reason.into() }
+fn unable(cause: UnableError) -> DriverError {
+    DriverError::unable(NAME, cause)
 }
 
 #[async_trait]
@@ -157,7 +157,7 @@ impl Driver for RedisDriver {
 
     async fn open(&self, request: &ConnectRequest, limit: Duration) -> Result<Opened, DriverError> {
         let ConnectRequest::Redis(request) = request else {
-            return Err(unable("it connects to Redis only; use rustls or libpq for PostgreSQL"));
+            return Err(unable(UnableError::RedisOnly));
         };
         let mut trace = Trace::start();
         let result = timeout(limit, self.run(request, &mut trace)).await.ok();

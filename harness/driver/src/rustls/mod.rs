@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use self::attempt::{Attempt, Established, Failed};
 use self::negotiation::{Encryption, Plan};
 use super::tls::{Ended, KxGroups, TlsKit, Trace, Unsupported, locked, versions};
-use super::{Driver, DriverError, NO_CONFIGURATION, Opened};
+use super::{Driver, DriverError, Opened, UnableError};
 use model::connect::{ConnectRequest, PostgresRequest};
 use model::driver::{DriverInfo, Family};
 use model::observation::{ClientObservation, Refused};
@@ -84,7 +84,7 @@ impl RustlsDriver {
 
     fn unsupported(&self, unsupported: Unsupported) -> Ended {
         match unsupported {
-            Unsupported::Version(_) => DriverError::Unable { driver: NAME.to_owned(), reason: unsupported.to_string() }.into(),
+            Unsupported::Version(version) => DriverError::unable(NAME, UnableError::TlsVersion(version)).into(),
             Unsupported::Range(..) => Refused {
                 refusal: Refusal::Option(OptionRefusal::InvalidValue),
                 stage: Some(Stage::Options),
@@ -114,15 +114,13 @@ impl Driver for RustlsDriver {
 
     async fn open(&self, request: &ConnectRequest, limit: Duration) -> Result<Opened, DriverError> {
         let ConnectRequest::Postgres(request) = request else {
-            let reason = "it connects to PostgreSQL only; use redis-rs or redis-py for Redis".to_owned();
-            return Err(DriverError::Unable { driver: NAME.to_owned(), reason });
+            return Err(DriverError::unable(NAME, UnableError::PostgresOnly));
         };
         if request.replication {
-            let reason = "tokio-postgres opens no session of streaming replication".to_owned();
-            return Err(DriverError::Unable { driver: NAME.to_owned(), reason });
+            return Err(DriverError::unable(NAME, UnableError::Replication));
         }
         if !request.env.is_empty() {
-            return Err(DriverError::Unable { driver: NAME.to_owned(), reason: NO_CONFIGURATION.to_owned() });
+            return Err(DriverError::unable(NAME, UnableError::NoConfigurationFile));
         }
         let mut trace = Trace::start();
         let result = timeout(limit, self.run(request, &mut trace)).await.ok();

@@ -10,6 +10,7 @@ use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use super::credential::{ClientCredential, CredentialCache};
 use super::verifier::{ServerVerifier, Verification};
+use crate::error::UnableError;
 use model::connect::TlsVersion;
 
 /// Which key exchange groups are offered, and in which order.
@@ -26,7 +27,7 @@ pub enum KxGroups {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
     /// A version that rustls does not speak.
-    #[error("rustls has no {name}: it speaks TLSv1.2 and TLSv1.3 only", name = .0.name())]
+    #[error("{}", UnableError::TlsVersion(*.0))]
     Version(TlsVersion),
     /// The lowest version is above the highest.
     #[error("invalid SSL protocol version range: {min} is above {max}", min = .0.name(), max = .1.name())]

@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::classify::tls_error_of;
-use crate::DriverError;
+use crate::error::{BrokenError, DriverError};
 use model::connect::TlsVersion;
 use model::observation::{Refused, SeenCertificate, Session};
 use model::refusal::Stage;
@@ -35,7 +35,7 @@ pub struct StreamErrors {
 /// [`StreamErrors`] shared with a stream that a client library owns.
 pub type SharedStreamErrors = Arc<Mutex<StreamErrors>>;
 
-/// StreamErrors with nothing in them.
+/// For a stream that has not met any error yet.
 #[must_use]
 pub fn shared_stream_errors() -> SharedStreamErrors {
     SharedStreamErrors::default()
@@ -85,7 +85,7 @@ pub async fn connect_tcp(driver: &str, address: SocketAddr) -> Result<Transport,
         stream.set_nodelay(true)?;
         Ok(stream)
     };
-    let stream = result.await.map_err(|error| connect_error(driver, &address.to_string(), &error))?;
+    let stream = result.await.map_err(|error| connect_error(driver, &address.to_string(), error))?;
     Ok(Transport::new(Socket::Tcp(stream)))
 }
 
@@ -94,23 +94,21 @@ pub async fn connect_tcp(driver: &str, address: SocketAddr) -> Result<Transport,
 /// # Errors
 /// As [`connect_tcp`].
 pub async fn connect_unix(driver: &str, path: &Path) -> Result<Transport, Ended> {
-    let stream = UnixStream::connect(path).await.map_err(|error| connect_error(driver, &path.display().to_string(), &error))?;
+    let stream = UnixStream::connect(path).await.map_err(|error| connect_error(driver, &path.display().to_string(), error))?;
     Ok(Transport::new(Socket::Unix(stream)))
 }
 
-fn connect_error(driver: &str, to: &str, error: &io::Error) -> Ended {
+fn connect_error(driver: &str, to: &str, error: io::Error) -> Ended {
     use nix::errno::Errno;
     let exhausted = [Errno::EMFILE, Errno::ENFILE, Errno::EADDRNOTAVAIL, Errno::ENOBUFS, Errno::ENOMEM];
     if error.raw_os_error().is_some_and(|code| exhausted.contains(&Errno::from_raw(code))) {
-        let reason =
-            format!("connecting to {to} failed on this machine's side: {error}; run fewer cases at once (--jobs) or raise the limit");
-        return DriverError::Broken { driver: driver.to_owned(), reason }.into();
+        return DriverError::broken(driver, BrokenError::Exhausted { to: to.to_owned(), source: error }).into();
     }
     Refused {
-        refusal: classify_io(error, Stage::Connect),
+        refusal: classify_io(&error, Stage::Connect),
         stage: Some(Stage::Connect),
         sqlstate: None,
-        text: format!("connection to {to} failed: {}", error_chain(error)),
+        text: format!("connection to {to} failed: {}", error_chain(&error)),
     }
     .into()
 }
@@ -181,13 +179,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Plaintext.
+    /// A connection whose bytes go over the socket as they are.
     #[must_use]
     pub fn plain(transport: Transport, stream_errors: SharedStreamErrors) -> Self {
         Self { layer: Layer::Plain(transport), stream_errors }
     }
 
-    /// TLS.
+    /// A connection whose TLS handshake has succeeded.
     #[must_use]
     pub fn tls(stream: TlsStream<Transport>, stream_errors: SharedStreamErrors) -> Self {
         Self { layer: Layer::Tls(Box::new(stream)), stream_errors }

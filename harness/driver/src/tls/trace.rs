@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::Opened;
+use crate::error::DriverError;
 use crate::held::{Held, LibrarySession};
-use crate::{DriverError, Opened};
 use model::observation::{ClientObservation, ClientOutcome, Phases, Refused, Session};
 use model::refusal::{Refusal, Stage};
 
@@ -17,7 +18,7 @@ pub fn nanoseconds(duration: Duration) -> u64 {
 /// A call that ended without a session.
 #[derive(Debug)]
 pub enum Ended {
-    /// Refused: an observation.
+    /// The connection was refused, which is an observation.
     Refused(Refused),
     /// The client itself failed: no observation.
     Driver(DriverError),
