@@ -55,7 +55,7 @@ pub enum Pipes {
 /// How to start a child.
 #[derive(Debug, Clone)]
 pub struct ChildSpec {
-    /// Executed as it is: `PATH` is not searched.
+    /// A path; a name without a slash is looked for on `PATH`.
     pub program: PathBuf,
     /// Without the program's own name.
     pub args: Vec<OsString>,
