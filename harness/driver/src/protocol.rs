@@ -21,7 +21,7 @@ pub const MAX_CONCURRENCY: u32 = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Greeting {
-    /// The only greeting.
+    /// There is no other; the name tells a greeting from an answer.
     Hello(Hello),
 }
 
@@ -29,7 +29,7 @@ pub enum Greeting {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
-    /// [`PROTOCOL`].
+    /// The version that the program speaks: [`PROTOCOL`], or it is refused.
     pub protocol: u32,
     /// The client behind the program.
     pub driver: DriverInfo,
@@ -48,7 +48,7 @@ pub struct Request {
     pub id: u64,
     /// The program's time limit for the whole request, in milliseconds: it answers `timed-out` when it is over.
     pub limit_ms: u64,
-    /// What to do.
+    /// What the program is to do, written as one field of its name.
     pub operation: Operation,
 }
 
@@ -61,7 +61,7 @@ pub enum Operation {
     Open(ConnectRequest),
     /// Ask the server something small over this session.
     Query(u64),
-    /// Close this session.
+    /// Close this session in order; the answer comes when that is done.
     Close(u64),
 }
 
@@ -112,7 +112,7 @@ impl TryFrom<RequestLine> for Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
-    /// The request's.
+    /// The id of the request that is answered.
     pub id: u64,
     /// What came of it.
     pub result: Outcome,
@@ -169,11 +169,11 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum File {
-    /// The certificate chain.
+    /// The client's certificate chain: `sslcert`.
     Certificate,
-    /// The private key.
+    /// The client's private key: `sslkey`.
     Key,
-    /// The trusted roots.
+    /// The roots that the server is verified against: `sslrootcert`.
     Root,
 }
 

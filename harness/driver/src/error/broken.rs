@@ -63,7 +63,7 @@ pub enum ExchangeError {
     NoAnswer {
         /// Where in the line, and what was expected.
         source: serde_json::Error,
-        /// The line's beginning, without the passwords that the program was given.
+        /// The line without the passwords that the program was given, cut off where it is long.
         line: String,
     },
     /// The number of an answer is none of those that wait for one.

@@ -27,7 +27,7 @@ pub enum StartError {
     /// The program could not be executed.
     #[error("`{command}`: {source}")]
     Spawn {
-        /// Its command line.
+        /// What was to be executed, with its arguments.
         command: String,
         /// Where it was tried, and what was found.
         source: SpawnError,
@@ -35,7 +35,7 @@ pub enum StartError {
     /// It was executed, and then did not greet as the exec protocol asks for.
     #[error("`{command}`: {source} {end}")]
     Greeting {
-        /// Its command line.
+        /// What was executed, with its arguments.
         command: String,
         /// What came in place of the greeting.
         source: GreetingError,
@@ -47,7 +47,7 @@ pub enum StartError {
 /// A client program could not be executed.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
-    /// On this machine.
+    /// On this machine: no such program, or no log.
     #[error(transparent)]
     Local(#[from] ChildError),
     /// In the clients' container, or the files that it needs could not be copied there.
@@ -78,19 +78,19 @@ pub enum GreetingError {
     NoGreeting {
         /// Where in the line, and what was expected.
         source: serde_json::Error,
-        /// The line's beginning.
+        /// The line, cut off where it is long.
         line: String,
     },
     /// It was written for another harness.
     #[error("it speaks version {found} of the protocol, and this harness version {PROTOCOL}")]
     Protocol {
-        /// What it announced.
+        /// The version that its greeting gives.
         found: u32,
     },
     /// Scenarios would take it for another driver.
     #[error("it calls itself `{found}`, and `{expected}` was expected")]
     Name {
-        /// What it announced.
+        /// The name that its greeting gives.
         found: String,
         /// The name under which it was started.
         expected: String,
@@ -98,7 +98,7 @@ pub enum GreetingError {
     /// No connection could be made, or more than make sense.
     #[error("it announces a concurrency of {found}; from 1 to {MAX_CONCURRENCY} is allowed")]
     Concurrency {
-        /// What it announced.
+        /// How many connections it would make at once.
         found: u32,
     },
 }

@@ -32,7 +32,7 @@ pub enum UnableError {
     /// The image of the clients' container lacks the Python package.
     #[error("the clients' image has no Python with {client} ({release}): name another with --image")]
     NotInImage {
-        /// `psycopg2` or `redis-py`.
+        /// The Python package: `psycopg2` or `redis-py`.
         client: String,
         /// The name of the image's operating system.
         release: String,

@@ -13,7 +13,7 @@ pub enum ConfigError {
     /// The client that reads it could not be written to a temporary directory.
     #[error("{config}: could not be checked: {source}", config = config.display())]
     Prepare {
-        /// The configuration file.
+        /// The file that the user gave with `--nautobot-config`.
         config: PathBuf,
         /// What the system call said.
         source: io::Error,
@@ -21,7 +21,7 @@ pub enum ConfigError {
     /// Python could not be executed.
     #[error("{config}: could not be checked with {interpreter}: {source}", config = config.display(), interpreter = interpreter.display())]
     Run {
-        /// The configuration file.
+        /// The file that the user gave with `--nautobot-config`.
         config: PathBuf,
         /// The Python that was tried.
         interpreter: PathBuf,

@@ -15,7 +15,7 @@ pub enum LibraryError {
     /// It could not be loaded.
     #[error("could not load {path}: {source}; is it a libpq of this machine's architecture, with the libraries it needs beside it?", path = path.display())]
     Load {
-        /// The file.
+        /// What was given to dlopen(3).
         path: PathBuf,
         /// What the dynamic loader says.
         source: libloading::Error,
@@ -23,9 +23,9 @@ pub enum LibraryError {
     /// It has no such function.
     #[error("{path} has no `{symbol}`: {source}; is it a libpq of PostgreSQL 9.5 or newer?", path = path.display())]
     Symbol {
-        /// The file.
+        /// A library that was loaded.
         path: PathBuf,
-        /// The function.
+        /// A function of libpq-fe.h.
         symbol: &'static str,
         /// What the dynamic loader says.
         source: libloading::Error,
@@ -81,7 +81,7 @@ struct OpenSsl {
     free_certificate: unsafe extern "C" fn(*mut c_void),
 }
 
-/// A loaded libpq.
+/// A libpq that stays loaded as long as this lives, with the OpenSSL that it uses itself.
 pub(super) struct Libpq {
     functions: Functions,
     openssl: Option<OpenSsl>,
@@ -202,7 +202,7 @@ unsafe fn text(pointer: *const c_char) -> Option<String> {
 /// `ConnStatusType`, as far as a connection's progress needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
-    /// Failed.
+    /// The connection failed, or never began: `CONNECTION_BAD`.
     Bad,
     /// Waiting for the socket to connect.
     Started,
@@ -230,7 +230,7 @@ impl Status {
     }
 }
 
-/// `PostgresPollingStatusType`.
+/// What a step of connecting asks for next: `PostgresPollingStatusType` of libpq-fe.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Polled {
     /// It is over: the connection's message tells why.
@@ -263,13 +263,13 @@ unsafe impl Send for Connection<'_> {}
 // In all of these methods: `self.raw` is a live connection that no other thread uses at this time (`Connection` is not `Sync`), and
 // returned strings are copied before the next call.
 impl<'a> Connection<'a> {
-    /// `PQstatus`.
+    /// How far the connection is: `PQstatus`.
     pub(super) fn status(&self) -> Status {
         // SAFETY: see above.
         Status::from_raw(unsafe { (self.library.functions.status)(self.raw.as_ptr()) })
     }
 
-    /// `PQconnectPoll`.
+    /// Takes one step of connecting: `PQconnectPoll`. Blocks on nothing but name lookups, which no request needs.
     pub(super) fn poll(&mut self) -> Polled {
         // SAFETY: see above.
         match unsafe { (self.library.functions.connect_poll)(self.raw.as_ptr()) } {
@@ -280,7 +280,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// `PQerrorMessage`.
+    /// The connection's last error, with its line end: `PQerrorMessage`. Empty if there was none.
     pub(super) fn message(&self) -> String {
         // SAFETY: see above.
         unsafe { text((self.library.functions.error_message)(self.raw.as_ptr())) }.unwrap_or_default()
@@ -294,7 +294,7 @@ impl<'a> Connection<'a> {
         (raw >= 0).then(|| unsafe { BorrowedFd::borrow_raw(raw) })
     }
 
-    /// `PQsslInUse`.
+    /// Whether TLS is in use, or its handshake under way: `PQsslInUse`.
     pub(super) fn tls(&self) -> bool {
         // SAFETY: see above.
         unsafe { (self.library.functions.ssl_in_use)(self.raw.as_ptr()) != 0 }

@@ -40,7 +40,7 @@ pub struct ChildArgs {
     pub name: String,
 }
 
-/// The child's end could not go on.
+/// The child could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildFailure {
     /// The library is of no use.
@@ -54,12 +54,12 @@ pub enum ChildFailure {
     Request {
         /// What is wrong with it.
         source: serde_json::Error,
-        /// Its length.
+        /// The line's length in bytes.
         length: usize,
     },
 }
 
-/// The child's whole life: loads the library, greets, answers requests until standard input ends. What goes wrong is told on standard error.
+/// Runs the child: loads the library, greets, answers requests until standard input ends. What goes wrong is told on standard error.
 #[must_use]
 pub fn child_main(args: &ChildArgs) -> ExitCode {
     // A thread that panics would leave its request unanswered: end at once instead, so that the harness sees it.

@@ -13,20 +13,20 @@ use super::library::Status;
 pub(super) struct PollSample<'a> {
     /// Just before the call.
     pub(super) before_ns: u64,
-    /// Just after it.
+    /// Just after the call.
     pub(super) after_ns: u64,
-    /// `PQstatus`.
+    /// What `PQstatus` gives after it.
     pub(super) status: Status,
-    /// `PQsslInUse`.
+    /// What `PQsslInUse` gives after it.
     pub(super) tls: bool,
     /// The socket's local address, which tells one attempt from the next.
     pub(super) local: &'a str,
 }
 
-/// A connection's progress.
+/// How far a connection has come, and when it had come that far.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// TLS without SSLRequest.
+    /// TLS begins without an SSLRequest, which then has no answer to wait for.
     direct: bool,
     /// Over TCP: a unix socket has no connect phase.
     tcp: bool,

@@ -21,7 +21,7 @@ impl<'a> Sessions<'a> {
         Self { library, open: Mutex::default() }
     }
 
-    /// Serves one request.
+    /// Does what one request asks for. Blocks until that is done, or `limit` is over.
     pub(super) fn serve(&self, id: u64, operation: Operation, limit: Duration) -> Outcome {
         match operation {
             Operation::Connect(request) => self.connect(&request, limit, drop),

@@ -35,7 +35,7 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 pub(super) enum Failed {
     /// libpq tries its next encryption after this one.
     Retryable(Refused),
-    /// The call ends.
+    /// The call ends: libpq tries nothing more after this one.
     Final(Ended),
 }
 

@@ -9,9 +9,9 @@ use model::refusal::{OptionRefusal, Refusal, Stage};
 /// One encryption to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encryption {
-    /// Plaintext.
+    /// The startup packet is sent without SSLRequest or handshake.
     Plain,
-    /// TLS.
+    /// SSLRequest and a handshake, or with `sslnegotiation=direct` the handshake at once.
     Tls,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct StartupWatch {
     /// Type, length and the first four bytes of the body: enough to tell the authentication requests apart.
     head: Vec<u8>,
     skip: usize,
-    /// AuthenticationOk was read.
+    /// The server has sent AuthenticationOk: whatever fails now, libpq tries no other encryption.
     pub(super) authenticated: bool,
     /// The server asked for a password in some form.
     pub(super) password_wanted: bool,
