@@ -10,19 +10,19 @@ use tokio::net::TcpStream;
 use super::super::line;
 use super::super::protocol::{Done, Failure};
 use super::answer::{refuse, reply};
-use os::growth::Growth;
+use os::file_watch::FileWatch;
 
 /// Bytes read at once.
 const BUFFER: usize = 64 * 1024;
 
 pub(super) async fn follow(mut stream: TcpStream, path: &Path, from: u64) -> io::Result<()> {
     line::keep_alive(&stream);
-    let watched = Growth::of(path).map_err(|error| Failure { message: error.to_string(), errno: error.source.raw_os_error() });
-    let opened = watched.and_then(|growth| {
+    let watched = FileWatch::of(path).map_err(|error| Failure { message: error.to_string(), errno: error.source.raw_os_error() });
+    let opened = watched.and_then(|watch| {
         let opened = File::open(path).and_then(|mut file| file.seek(SeekFrom::Start(from)).map(|_| file));
-        opened.map(|file| (growth, file)).map_err(|error| Failure::io(format_args!("open {}", path.display()), &error))
+        opened.map(|file| (watch, file)).map_err(|error| Failure::io(format_args!("open {}", path.display()), &error))
     });
-    let (mut growth, mut file) = match opened {
+    let (mut watch, mut file) = match opened {
         Ok(opened) => opened,
         Err(failure) => return refuse(&mut stream, failure).await,
     };
@@ -38,7 +38,7 @@ pub(super) async fn follow(mut stream: TcpStream, path: &Path, from: u64) -> io:
             stream.write_all(buffer.get(..length).unwrap_or_default()).await?;
         }
         tokio::select! {
-            grown = growth.wait() => grown?,
+            grown = watch.wait() => grown?,
             () = line::hung_up(&stream) => return Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use tokio::task::JoinHandle;
 
 use super::{LogIndex, Parser};
-use os::growth::{Growth, GrowthError};
+use os::file_watch::{FileWatch, FileWatchError};
 
 /// How much of a log stays on the file system for evidence. What is older is given back (its place in the file reads as zeros), since run
 /// directories are in memory and a long run writes megabytes a second.
@@ -26,16 +26,16 @@ pub(in super::super) struct Tailer {
 
 impl Tailer {
     /// Follows `path`, which must exist, from its beginning. Needs a tokio runtime, and lives no longer than that.
-    pub(in super::super) fn follow(path: &Path, parser: impl Parser + 'static, index: Arc<LogIndex>) -> Result<Self, GrowthError> {
-        let mut growth = Growth::of(path)?;
+    pub(in super::super) fn follow(path: &Path, parser: impl Parser + 'static, index: Arc<LogIndex>) -> Result<Self, FileWatchError> {
+        let mut watch = FileWatch::of(path)?;
         // For writing, only to give old parts back: a log that can't be written to is followed all the same.
         let file = OpenOptions::new().read(true).write(true).open(path).or_else(|_| File::open(path));
-        let file = file.map_err(|source| GrowthError { action: "open", path: path.to_path_buf(), source })?;
+        let file = file.map_err(|source| FileWatchError { action: "open", path: path.to_path_buf(), source })?;
         let mut reader = Reader { file, parser, index, rest: Vec::new(), read: 0, given_back: 0 };
         let task = tokio::spawn(async move {
             // What was written before the watch stood.
             reader.read_on();
-            while growth.wait().await.is_ok() {
+            while watch.wait().await.is_ok() {
                 reader.read_on();
             }
         });

@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 /// A file could not be followed.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {action} {path}: {source}", path = path.display())]
-pub struct GrowthError {
+pub struct FileWatchError {
     /// What was tried with it, to be read on after "could not".
     pub action: &'static str,
     /// The file that was to be followed.
@@ -21,17 +21,17 @@ pub struct GrowthError {
 
 /// A watch of one file. Needs a tokio runtime, and lives no longer than that.
 #[derive(Debug)]
-pub struct Growth {
+pub struct FileWatch {
     events: AsyncFd<Inotify>,
 }
 
-impl Growth {
+impl FileWatch {
     /// Begins to watch `path`, which must exist. What was written before is for the caller to read.
     ///
     /// # Errors
-    /// [`GrowthError`]: no such file, or no inotify instance left.
-    pub fn of(path: &Path) -> Result<Self, GrowthError> {
-        let error = |action| move |source| GrowthError { action, path: path.to_path_buf(), source };
+    /// [`FileWatchError`]: no such file, or no inotify instance left.
+    pub fn of(path: &Path) -> Result<Self, FileWatchError> {
+        let error = |action| move |source| FileWatchError { action, path: path.to_path_buf(), source };
         // inotify instances are few (fs.inotify.max_user_instances): one a file, and the message says what ran out.
         let inotify = Inotify::init().map_err(error("get an inotify instance (fs.inotify.max_user_instances) to follow"))?;
         inotify.watches().add(path, WatchMask::MODIFY).map_err(error("watch"))?;
