@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::client::Agent;
 use super::error::AgentError;
-use super::frame::{self, Kind};
+use super::frame::{self, FrameError, Kind};
 use super::line;
 use super::protocol::{Child, Request, Spawned};
 use os::child::ChildSpec;
@@ -186,7 +186,7 @@ async fn receive(read: OwnedReadHalf, mut log: File, mut output: Option<DuplexSt
                 }
             }
             Kind::Exit => return Ok(End { status: ExitStatus::from_raw(frame::number(&bytes)?), lost: false }),
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{kind:?} from an agent"))),
+            _ => return Err(FrameError::UnexpectedKind(kind).received()),
         }
     }
     Ok(End::lost())

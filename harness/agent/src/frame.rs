@@ -50,12 +50,32 @@ impl Kind {
     ];
 }
 
+/// Bytes that are no frame, or would be none. The source of an [`io::Error`], since reading and writing fail by those too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FrameError {
+    #[error("a frame of {length} bytes, of at most {MAX_FRAME}")]
+    TooLong { length: usize },
+    #[error("a frame of the kind {0}")]
+    UnknownKind(u8),
+    #[error("a frame of the kind {0:?}, which an agent does not send about a child")]
+    UnexpectedKind(Kind),
+    #[error("a number of not four bytes")]
+    NoNumber,
+}
+
+impl FrameError {
+    /// As an error of what was received.
+    pub(super) fn received(self) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, self)
+    }
+}
+
 /// Sends a frame.
 ///
 /// # Errors
 /// Those of the socket; `InvalidInput` for a frame that is too long.
 pub(super) async fn send(to: &mut (impl AsyncWrite + Unpin), kind: Kind, bytes: &[u8]) -> io::Result<()> {
-    let too_long = || io::Error::new(io::ErrorKind::InvalidInput, format!("a frame of {} bytes, of at most {MAX_FRAME}", bytes.len()));
+    let too_long = || io::Error::new(io::ErrorKind::InvalidInput, FrameError::TooLong { length: bytes.len() });
     let length = u32::try_from(bytes.len()).ok().filter(|length| *length as usize <= MAX_FRAME).ok_or_else(too_long)?;
     // One write: the receiver sees it at once and whole.
     let mut frame = Vec::with_capacity(5 + bytes.len());
@@ -74,12 +94,11 @@ pub(super) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<O
     if from.read(&mut kind).await? == 0 {
         return Ok(None);
     }
-    let bad = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
     let [number] = kind;
-    let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == number).ok_or_else(|| bad(format!("a frame of the kind {number}")))?;
+    let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == number).ok_or_else(|| FrameError::UnknownKind(number).received())?;
     let length = from.read_u32().await? as usize;
     if length > MAX_FRAME {
-        return Err(bad(format!("a frame of {length} bytes, of at most {MAX_FRAME}")));
+        return Err(FrameError::TooLong { length }.received());
     }
     let mut bytes = vec![0; length];
     from.read_exact(&mut bytes).await?;
@@ -88,6 +107,6 @@ pub(super) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<O
 
 /// The number in a frame of four bytes.
 pub(super) fn number(bytes: &[u8]) -> io::Result<i32> {
-    let bytes: [u8; 4] = bytes.try_into().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a number of not four bytes"))?;
+    let bytes: [u8; 4] = bytes.try_into().map_err(|_| FrameError::NoNumber.received())?;
     Ok(i32::from_be_bytes(bytes))
 }

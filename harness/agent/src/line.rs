@@ -12,6 +12,15 @@ use tokio::net::TcpStream;
 /// The longest line. A file of half of it still fits in base64.
 pub(super) const MAX_LINE: usize = 32 * 1024 * 1024;
 
+/// A line is longer than may be sent, or than is read of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a line of {length} bytes, of at most {max}")]
+pub(super) struct LineTooLong {
+    /// Of what was received, the part that had come until then.
+    length: usize,
+    max: usize,
+}
+
 /// Bytes looked at, at once.
 const STEP: usize = 64 * 1024;
 
@@ -23,7 +32,7 @@ pub(super) async fn send<T: Serialize>(stream: &mut TcpStream, value: &T) -> io:
     let mut line = serde_json::to_vec(value).map_err(io::Error::from)?;
     line.push(b'\n');
     if line.len() > MAX_LINE {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a message of {} bytes, of at most {MAX_LINE}", line.len())));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, LineTooLong { length: line.len(), max: MAX_LINE }));
     }
     stream.write_all(&line).await
 }
@@ -53,7 +62,7 @@ pub(super) async fn read(stream: &mut TcpStream, max: usize) -> io::Result<Vec<u
         let end = ahead.iter().position(|byte| *byte == b'\n');
         let take = end.map_or(length, |end| end + 1);
         if line.len() + take > max {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a line of more than {max} bytes")));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, LineTooLong { length: line.len() + take, max }));
         }
         let start = line.len();
         line.resize(start + take, 0);

@@ -50,6 +50,11 @@ pub enum RunDirError {
     },
 }
 
+/// The watcher reads names line by line, and takes one of them for the orderly end: it would not get this one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} can't be entrusted to the watcher: a name is one line that is not empty, and not `{DONE}`")]
+pub struct UnusableName(pub String);
+
 /// The run's directory. World-searchable, since servers may run as another user; what is secret in it has modes of its own.
 #[derive(Debug)]
 pub struct RunDir {
@@ -98,10 +103,10 @@ impl RunDir {
     /// [`RunDir::keep`] is reached, the watcher's `orphan` gets this name. Without a watcher nothing happens.
     ///
     /// # Errors
-    /// Those of writing to the watcher, such as that it is gone; a name of more than one line is refused.
+    /// Those of writing to the watcher, such as that it is gone; [`UnusableName`] for one that it could not be told.
     pub fn entrust(&mut self, name: &str) -> io::Result<()> {
         if name.is_empty() || name.contains('\n') || name == DONE {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} can't be entrusted to the watcher")));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, UnusableName(name.to_owned())));
         }
         if let Some(pipe) = self.watcher.as_mut().and_then(|watcher| watcher.stdin.as_mut()) {
             pipe.write_all(format!("{name}\n").as_bytes())?;

@@ -113,6 +113,21 @@ pub(super) async fn unpack(mut stream: TcpStream, directory: PathBuf, owner: Opt
     reply(&mut stream, result).await
 }
 
+/// An archive that is not unpacked, though tar can read it.
+#[derive(Debug, thiserror::Error)]
+enum ArchiveError {
+    #[error("{name} leads out of the directory", name = name.display())]
+    LeadsOut { name: PathBuf },
+    #[error("the archive is empty: was it cut short?")]
+    Empty,
+}
+
+impl From<ArchiveError> for io::Error {
+    fn from(error: ArchiveError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
 /// A reader of what comes over the connection.
 struct Received {
     receiver: mpsc::Receiver<Vec<u8>>,
@@ -150,12 +165,12 @@ fn unpack_from(directory: &Path, owner: Option<Owner>, received: Received) -> io
         }
         entry.set_preserve_permissions(true);
         if !entry.unpack_in(directory)? {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} leads out of the directory", name.display())));
+            return Err(ArchiveError::LeadsOut { name }.into());
         }
         give(&directory.join(&name), owner)?;
     }
     if entries == 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the archive is empty: was it cut short?"));
+        return Err(ArchiveError::Empty.into());
     }
     for (path, mode) in directories.into_iter().rev() {
         give(&path, owner)?;
@@ -170,7 +185,7 @@ fn safe(name: &Path) -> io::Result<&Path> {
     if name.components().all(|part| matches!(part, Normal(_) | CurDir)) {
         Ok(name)
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} leads out of the directory", name.display())))
+        Err(ArchiveError::LeadsOut { name: name.to_path_buf() }.into())
     }
 }
 
