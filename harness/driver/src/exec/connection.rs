@@ -23,6 +23,10 @@ const TAIL_LINES: usize = 15;
 /// How much of a line that can't be read an error shows.
 const SHOWN_CHARACTERS: usize = 300;
 
+/// How long a program may take to end by itself once it has closed its output: one that crashes does that a moment before its status can
+/// be had.
+const EXIT_LIMIT: Duration = Duration::from_millis(500);
+
 /// How long a program may take to end after its stop signal.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -186,6 +190,7 @@ impl Connection {
         if let Some(request) = table.in_flight.get_mut(&id) {
             request.abandoned = true;
         }
+        // Requests of open sessions take no slot: one that is under way is no reason to keep a program that nobody can connect with.
         let hangs = |request: &InFlight| request.abandoned || request.slot.is_none();
         if self.slots.available_permits() == 0 && table.in_flight.values().all(hangs) {
             let _ = self.to_reader.send(Kill(ExchangeError::EveryRequestHangs));
@@ -263,6 +268,7 @@ async fn read(
         }
     };
     let mut end = end_of(&mut child).await;
+    // Before the table is emptied: whoever waits for a slot must not get one of a program that is gone.
     slots.close();
     let (error, in_flight) = {
         let mut table = shared.table();
@@ -331,8 +337,7 @@ impl Shared {
 
 /// Stops the child if it has not ended by itself. What its log holds may name passwords that it was given.
 async fn end_of(child: &mut Process) -> ProgramEnd {
-    // A program that crashes closes its output a moment before its status can be had.
-    let status = match tokio::time::timeout(Duration::from_millis(500), child.wait()).await {
+    let status = match tokio::time::timeout(EXIT_LIMIT, child.wait()).await {
         Ok(Ok(status)) => Some(status),
         _ => child.stop(STOP_LIMIT).await,
     };

@@ -172,6 +172,14 @@ async fn a_line_that_is_no_answer_breaks_the_program_and_shows_no_password() {
 }
 
 #[tokio::test]
+async fn a_log_that_names_the_password_is_shown_without_it() {
+    let fake = Fake::new(&serving("echo \"got $line\" >&2; exit 7"));
+    let driver = fake.started().await;
+    let reason = broken(ask(&driver, "d").await);
+    assert!(reason.contains("got") && reason.contains("***") && !reason.contains("correct horse"), "{reason}");
+}
+
+#[tokio::test]
 async fn an_answer_to_nothing_breaks_the_program() {
     let fake = Fake::new(&serving(&REFUSED.replace("$id", "99")));
     let driver = fake.started().await;
