@@ -100,7 +100,7 @@ async fn sleeper(agent: &Agent, directory: &Path) -> RemoteChild {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_lifelines_end_is_the_end_of_the_agent_and_its_children() {
+async fn the_last_leases_end_is_the_end_of_the_agent_and_its_children() {
     let mut process = Process::start();
     let directory = tempfile::tempdir().expect("a directory");
     let agent = process.agent();
@@ -158,7 +158,7 @@ async fn a_host_that_is_killed() {
     let directory = PathBuf::from(told);
     let address = std::fs::read_to_string(directory.join("address")).expect("reads").parse().expect("an address");
     let agent = Agent::new(address, TOKEN);
-    let _lifeline = agent.hold().await.expect("holds");
+    let _lease = agent.hold().await.expect("holds");
     let child = sleeper(&agent, &directory).await;
     std::fs::write(directory.join("pid"), format!("{}\n", child.pid().expect("a pid"))).expect("writes");
     std::future::pending::<()>().await;
@@ -208,7 +208,7 @@ async fn a_postgres_runs_as_an_agents_child_and_its_log_names_the_dialled_connec
     let Some(build) = newest_postgres() else { return };
     let process = Process::start();
     let agent = process.agent();
-    let _lifeline = agent.hold().await.expect("holds");
+    let _lease = agent.hold().await.expect("holds");
     let base = tempfile::tempdir().expect("a directory");
     std::fs::set_permissions(base.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
     let (there, here) = (base.path().join("there"), base.path().join("here"));
