@@ -2,14 +2,16 @@
 //! (Those that need real ones: 1 in `wrong_on_purpose`, 3 in `broken_environments`, 5 in `leaks`.)
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
 use driver::Driver;
-use environment::{Environment as _, EnvironmentError};
+use environment::{ConfigureCause, Environment as _, EnvironmentError, LostCause, StartCause};
 use load::{Catalogue, ScenarioSet, expand};
 use model::case::Case;
 use model::claim::Verdict;
@@ -276,14 +278,24 @@ fn of_versions_expecting(expectation: &str) -> World {
 async fn a_server_that_does_not_start_or_takes_no_configuration_makes_its_cases_errored_with_the_place_of_its_log() {
     let mut world = of_versions();
     let (server, log) = ("postgres-16".to_owned(), "/run/16/server.log".into());
-    world.environment.broken.insert(16, EnvironmentError::Start { server, reason: "it ended early".to_owned(), log });
+    world.environment.broken.insert(16, EnvironmentError::Start { server, source: StartCause::NoProgram("postgres"), log });
     let (server, log) = ("postgres-17".to_owned(), "/run/17/server.log".into());
-    world.environment.stubborn.insert(17, EnvironmentError::Configure { server, reason: "a bad line".to_owned(), log });
+    world
+        .environment
+        .stubborn
+        .insert(17, EnvironmentError::Configure { server, source: ConfigureCause::Objection("a bad line".to_owned()), log });
     let ran = world.run().await;
-    assert_eq!(ran.errored("postgres=16"), "postgres-16 did not start: it ended early; its log: /run/16/server.log");
+    assert_eq!(
+        ran.errored("postgres=16"),
+        "postgres-16 did not start: there is no postgres where it should run; its log: /run/16/server.log"
+    );
     assert_eq!(ran.errored("postgres=17"), "postgres-17 did not take its configuration: a bad line; its log: /run/17/server.log");
     assert_eq!((ran.count(OutcomeKind::Pass), ran.count(OutcomeKind::Errored)), (2, 2));
     assert_eq!(ran.result, RunResult::Errored);
+}
+
+fn killed() -> LostCause {
+    LostCause::Ended { status: ExitStatus::from_raw(9), said: "(nothing)".to_owned() }
 }
 
 #[tokio::test]
@@ -291,10 +303,13 @@ async fn what_a_case_did_not_pass_with_is_an_error_where_the_server_was_lost_mea
     // All fail: they meet no TLS.
     let mut world = of_versions_expecting("session: {tls: true}");
     let (server, log) = ("postgres-17".to_owned(), "/run/17/server.log".into());
-    world.environment.lost.insert(17, EnvironmentError::Lost { server, reason: "it ended with signal: 9 (SIGKILL)".to_owned(), log });
+    world.environment.lost.insert(17, EnvironmentError::Lost { server, source: killed(), log });
     let ran = world.run().await;
     let error = ran.errored("postgres=17");
-    assert_eq!(error, "postgres-17 is no longer usable: it ended with signal: 9 (SIGKILL); its log: /run/17/server.log");
+    assert_eq!(
+        error,
+        "postgres-17 is no longer usable: it ended with signal: 9 (SIGKILL); its last lines: (nothing); its log: /run/17/server.log"
+    );
     assert_eq!((ran.count(OutcomeKind::Fail), ran.count(OutcomeKind::Errored)), (3, 1));
 }
 
@@ -302,7 +317,7 @@ async fn what_a_case_did_not_pass_with_is_an_error_where_the_server_was_lost_mea
 async fn a_case_that_passes_is_worth_what_was_seen_whatever_becomes_of_the_server() {
     let mut world = of_versions();
     let (server, log) = ("postgres-17".to_owned(), "/run/17/server.log".into());
-    world.environment.lost.insert(17, EnvironmentError::Lost { server, reason: "it ended".to_owned(), log });
+    world.environment.lost.insert(17, EnvironmentError::Lost { server, source: killed(), log });
     let ran = world.run().await;
     assert_eq!((ran.count(OutcomeKind::Pass), ran.result), (4, RunResult::Conformant));
 }

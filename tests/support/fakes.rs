@@ -13,7 +13,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use driver::{BrokenError, Driver, DriverError, UnableError};
-use environment::{CommandError, Environment, EnvironmentError, Gateway, InstallOptions, Installation, LogCondition, Server};
+use environment::{
+    CommandError, Environment, EnvironmentError, Gateway, InstallError, InstallOptions, Installation, LogCondition, MachineError, Server,
+};
 use model::claim::Subject;
 use model::connect::{ClientFiles, ConnectRequest, Password};
 use model::driver::{DriverInfo, Family};
@@ -209,7 +211,7 @@ impl Server for FakeServer {
         Arc::new(Direct)
     }
 
-    fn unix_socket(&self) -> Result<Option<Address>, String> {
+    fn unix_socket(&self) -> Result<Option<Address>, MachineError> {
         Ok(None)
     }
 
@@ -306,11 +308,11 @@ impl Environment for FakeEnvironment {
     }
 
     async fn install(&self, options: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError> {
-        Err(EnvironmentError::Other(format!("there is no installation of a fake {}", options.key)))
+        Err(EnvironmentError::Install { key: options.key, source: InstallError::NoManifests })
     }
 
     async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError> {
-        Err(EnvironmentError::Other(format!("there is no gateway in front of a fake {key}")))
+        Err(EnvironmentError::NoRoute(key))
     }
 
     async fn close(&self) -> Vec<String> {

@@ -3,17 +3,24 @@
 mod command;
 #[cfg(feature = "container")]
 pub mod container;
+mod error;
 mod installation;
 pub mod local;
 mod servers;
 
 pub use command::CommandError;
+pub use error::{
+    AdminError, AskError, ChangeError, ConfigError, ConfigureCause, DataError, EnvironmentError, InstallError, LostCause, MachineError,
+    MissingPart, StartCause, WrongState,
+};
+#[cfg(feature = "container")]
+pub use error::{AgentContainerError, ImageError};
 pub use servers::{ConfigFile, Configurator, InstallationTemplate, ManifestConfigurator, Paths, Servers, ServersOptions};
 
 pub use installation::{Applied, Gateway, GatewayRoute, InstallOptions, Installation, Replication, ReplicationState};
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,81 +32,11 @@ use model::connect::Password;
 use model::endpoint::Address;
 use model::network::Networks;
 use model::observation::LogLine;
-use model::outcome::{ErrorKind, SkipReason};
+use model::outcome::SkipReason;
 use model::report::Component;
 use model::server::{ServerConfig, ServerKey};
 use os::command::CommandRun;
 use os::dial::Dialer;
-
-/// The environment failed: nothing is known about the server's behaviour.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum EnvironmentError {
-    /// A server did not come up.
-    #[error("{server} did not start: {reason}; its log: {log}", log = log.display())]
-    Start {
-        /// Which.
-        server: String,
-        /// What was tried and found.
-        reason: String,
-        /// Its log.
-        log: PathBuf,
-    },
-    /// A configuration could not be applied.
-    #[error("{server} did not take its configuration: {reason}; its log: {log}", log = log.display())]
-    Configure {
-        /// Which.
-        server: String,
-        /// What was tried and found.
-        reason: String,
-        /// Its log.
-        log: PathBuf,
-    },
-    /// A server ended or hung while it was in use.
-    #[error("{server} is no longer usable: {reason}; its log: {log}", log = log.display())]
-    Lost {
-        /// Which.
-        server: String,
-        /// What was found.
-        reason: String,
-        /// Its log.
-        log: PathBuf,
-    },
-    /// Something around the servers.
-    #[error("{0}")]
-    Other(String),
-}
-
-impl EnvironmentError {
-    /// What a case reports that ends with this error.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Start { .. } => ErrorKind::Start,
-            Self::Configure { .. } => ErrorKind::Configure,
-            Self::Lost { .. } => ErrorKind::Lost,
-            Self::Other(_) => ErrorKind::Harness,
-        }
-    }
-
-    /// The log that tells more; `None` where there is none.
-    #[must_use]
-    pub fn log(&self) -> Option<&Path> {
-        match self {
-            Self::Start { log, .. } | Self::Configure { log, .. } | Self::Lost { log, .. } => Some(log),
-            Self::Other(_) => None,
-        }
-    }
-
-    /// The same error with its log in another place.
-    #[must_use]
-    pub fn with_log_at(mut self, place: PathBuf) -> Self {
-        match &mut self {
-            Self::Start { log, .. } | Self::Configure { log, .. } | Self::Lost { log, .. } => *log = place,
-            Self::Other(_) => {}
-        }
-        self
-    }
-}
 
 /// The log lines that a case waits for.
 pub type LogCondition<'a> = &'a (dyn Fn(&[LogLine]) -> bool + Send + Sync);
@@ -119,8 +56,8 @@ pub trait Server: Send + Sync {
     /// Its unix socket, where it has one.
     ///
     /// # Errors
-    /// Why clients here can't reach the one that it has.
-    fn unix_socket(&self) -> Result<Option<Address>, String>;
+    /// [`MachineError`] where clients here can't reach the one that it has.
+    fn unix_socket(&self) -> Result<Option<Address>, MachineError>;
 
     /// The password of the application's user, made for this run.
     fn password(&self) -> Password;

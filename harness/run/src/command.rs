@@ -54,7 +54,7 @@ impl From<CommandError> for NotRun {
     fn from(error: CommandError) -> Self {
         match error {
             CommandError::Missing(reason) => Self::Skip(reason),
-            CommandError::Failed(reason) => Self::Error(reason),
+            error => Self::Error(error.to_string()),
         }
     }
 }

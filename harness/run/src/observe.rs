@@ -114,7 +114,7 @@ impl RunContext {
             let socket = connect_context
                 .server
                 .unix_socket()
-                .map_err(NotRun::Error)?
+                .map_err(|error| NotRun::Error(error.to_string()))?
                 .ok_or_else(|| NotRun::Skip(SkipReason::EnvironmentUnable("the environment gives no unix socket".to_owned())))?;
             request.endpoint_mut().address = socket;
             None

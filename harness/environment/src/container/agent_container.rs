@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use super::engine::{Attachment, Container, ContainerSpec, EngineError, HARNESS, ImageFound, Scope, TOKEN_FILE};
+use crate::error::AgentContainerError;
 use agent::{Agent, AgentLease, COMMAND};
 use model::network::NetworkName;
 use os::poll;
@@ -19,9 +21,6 @@ const AGENT_LIMIT: Duration = Duration::from_secs(20);
 
 /// How often it is tried.
 const AGENT_INTERVAL: Duration = Duration::from_millis(10);
-
-/// What the harness's own binary needs of an image.
-const NEEDS: &str = "the image must be of Linux with a glibc that is no older than this machine's";
 
 /// A container and the agent in it, which lives as long as this does.
 pub(super) struct AgentContainer {
@@ -41,14 +40,14 @@ impl AgentContainer {
         image: ImageFound,
         networks: &[Attachment],
         publish: &[u16],
-    ) -> Result<Self, String> {
+    ) -> Result<Self, AgentContainerError> {
         let reference = image.reference.clone();
         let listen = format!("0.0.0.0:{AGENT_PORT}");
         let mut spec = ContainerSpec::new(name, image, [HARNESS, COMMAND, "--listen", &listen, "--token-file", TOKEN_FILE]);
         spec.networks = networks.to_vec();
         spec.publish = std::iter::once(AGENT_PORT).chain(publish.iter().copied()).collect();
-        let container = scope.start(spec).await.map_err(|error| about(&error))?;
-        let address = container.published(AGENT_PORT).await.map_err(|error| error.to_string())?;
+        let container = scope.start(spec).await.map_err(about)?;
+        let address = container.published(AGENT_PORT).await?;
         let agent = Agent::new(address, token);
         let lease = match hold(&container, &agent).await {
             Ok(lease) => lease,
@@ -56,9 +55,7 @@ impl AgentContainer {
                 let said = container.logs().await;
                 // What can't be removed now is removed at the run's end.
                 let _ = container.remove().await;
-                return Err(format!(
-                    "the harness's own binary does not answer in the container {name} ({reference}): {timeout}; it says: {said}; {NEEDS}"
-                ));
+                return Err(AgentContainerError::NoAnswer { name: name.to_owned(), image: reference, source: Arc::new(timeout), said });
             }
         };
         let networks = networks.iter().map(|attachment| attachment.network);
@@ -82,41 +79,41 @@ impl AgentContainer {
     }
 
     /// Freezes everything in it.
-    pub(super) async fn pause(&self) -> Result<(), String> {
-        self.container.pause().await.map_err(|error| error.to_string())
+    pub(super) async fn pause(&self) -> Result<(), AgentContainerError> {
+        Ok(self.container.pause().await?)
     }
 
     /// Lets everything in it go on.
-    pub(super) async fn unpause(&self) -> Result<(), String> {
-        self.container.unpause().await.map_err(|error| error.to_string())
+    pub(super) async fn unpause(&self) -> Result<(), AgentContainerError> {
+        Ok(self.container.unpause().await?)
     }
 
     /// Kills everything in it, also where it is paused.
-    pub(super) async fn kill(&self) -> Result<(), String> {
-        self.container.kill().await.map_err(|error| error.to_string())
+    pub(super) async fn kill(&self) -> Result<(), AgentContainerError> {
+        Ok(self.container.kill().await?)
     }
 
     /// Starts it, if it does not run; whether it had to.
-    pub(super) async fn start_up(&self) -> Result<bool, String> {
+    pub(super) async fn start_up(&self) -> Result<bool, AgentContainerError> {
         let mut lease = self.lease.lock().await;
-        if self.container.is_running().await.map_err(|error| error.to_string())? {
+        if self.container.is_running().await? {
             return Ok(false);
         }
-        self.container.start_again().await.map_err(|error| error.to_string())?;
+        self.container.start_again().await?;
         // The engine chose another port for it.
-        self.agent.moved_to(self.container.published(AGENT_PORT).await.map_err(|error| error.to_string())?);
-        *lease = Some(hold(&self.container, &self.agent).await.map_err(|timeout| timeout.to_string())?);
+        self.agent.moved_to(self.container.published(AGENT_PORT).await?);
+        *lease = Some(hold(&self.container, &self.agent).await.map_err(|timeout| AgentContainerError::NoAnswerAgain(Arc::new(timeout)))?);
         Ok(true)
     }
 
     /// Takes it from its networks.
-    pub(super) async fn cut(&self) -> Result<(), String> {
-        self.container.cut().await.map_err(|error| error.to_string())
+    pub(super) async fn cut(&self) -> Result<(), AgentContainerError> {
+        Ok(self.container.cut().await?)
     }
 
     /// Gives it back to them, with the same addresses.
-    pub(super) async fn mend(&self) -> Result<(), String> {
-        self.container.mend().await.map_err(|error| error.to_string())
+    pub(super) async fn mend(&self) -> Result<(), AgentContainerError> {
+        Ok(self.container.mend().await?)
     }
 
     /// Ends it. What can't be removed is removed at the run's end, or told there.
@@ -128,10 +125,10 @@ impl AgentContainer {
 }
 
 /// Why a container did not start. Where its output names the harness's own binary, the binary could not be run there.
-fn about(error: &EngineError) -> String {
-    match error {
-        EngineError::Start { log, .. } if log.contains(HARNESS) => format!("{error}; {NEEDS}"),
-        error => error.to_string(),
+fn about(error: EngineError) -> AgentContainerError {
+    match &error {
+        EngineError::Start { log, .. } if log.contains(HARNESS) => AgentContainerError::CannotRun(Arc::new(error)),
+        _ => error.into(),
     }
 }
 

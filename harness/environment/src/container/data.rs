@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
-use crate::servers::Failure;
+use crate::error::{DataError, Failure, MachineError};
 use crate::servers::recipe::{LIMIT, OPTIONS, ROLES, SINGLE};
 use agent::{Agent, DirectorySpec, Owner};
 use os::child::ChildSpec;
@@ -38,39 +38,36 @@ impl Archives {
         user: Option<&RunAs>,
         data: &Path,
     ) -> Result<(), Failure> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| Failure::new(format!("{what}: {error}"), data);
         let owner = user.map(Owner::from);
         let archive = self.directory.join(name(image, build, user));
         let turn = Arc::clone(self.by_image.lock().await.entry(image.to_owned()).or_default());
         let turn = turn.lock().await;
         if !archive.is_file() {
             let directory = DirectorySpec { path: data.to_path_buf(), mode: 0o700, owner };
-            agent.make_directories(&[directory]).await.map_err(|error| failed("could not make the data directory", &error))?;
+            agent.make_directories(&[directory]).await.map_err(|error| Failure::new(DataError::from(MachineError::from(error)), data))?;
             initdb(agent, build, user, data).await?;
             self.keep(agent, data, &archive).await?;
             return Ok(());
         }
         drop(turn);
-        let what = format!("could not unpack the prepared data directory {} (delete it, and it is made anew)", archive.display());
-        agent.unpack(&archive, data, owner).await.map_err(|error| failed(&what, &error))
+        let unpacked = agent.unpack(&archive, data, owner).await;
+        unpacked.map_err(|error| Failure::new(DataError::Unpack { archive, source: Arc::new(error) }, data))
     }
 
     async fn keep(&self, agent: &Agent, data: &Path, archive: &Path) -> Result<(), Failure> {
-        let unusable = |error: &dyn std::fmt::Display| {
-            let advice = "the cache directory must be writable: free space, correct its owner, or name another";
-            Failure::new(format!("could not keep a prepared data directory as {}: {error}; {advice}", archive.display()), archive)
-        };
-        std::fs::create_dir_all(&self.directory).map_err(|error| unusable(&error))?;
+        let unusable =
+            |error: MachineError| Failure::new(DataError::Pack { archive: archive.to_path_buf(), source: Box::new(error) }, archive);
+        std::fs::create_dir_all(&self.directory).map_err(|error| unusable(MachineError::file("make", &self.directory)(error)))?;
         // Others may make the same at this time: whoever comes last puts an equal one in its place.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let partial = archive.with_extension(format!("{}-{}.partial", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-        let packed = agent.pack(data, &partial).await.map_err(|error| unusable(&error));
-        let kept = packed.and_then(|()| std::fs::rename(&partial, archive).map_err(|error| unusable(&error)));
+        let packed = agent.pack(data, &partial).await.map_err(MachineError::from);
+        let kept = packed.and_then(|()| std::fs::rename(&partial, archive).map_err(MachineError::file("give its final name to", &partial)));
         if kept.is_err() {
             // It may not be there at all.
             let _ = std::fs::remove_file(&partial);
         }
-        kept
+        kept.map_err(unusable)
     }
 }
 
@@ -96,9 +93,10 @@ async fn initdb(agent: &Agent, build: &PostgresBuild, user: Option<&RunAs>, data
     for (spec, input) in [(initdb, None), (single.arg("postgres"), Some(ROLES.join("\n") + "\n"))] {
         let command = spec.command_line();
         let ran = agent.run(&spec, input.as_deref(), LIMIT).await;
-        let ran = ran.map_err(|error| Failure::new(format!("`{command}` could not be run: {error}"), data))?;
+        let ran = ran.map_err(|error| Failure::new(DataError::Run { command: command.clone(), source: Arc::new(error) }, data))?;
         if !ran.status.success() {
-            return Err(Failure::new(format!("`{command}` ended with {}: {}{}", ran.status, ran.output(), ran.errors()), data));
+            let said = format!("{}{}", ran.output(), ran.errors());
+            return Err(Failure::new(DataError::Failed { command, status: ran.status, said }, data));
         }
     }
     Ok(())

@@ -16,7 +16,8 @@ use super::data::Archives;
 use super::dialer::ContainerDialer;
 use super::pool::ContainerPool;
 use crate::CommandError;
-use crate::servers::{ConfigFile, Directories, Failure, Machine, Paused, Process, Stream};
+use crate::error::{DataError, Failure, LostCause, MachineError};
+use crate::servers::{ConfigFile, Directories, Machine, Paused, Process, Stream};
 use agent::{Agent, AgentError, DirectorySpec, FileSpec, Follower, Owner, Survey, UnixForward};
 use model::endpoint::Address;
 use model::network::NetworkName;
@@ -200,21 +201,21 @@ impl Machine for ContainerMachine {
         self.agent_container.agent().make_directories(&[directory]).await.map_err(AgentError::into_io)
     }
 
-    async fn write(&self, files: &[ConfigFile]) -> Result<(), String> {
+    async fn write(&self, files: &[ConfigFile]) -> Result<(), MachineError> {
         let owner = self.owner();
         let there = |file: &ConfigFile| FileSpec { path: file.path.clone(), contents: file.contents.clone(), mode: file.mode, owner };
         let specs: Vec<FileSpec> = files.iter().map(there).collect();
-        self.agent_container.agent().write(&specs).await.map_err(|error| error.to_string())?;
+        self.agent_container.agent().write(&specs).await?;
         for ConfigFile { path, contents, mode } in files {
             let copy = self.here(path);
             let kept = copy.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| tree::replace(&copy, contents, *mode, None));
-            kept.map_err(|error| format!("could not keep a copy of {} as {}: {error}", path.display(), copy.display()))?;
+            kept.map_err(|error| MachineError::Copy { path: path.clone(), copy, source: Arc::new(error) })?;
         }
         Ok(())
     }
 
-    async fn remove(&self, files: &[PathBuf]) -> Result<(), String> {
-        self.agent_container.agent().remove(files).await.map_err(|error| error.to_string())?;
+    async fn remove(&self, files: &[PathBuf]) -> Result<(), MachineError> {
+        self.agent_container.agent().remove(files).await?;
         for path in files {
             // A copy that stays is only ever looked at by a person.
             let _ = std::fs::remove_file(self.here(path));
@@ -233,39 +234,36 @@ impl Machine for ContainerMachine {
         Ok(Box::new(()))
     }
 
-    fn unseen_log(&self) -> Option<String> {
+    fn unseen_log(&self) -> Option<LostCause> {
         let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = logs.iter().find(|log| log.follower.has_ended())?;
-        Some(format!(
-            "its log {} is not brought here any more: the agent in its container is gone, or {} can't be written to",
-            ended.there.display(),
-            ended.here.display()
-        ))
+        Some(LostCause::Log { log: ended.there.clone(), copy: ended.here.clone() })
     }
 
     async fn make_data(&self, major: u16, data: &Path) -> Result<PathBuf, Failure> {
         let has = || self.survey.toolchain.postgres.iter().map(|build| build.version.as_str()).collect::<Vec<_>>().join(", ");
-        let missing = || Failure::new(format!("the image has no PostgreSQL {major}: it has {:?} ({})", has(), self.survey.release), data);
+        let missing = || Failure::new(DataError::NotInImage { major, has: has(), release: self.survey.release.clone() }, data);
         let build = self.survey.toolchain.postgres(major).ok_or_else(missing)?;
         // Copies of the configuration go there.
-        std::fs::create_dir_all(self.here(data)).map_err(|error| Failure::new(error.to_string(), data))?;
+        let here = self.here(data);
+        std::fs::create_dir_all(&here).map_err(|error| Failure::new(MachineError::file("make", &here)(error), data))?;
         self.archives.make(self.agent_container.agent(), &self.image, build, self.user(), data).await?;
         Ok(build.bin.clone())
     }
 
-    async fn spawn(&self, spec: ChildSpec) -> Result<Process, String> {
+    async fn spawn(&self, spec: ChildSpec) -> Result<Process, MachineError> {
         let output = spec.log.clone();
-        self.agent_container.agent().spawn(&spec, &output).await.map(Process::Remote).map_err(|error| error.to_string())
+        Ok(Process::Remote(self.agent_container.agent().spawn(&spec, &output).await?))
     }
 
     async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
         let none = || SkipReason::EnvironmentUnable(format!("the image of {} has no `openssl` command", self.survey.release));
         let tool = self.survey.toolchain.openssl.as_ref().ok_or_else(|| CommandError::Missing(none()))?;
         let agent = self.agent_container.agent();
-        bring(agent, files, self.owner()).await.map_err(CommandError::Failed)?;
+        bring(agent, files, self.owner()).await?;
         let spec = ChildSpec { user: self.user().cloned(), ..ChildSpec::new(&tool.path, "") };
         let spec = args.iter().fold(spec, ChildSpec::arg);
-        let ran = agent.run(&spec, None, limit).await.map_err(|error| CommandError::Failed(error.to_string()))?;
+        let ran = agent.run(&spec, None, limit).await.map_err(MachineError::from)?;
         Ok(CommandRun::of(command::line(&tool.path, args), ran.status, &ran.stdout, &ran.stderr))
     }
 
@@ -273,35 +271,36 @@ impl Machine for ContainerMachine {
         Ok(Box::new(self.agent_container.agent().dial_unix(socket).await?))
     }
 
-    fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, String> {
+    fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, MachineError> {
         let name = format!(".s.PGSQL.{port}");
         let here = self.here(directory);
         let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
         if way.is_none() {
             let opened = UnixForward::open(self.agent_container.agent().clone(), &here.join(&name), &directory.join(&name));
-            *way = Some(opened.map_err(|error| format!("no way to the unix socket in the container: {error}"))?);
+            *way = Some(opened.map_err(|error| MachineError::UnixForward { source: Arc::new(error) })?);
         }
         Ok(Address::Unix { directory: here, port })
     }
 
-    async fn pause(&self, _: &Path, _: u32, _: Duration) -> Result<Paused, String> {
+    async fn pause(&self, _: &Path, _: u32, _: Duration) -> Result<Paused, MachineError> {
         self.harmed.store(true, Ordering::Relaxed);
-        self.agent_container.pause().await.map(|()| Paused::Container)
+        self.agent_container.pause().await?;
+        Ok(Paused::Container)
     }
 
-    async fn resume(&self, _: Paused) -> Result<(), String> {
-        self.agent_container.unpause().await
+    async fn resume(&self, _: Paused) -> Result<(), MachineError> {
+        Ok(self.agent_container.unpause().await?)
     }
 
-    async fn kill(&self, _: Option<Paused>, _: &Path, child: &mut Process, limit: Duration) -> Result<(), String> {
+    async fn kill(&self, _: Option<Paused>, _: &Path, child: &mut Process, limit: Duration) -> Result<(), MachineError> {
         self.harmed.store(true, Ordering::Relaxed);
         self.agent_container.kill().await?;
         // The agent's end is the child's.
         let ended = tokio::time::timeout(limit, child.wait()).await;
-        ended.map(drop).map_err(|_| format!("the engine killed its container, and its agent was still there after {limit:?}"))
+        ended.map(drop).map_err(|_| MachineError::Survived { limit })
     }
 
-    async fn start_up(&self) -> Result<(), String> {
+    async fn start_up(&self) -> Result<(), MachineError> {
         if !self.agent_container.start_up().await? {
             return Ok(());
         }
@@ -309,24 +308,24 @@ impl Machine for ContainerMachine {
             // Process ids of before mean nothing in a container that was started again: CloudNativePG's instance manager removes them too.
             let Directories { data, sockets, .. } = self.directories("");
             let stale = [data.join("postmaster.pid"), sockets.join(format!(".s.PGSQL.{POSTGRES_PORT}.lock"))];
-            self.agent_container.agent().remove(&stale).await.map_err(|error| error.to_string())?;
+            self.agent_container.agent().remove(&stale).await?;
         }
         let logs = std::mem::take(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner));
         for FollowedLog { there, here, follower } in logs {
             // It has written all that it will: its agent is gone.
             drop(follower);
-            self.follow(there, here).await.map_err(|error| error.to_string())?;
+            self.follow(there, here).await?;
         }
         Ok(())
     }
 
-    async fn cut(&self) -> Result<(), String> {
+    async fn cut(&self) -> Result<(), MachineError> {
         self.harmed.store(true, Ordering::Relaxed);
-        self.agent_container.cut().await
+        Ok(self.agent_container.cut().await?)
     }
 
-    async fn mend(&self) -> Result<(), String> {
-        self.agent_container.mend().await
+    async fn mend(&self) -> Result<(), MachineError> {
+        Ok(self.agent_container.mend().await?)
     }
 
     async fn close(&self) {
@@ -348,19 +347,19 @@ impl Machine for ContainerMachine {
 }
 
 /// Copies files of this machine to a container, under the same paths and with the same modes.
-pub(super) async fn bring(agent: &Agent, files: &[PathBuf], owner: Option<Owner>) -> Result<(), String> {
+pub(super) async fn bring(agent: &Agent, files: &[PathBuf], owner: Option<Owner>) -> Result<(), MachineError> {
     if files.is_empty() {
         return Ok(());
     }
-    let failed = |path: &Path, error: &dyn std::fmt::Display| format!("could not bring {} into the container: {error}", path.display());
+    let failed = |path: &Path, error: io::Error| MachineError::Bring { path: path.to_path_buf(), source: Arc::new(error) };
     let parents: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
     let parents = parents.into_iter().map(|path| DirectorySpec { path: path.to_path_buf(), mode: 0o755, owner: None });
-    agent.make_directories(&parents.collect::<Vec<_>>()).await.map_err(|error| error.to_string())?;
+    agent.make_directories(&parents.collect::<Vec<_>>()).await?;
     let mut specs = Vec::new();
     for path in files {
-        let contents = std::fs::read(path).map_err(|error| failed(path, &error))?;
-        let mode = std::fs::metadata(path).map_err(|error| failed(path, &error))?.permissions().mode() & 0o7777;
+        let contents = std::fs::read(path).map_err(|error| failed(path, error))?;
+        let mode = std::fs::metadata(path).map_err(|error| failed(path, error))?.permissions().mode() & 0o7777;
         specs.push(FileSpec { path: path.clone(), contents, mode, owner });
     }
-    agent.write(&specs).await.map_err(|error| error.to_string())
+    Ok(agent.write(&specs).await?)
 }

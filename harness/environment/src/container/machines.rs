@@ -12,7 +12,8 @@ use super::data::Archives;
 use super::engine::{Attachment, Engine, HARNESS, ImageFound, Scope};
 use super::machine::{ContainerMachine, POSTGRES_PORT, Parts, Purpose, REDIS_PORT};
 use super::pool::ContainerPool;
-use crate::servers::{Failure, Machine, Machines, Role};
+use crate::error::{AgentContainerError, EnvironmentError, Failure, ImageError, MachineError, StartCause};
+use crate::servers::{Machine, Machines, Role};
 use agent::{ClientContainer, Survey};
 use load::images::Images;
 use model::change::Change;
@@ -36,7 +37,7 @@ const PODS_RANGE: &str = "10.0.0.0/8";
 const GATEWAYS: &str = "gateways";
 
 /// The image for each use, or why there is none.
-pub(super) type ImagesByUse = BTreeMap<ImageUse, Result<ImageFound, String>>;
+pub(super) type ImagesByUse = BTreeMap<ImageUse, Result<ImageFound, ImageError>>;
 
 /// Looks for the images that a run needs.
 pub(super) async fn find(engine: &Engine, images: &Images, uses: impl IntoIterator<Item = &ImageUse>) -> ImagesByUse {
@@ -45,9 +46,9 @@ pub(super) async fn find(engine: &Engine, images: &Images, uses: impl IntoIterat
         let image = match images.candidates(*image_use) {
             Ok(candidates) => {
                 let references: Vec<String> = candidates.iter().map(|candidate| candidate.reference.to_string()).collect();
-                engine.resolve(&references).await.map_err(|error| error.to_string())
+                engine.resolve(&references).await.map_err(ImageError::from)
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error.into()),
         };
         found.insert(*image_use, image);
     }
@@ -84,11 +85,11 @@ impl ContainerMachines {
         uses: &BTreeMap<ImageUse, usize>,
         run_directory: PathBuf,
         cache_directory: PathBuf,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, EnvironmentError> {
         let image = found.get(&ImageUse::Clients).into_iter().chain(found.values()).find_map(|image| image.as_ref().ok());
         let none = || {
-            let reasons = found.iter().filter_map(|(image_use, image)| Some(format!("{image_use}: {}", image.as_ref().err()?)));
-            format!("there is no image to run containers from: {}", reasons.collect::<Vec<_>>().join("; "))
+            let reasons = found.iter().filter_map(|(image_use, image)| Some((*image_use, image.as_ref().err()?.clone())));
+            ImageError::None(reasons.collect())
         };
         let image = image.ok_or_else(none)?.clone();
         let networks = NetworkName::OF_CLIENTS.map(|network| Attachment { network, host: Some(CLIENT) });
@@ -101,7 +102,7 @@ impl ContainerMachines {
     }
 
     async fn container(&self, role: Role, name: &str) -> Result<ContainerMachine, Failure> {
-        let AssignedContainer { purpose, agent_container, survey, image } = self.starter.man(role, name).await?;
+        let AssignedContainer { purpose, agent_container, survey, image } = self.starter.assign(role, name).await?;
         let run_directory = &self.starter.run_directory;
         Ok(ContainerMachine::new(Parts {
             purpose,
@@ -122,21 +123,25 @@ impl ContainerStarter {
     async fn warm_up(&self, uses: &BTreeMap<ImageUse, usize>) {
         let there = uses.iter().filter(|(image_use, _)| self.found.get(*image_use).is_some_and(Result::is_ok));
         let roles = there.filter_map(|(image_use, count)| Some(std::iter::repeat_n(role(*image_use)?, *count))).flatten();
-        let manned = futures_util::future::join_all(roles.map(|role| self.man(role, GATEWAYS))).await;
+        let assigned = futures_util::future::join_all(roles.map(|role| self.assign(role, GATEWAYS))).await;
         // Not before all are there: each is to be another one.
-        for AssignedContainer { purpose, agent_container, image, .. } in manned.into_iter().flatten() {
+        for AssignedContainer { purpose, agent_container, image, .. } in assigned.into_iter().flatten() {
             self.pool.give(&image.id, purpose, agent_container);
         }
     }
 
+    /// The image for a role.
+    fn image(&self, role: Role) -> Result<&ImageFound, ImageError> {
+        match self.found.get(&image_use(role)) {
+            Some(found) => found.as_ref().map_err(Clone::clone),
+            None => Err(ImageError::NotLookedFor(role.to_string())),
+        }
+    }
+
     /// A container for a role, and what is in it.
-    async fn man(&self, role: Role, name: &str) -> Result<AssignedContainer, Failure> {
-        let failed = |reason: String| Failure::new(reason, &self.run_directory.join(name));
-        let image = match self.found.get(&image_use(role)) {
-            Some(Ok(image)) => image.clone(),
-            Some(Err(reason)) => return Err(failed(reason.clone())),
-            None => return Err(failed(format!("this run did not look for an image for {role}"))),
-        };
+    async fn assign(&self, role: Role, name: &str) -> Result<AssignedContainer, Failure> {
+        let failed = |cause: StartCause| Failure::new(cause, self.run_directory.join(name));
+        let image = self.image(role).map_err(|error| failed(error.into()))?.clone();
         let (purpose, publish, host) = match role {
             Role::Server(ServerKey { service: Service::Postgres, .. }) => (Purpose::Postgres, vec![POSTGRES_PORT], None),
             Role::Server(ServerKey { service: Service::Redis, .. }) => (Purpose::Redis, vec![REDIS_PORT], None),
@@ -153,14 +158,19 @@ impl ContainerStarter {
             None => {
                 let networks = NetworkName::ALL.map(|network| Attachment { network, host });
                 let name = self.pool.name(image_use(role));
-                Arc::new(AgentContainer::start(&self.scope, &self.token, &name, image.clone(), &networks, &publish).await.map_err(failed)?)
+                let not_started = |error: AgentContainerError| failed(MachineError::from(error).into());
+                Arc::new(
+                    AgentContainer::start(&self.scope, &self.token, &name, image.clone(), &networks, &publish)
+                        .await
+                        .map_err(not_started)?,
+                )
             }
         };
         let known = self.surveys.lock().unwrap_or_else(PoisonError::into_inner).get(&image.id).cloned();
         let survey = match known {
             Some(survey) => survey,
             None => {
-                let survey = agent_container.agent().survey().await.map_err(|error| failed(error.to_string()))?;
+                let survey = agent_container.agent().survey().await.map_err(|error| failed(MachineError::from(error).into()))?;
                 let mut surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner);
                 Arc::clone(surveys.entry(image.id.clone()).or_insert_with(|| Arc::new(survey)))
             }
@@ -169,7 +179,7 @@ impl ContainerStarter {
     }
 
     /// What is known of the image for a use.
-    fn component(&self, image_use: ImageUse, image: &Result<ImageFound, String>) -> Component {
+    fn component(&self, image_use: ImageUse, image: &Result<ImageFound, ImageError>) -> Component {
         let surveys = self.surveys.lock().unwrap_or_else(PoisonError::into_inner);
         let survey = image.as_ref().ok().and_then(|image| surveys.get(&image.id));
         let toolchain = survey.map(|survey| &survey.toolchain);
@@ -187,7 +197,7 @@ impl ContainerStarter {
             version,
             tls_library,
             origin: image.as_ref().ok().map(|image| format!("image {} ({})", image.reference, image.digest.as_ref().unwrap_or(&image.id))),
-            missing: image.as_ref().err().cloned(),
+            missing: image.as_ref().err().map(ToString::to_string),
         }
     }
 }
@@ -258,11 +268,7 @@ impl Machines for ContainerMachines {
     }
 
     fn missing(&self, role: Role) -> Option<String> {
-        match self.starter.found.get(&image_use(role)) {
-            Some(Ok(_)) => None,
-            Some(Err(reason)) => Some(reason.clone()),
-            None => Some(format!("this run did not look for an image for {role}")),
-        }
+        self.starter.image(role).err().map(|error| error.to_string())
     }
 
     fn unable_change(&self, _: &Change<String>) -> Option<SkipReason> {

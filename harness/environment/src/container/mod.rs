@@ -54,16 +54,16 @@ pub struct ContainerOptions {
 /// Servers in containers, without any yet: the networks are there, and the container that clients' connections come from.
 ///
 /// # Errors
-/// [`EnvironmentError::Other`] if networks or the clients' container can't be made.
+/// [`EnvironmentError`] if networks or the clients' container can't be made.
 pub async fn environment(engine: &Engine, options: ContainerOptions) -> Result<Servers, EnvironmentError> {
     let ContainerOptions { servers, images: FoundImages { found, counts }, harness, run, cache_directory } = options;
-    let failed = |error: engine::EngineError| EnvironmentError::Other(error.to_string());
+    let failed = |error: engine::EngineError| EnvironmentError::Engine(Arc::new(error));
     // What cannot be removed is no obstacle to this run.
     let _ = engine.sweep().await;
-    let token = super::servers::random_hex().map_err(|error| EnvironmentError::Other(format!("could not make a token: {error}")))?;
+    let token = super::servers::random_hex().map_err(|error| EnvironmentError::Random { what: "token", source: Arc::new(error) })?;
     let scope = Scope::open(engine, ScopeOptions { run, harness, token: token.clone() }).await.map_err(failed)?;
     let machines = ContainerMachines::start(scope.clone(), token, found, &counts, servers.run_directory.clone(), cache_directory).await;
-    let made = machines.map_err(EnvironmentError::Other).and_then(|machines| Servers::on(Arc::new(machines), servers));
+    let made = machines.and_then(|machines| Servers::on(Arc::new(machines), servers));
     if made.is_err() {
         // The error is told; what can't be removed now is found by the watcher.
         scope.close().await;

@@ -1,6 +1,7 @@
 //! A PostgreSQL build that the servers' user can run: where it lies, or a copy.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use os::child::{ChildSpec, tail};
@@ -8,7 +9,7 @@ use os::toolchain::PostgresBuild;
 use os::tree;
 use os::user::RunAs;
 
-use crate::servers::Failure;
+use crate::error::{DataError, Failure, MachineError};
 
 /// The time that `postgres --version` gets; it takes single milliseconds.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -19,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(super) async fn usable(build: &PostgresBuild, user: Option<&RunAs>, scratch: &Path) -> Result<PathBuf, Failure> {
     let program = build.bin.join("postgres");
     if !program.is_file() {
-        return Err(Failure::new(format!("{} does not exist; `make setup` brings what is missing", program.display()), scratch));
+        return Err(Failure::new(DataError::NoProgram { program }, scratch));
     }
     let bin = match user {
         Some(user) if !(tree::reachable(&build.bin, user)) => copy(build, user, scratch).await?,
@@ -28,19 +29,19 @@ pub(super) async fn usable(build: &PostgresBuild, user: Option<&RunAs>, scratch:
     let log = scratch.join(format!("postgres-{}.version.log", build.major));
     let spec = ChildSpec { user: user.cloned(), directory: Some(scratch.to_path_buf()), ..ChildSpec::new(bin.join("postgres"), &log) };
     let command = spec.command_line() + " --version";
-    let mut child = spec.arg("--version").spawn().await.map_err(|error| Failure::new(error.to_string(), &log))?;
+    let mut child = spec.arg("--version").spawn().await.map_err(|error| Failure::new(MachineError::from(error), &log))?;
     let Ok(status) = tokio::time::timeout(LIMIT, child.wait()).await else {
         child.stop(Duration::from_millis(100)).await;
-        return Err(Failure::new(format!("`{command}` did not end within {LIMIT:?}"), &log));
+        return Err(Failure::new(DataError::Slow { command, limit: LIMIT, said: tail(&log, 5) }, &log));
     };
     let said = tail(&log, 5);
     match status {
         Ok(status) if status.success() => {}
-        Ok(status) => return Err(Failure::new(format!("`{command}` ended with {status}: {said}"), &log)),
-        Err(error) => return Err(Failure::new(format!("`{command}` could not be waited for: {error}"), &log)),
+        Ok(status) => return Err(Failure::new(DataError::Failed { command, status, said }, &log)),
+        Err(error) => return Err(Failure::new(DataError::Wait { command, source: Arc::new(error) }, &log)),
     }
     if major_of(&said) != Some(build.major) {
-        return Err(Failure::new(format!("`{command}` should be PostgreSQL {}, but says: {said}", build.major), &log));
+        return Err(Failure::new(DataError::WrongVersion { command, major: build.major, said }, &log));
     }
     Ok(bin)
 }
@@ -48,26 +49,27 @@ pub(super) async fn usable(build: &PostgresBuild, user: Option<&RunAs>, scratch:
 /// Copies the build: `bin` with its sisters `lib` and `share`.
 async fn copy(build: &PostgresBuild, user: &RunAs, scratch: &Path) -> Result<PathBuf, Failure> {
     let Some(root) = build.bin.parent() else {
-        return Err(Failure::new(format!("{} has no parent directory", build.bin.display()), scratch));
+        return Err(Failure::new(DataError::NoParent { bin: build.bin.clone() }, scratch));
     };
     let (root, target) = (root.to_path_buf(), scratch.join(format!("build-{}", build.major)));
     let (bin, owner) = (target.join("bin"), user.clone());
     let copied = tokio::task::spawn_blocking(move || {
-        tree::make_directory(&target, 0o755, None).map_err(|error| format!("could not make {}: {error}", target.display()))?;
+        tree::make_directory(&target, 0o755, None).map_err(MachineError::file("make", &target))?;
         for part in ["bin", "lib", "share"] {
             let from = root.join(part);
             if from.is_dir() {
-                tree::copy(&from, &target.join(part), Some(&owner)).map_err(|error| error.to_string())?;
+                tree::copy(&from, &target.join(part), Some(&owner))?;
             }
         }
-        Ok::<(), String>(())
+        Ok::<(), DataError>(())
     });
     match copied.await {
         Ok(Ok(())) => Ok(bin),
-        Ok(Err(reason)) => {
-            Err(Failure::new(format!("user {} can't reach {}, and a copy failed: {reason}", user.name, build.bin.display()), scratch))
+        Ok(Err(source)) => {
+            let unreachable = DataError::Unreachable { user: user.name.clone(), bin: build.bin.clone(), source: Box::new(source) };
+            Err(Failure::new(unreachable, scratch))
         }
-        Err(error) => Err(Failure::new(error.to_string(), scratch)),
+        Err(error) => Err(Failure::new(DataError::from(error), scratch)),
     }
 }
 

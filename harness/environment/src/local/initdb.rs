@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -15,7 +16,7 @@ use nix::sys::signal::Signal;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::servers::Failure;
+use crate::error::{DataError, Failure, MachineError};
 use crate::servers::recipe::{LIMIT, OPTIONS, ROLES, SINGLE};
 use os::child::{ChildSpec, Pipes, tail};
 use os::toolchain::PostgresBuild;
@@ -31,11 +32,10 @@ pub(super) async fn prepared(
     cache: &Path,
     scratch: &Path,
 ) -> Result<PathBuf, Failure> {
-    let unusable = |action: &str, path: &Path, error: io::Error| {
-        let advice = "the cache directory must be writable: free space, correct its owner, or name another";
-        Failure::new(format!("could not {action} {}: {error}; {advice}", path.display()), path)
+    let unusable = |action, path: &Path, error: io::Error| {
+        Failure::new(DataError::Cache { action, path: path.to_path_buf(), source: Arc::new(error) }, path)
     };
-    let name = name(build, bin).map_err(|error| Failure::new(format!("could not look at {}: {error}", bin.display()), bin))?;
+    let name = name(build, bin).map_err(|error| Failure::new(MachineError::file("look at", bin)(error), bin))?;
     let ready = cache.join(&name);
     // Unreadable is as good as missing: then the lock below says what is wrong.
     if ready.join("PG_VERSION").is_file() {
@@ -51,18 +51,18 @@ pub(super) async fn prepared(
         let kept = tokio::task::spawn_blocking(move || {
             // What a killed process has left: the lock is ours.
             let _ = tree::remove(&to, Duration::ZERO);
-            tree::copy(&from, &to, None).map_err(|error| error.to_string())?;
-            std::fs::rename(&to, &ready).map_err(|error| format!("could not rename {} to {}: {error}", to.display(), ready.display()))?;
+            tree::copy(&from, &to, None)?;
+            std::fs::rename(&to, &ready).map_err(MachineError::file("give its final name to", &to))?;
             let _ = tree::remove(&from, Duration::from_secs(1));
-            Ok::<(), String>(())
+            Ok::<(), DataError>(())
         });
         match kept.await {
             Ok(Ok(())) => {}
-            Ok(Err(reason)) => {
+            Ok(Err(source)) => {
                 let _ = tree::remove(&partial, Duration::ZERO);
-                return Err(Failure::new(format!("could not keep a prepared data directory: {reason}"), &partial));
+                return Err(Failure::new(DataError::Keep { source: Box::new(source) }, &partial));
             }
-            Err(error) => return Err(Failure::new(error.to_string(), &partial)),
+            Err(error) => return Err(Failure::new(DataError::from(error), &partial)),
         }
     }
     drop(lock);
@@ -103,7 +103,7 @@ async fn make(build: &PostgresBuild, bin: &Path, user: Option<&RunAs>, scratch: 
     let work = scratch.join(&name);
     let log = scratch.join(format!("{name}.log"));
     let _ = tree::remove(&work, Duration::ZERO);
-    tree::make_directory(&work, 0o700, user).map_err(|error| Failure::new(format!("could not make {}: {error}", work.display()), &log))?;
+    tree::make_directory(&work, 0o700, user).map_err(|error| Failure::new(MachineError::file("make", &work)(error), &log))?;
     let spec = |program: &str| ChildSpec {
         user: user.cloned(),
         directory: Some(work.clone()),
@@ -122,9 +122,8 @@ async fn make(build: &PostgresBuild, bin: &Path, user: Option<&RunAs>, scratch: 
 async fn run(spec: ChildSpec, input: Option<String>) -> Result<(), Failure> {
     let command = spec.command_line();
     let log = spec.log.clone();
-    let failed = |what: String| Failure::new(format!("`{command}` {what}; its last lines: {}", tail(&log, 8)), &log);
     let pipes = if input.is_some() { Pipes::Lines } else { Pipes::Log };
-    let mut child = ChildSpec { pipes, ..spec }.spawn().await.map_err(|error| Failure::new(error.to_string(), &log))?;
+    let mut child = ChildSpec { pipes, ..spec }.spawn().await.map_err(|error| Failure::new(MachineError::from(error), &log))?;
     let pipes = child.take_pipes();
     let finished = async {
         if let (Some((mut stdin, mut stdout)), Some(input)) = (pipes, input) {
@@ -136,13 +135,14 @@ async fn run(spec: ChildSpec, input: Option<String>) -> Result<(), Failure> {
         }
         child.wait().await
     };
-    match tokio::time::timeout(LIMIT, finished).await {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(failed(format!("ended with {status}"))),
-        Ok(Err(error)) => Err(failed(format!("could not be waited for: {error}"))),
+    let cause = match tokio::time::timeout(LIMIT, finished).await {
+        Ok(Ok(status)) if status.success() => return Ok(()),
+        Ok(Ok(status)) => DataError::Failed { command, status, said: tail(&log, 8) },
+        Ok(Err(error)) => DataError::Wait { command, source: Arc::new(error) },
         Err(_) => {
             child.stop(Duration::from_secs(1)).await;
-            Err(failed(format!("did not end within {LIMIT:?}")))
+            DataError::Slow { command, limit: LIMIT, said: tail(&log, 8) }
         }
-    }
+    };
+    Err(Failure::new(cause, log))
 }

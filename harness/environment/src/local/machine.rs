@@ -14,7 +14,8 @@ use tokio::sync::OnceCell;
 use super::port::PortSource;
 use super::{build, initdb, networks};
 use crate::CommandError;
-use crate::servers::{ConfigFile, Directories, Failure, Machine, Machines, Paused, Process, Role, Stream};
+use crate::error::{DataError, Failure, MachineError};
+use crate::servers::{ConfigFile, Directories, Machine, Machines, Paused, Process, Role, Stream};
 use model::change::{Change, Target};
 use model::claim::Subject;
 use model::endpoint::Address;
@@ -166,7 +167,7 @@ impl Machines for LocalMachines {
 impl LocalMachine {
     /// A version's programs and prepared data directory, made ready at the first call.
     async fn prepare(&self, major: u16) -> Result<Prepared, Failure> {
-        let missing = || Failure::new(format!("PostgreSQL {major} is not installed"), &self.run_directory);
+        let missing = || Failure::new(DataError::NotInstalled { major }, &self.run_directory);
         let build = self.toolchain.postgres(major).ok_or_else(missing)?;
         let prepare = async || {
             let (user, scratch) = (self.user.as_ref(), self.run_directory.as_path());
@@ -231,18 +232,18 @@ impl Machine for LocalMachine {
         tree::make_directory(path, mode, self.user().filter(|_| owned))
     }
 
-    async fn write(&self, files: &[ConfigFile]) -> Result<(), String> {
+    async fn write(&self, files: &[ConfigFile]) -> Result<(), MachineError> {
         for ConfigFile { path, contents, mode } in files {
-            tree::replace(path, contents, *mode, self.user()).map_err(|error| format!("could not write {}: {error}", path.display()))?;
+            tree::replace(path, contents, *mode, self.user()).map_err(MachineError::file("write", path))?;
         }
         Ok(())
     }
 
-    async fn remove(&self, files: &[PathBuf]) -> Result<(), String> {
+    async fn remove(&self, files: &[PathBuf]) -> Result<(), MachineError> {
         for path in files {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(format!("could not remove {}: {error}", path.display()));
+                    return Err(MachineError::file("remove", path)(error));
                 }
                 _ => {}
             }
@@ -262,13 +263,13 @@ impl Machine for LocalMachine {
         let copied = tokio::task::spawn_blocking(move || tree::copy(&template, &to, owner.as_ref())).await;
         match copied {
             Ok(Ok(())) => Ok(bin),
-            Ok(Err(error)) => Err(Failure::new(format!("{error}; is the file system full?"), data)),
-            Err(error) => Err(Failure::new(error.to_string(), data)),
+            Ok(Err(error)) => Err(Failure::new(DataError::CopyData(Arc::new(error)), data)),
+            Err(error) => Err(Failure::new(DataError::from(error), data)),
         }
     }
 
-    async fn spawn(&self, spec: ChildSpec) -> Result<Process, String> {
-        spec.spawn().await.map(Process::Local).map_err(|error| error.to_string())
+    async fn spawn(&self, spec: ChildSpec) -> Result<Process, MachineError> {
+        Ok(Process::Local(spec.spawn().await?))
     }
 
     async fn openssl(&self, args: &[String], _: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
@@ -281,21 +282,20 @@ impl Machine for LocalMachine {
         Ok(Box::new(UnixStream::connect(socket).await?))
     }
 
-    fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, String> {
+    fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, MachineError> {
         Ok(Address::Unix { directory: directory.to_path_buf(), port })
     }
 
-    async fn pause(&self, directory: &Path, first: u32, limit: Duration) -> Result<Paused, String> {
-        let frozen = Frozen::freeze(directory, first, is_log_collector, limit).await;
-        frozen.map(Paused::Processes).map_err(|timeout| timeout.to_string())
+    async fn pause(&self, directory: &Path, first: u32, limit: Duration) -> Result<Paused, MachineError> {
+        Ok(Paused::Processes(Frozen::freeze(directory, first, is_log_collector, limit).await?))
     }
 
-    async fn resume(&self, paused: Paused) -> Result<(), String> {
+    async fn resume(&self, paused: Paused) -> Result<(), MachineError> {
         drop(paused);
         Ok(())
     }
 
-    async fn kill(&self, paused: Option<Paused>, directory: &Path, child: &mut Process, limit: Duration) -> Result<(), String> {
+    async fn kill(&self, paused: Option<Paused>, directory: &Path, child: &mut Process, limit: Duration) -> Result<(), MachineError> {
         // First all are stopped, so that none sees another's end and has time to say something.
         let paused = match paused {
             Some(paused) => paused,
@@ -310,18 +310,18 @@ impl Machine for LocalMachine {
             let left = tree::processes_in(directory);
             std::future::ready(if left.is_empty() { Ok(()) } else { Err(format!("{left:?} are there")) })
         };
-        poll::until("the end of its processes", limit, END_INTERVAL, nothing).await.map_err(|timeout| timeout.to_string())
+        Ok(poll::until("the end of its processes", limit, END_INTERVAL, nothing).await?)
     }
 
-    async fn start_up(&self) -> Result<(), String> {
+    async fn start_up(&self) -> Result<(), MachineError> {
         Ok(())
     }
 
-    async fn cut(&self) -> Result<(), String> {
-        Err("this machine's loopback interface is everybody's: it can't be cut".to_owned())
+    async fn cut(&self) -> Result<(), MachineError> {
+        Err(MachineError::Loopback)
     }
 
-    async fn mend(&self) -> Result<(), String> {
+    async fn mend(&self) -> Result<(), MachineError> {
         self.cut().await
     }
 
@@ -372,6 +372,6 @@ mod tests {
         let (mut written, machine) = (Written::default(), machine());
         let files = vec![file(Path::new("/nonexistent"), "a", "1", 0o644)];
         let error = written.bring_to(files, machine.0.as_ref()).await.expect_err("can't be written");
-        assert!(error.contains("/nonexistent/a"), "{error}");
+        assert!(error.to_string().starts_with("could not write /nonexistent/a: "), "{error}");
     }
 }

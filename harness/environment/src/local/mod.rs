@@ -76,7 +76,7 @@ impl LocalOptions {
 /// Servers as processes on this machine, without any yet.
 ///
 /// # Errors
-/// [`EnvironmentError::Other`] where the system gives no randomness for the password.
+/// [`EnvironmentError::Random`] where the system gives no randomness for the password.
 pub fn environment(options: LocalOptions) -> Result<Servers, EnvironmentError> {
     let LocalOptions { toolchain, run_directory, cache_directory, configurator, template, user, start_limit, reload_limit, ports } =
         options;

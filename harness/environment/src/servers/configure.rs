@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::machine::Machine;
+use crate::error::{ConfigError, MachineError};
 use deployment::gateway::TlsRoute;
 use model::connect::Password;
 use model::server::{Application, ServerConfig, ServerKey, Service};
@@ -20,8 +21,9 @@ pub trait Configurator: Send + Sync {
     /// and wins over them.
     ///
     /// # Errors
-    /// What can't be rendered, in words: it becomes the reason of an [`EnvironmentError::Configure`](crate::EnvironmentError::Configure).
-    fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String>;
+    /// [`ConfigError`] for what can't be rendered or issued: it becomes the cause of an
+    /// [`EnvironmentError::Configure`](crate::EnvironmentError::Configure).
+    fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, ConfigError>;
 
     /// The way through the gateway to a service's server; `None` where the deployment has none.
     fn route(&self, _service: Service) -> Option<TlsRoute> {
@@ -81,7 +83,7 @@ pub(crate) struct Written(BTreeMap<PathBuf, ConfigFile>);
 
 impl Written {
     /// Brings a machine to `files`: writes what differs from the last time and removes what is no longer there.
-    pub(crate) async fn bring_to(&mut self, files: Vec<ConfigFile>, machine: &dyn Machine) -> Result<(), String> {
+    pub(crate) async fn bring_to(&mut self, files: Vec<ConfigFile>, machine: &dyn Machine) -> Result<(), MachineError> {
         let next: BTreeMap<PathBuf, ConfigFile> = files.into_iter().map(|file| (file.path.clone(), file)).collect();
         let gone: Vec<PathBuf> = self.0.keys().filter(|path| !next.contains_key(*path)).cloned().collect();
         if !gone.is_empty() {

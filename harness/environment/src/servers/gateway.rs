@@ -1,6 +1,7 @@
 //! A gateway in front of servers: HAProxy, which passes TLS through by the host name in the ClientHello.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,12 +10,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
+use super::Shared;
 use super::configure::{ConfigFile, Written};
-use super::instance::{PORT_TRIES, STOP_LIMIT, StartError};
+use super::instance::{PORT_TRIES, STOP_LIMIT, StartError, ended};
 use super::log::{HaproxyLog, LogIndex, Tailer};
 use super::machine::{Directories, Machine, Paused, Process, Role};
-use super::{Failure, Shared};
-use crate::{EnvironmentError, Gateway, GatewayRoute};
+use crate::error::{EnvironmentError, Failure, LostCause, MachineError, StartCause};
+use crate::{Gateway, GatewayRoute};
 use deployment::gateway::TlsRoute;
 use deployment::haproxy::{self, HaproxyListener};
 use model::observation::LogLine;
@@ -89,9 +91,16 @@ pub(crate) struct Backend {
 impl Backend {
     /// The key's server, if there is a route to it.
     pub(crate) fn new(route: Option<&TlsRoute>, key: ServerKey, address: SocketAddr) -> Result<Self, EnvironmentError> {
-        let missing = || EnvironmentError::Other(format!("the manifests have no TLSRoute that leads to {key}"));
-        Ok(Self { route: route.ok_or_else(missing)?.clone(), address })
+        Ok(Self { route: route.ok_or(EnvironmentError::NoRoute(key))?.clone(), address })
     }
+}
+
+/// A listener of a gateway takes no connection.
+#[derive(Debug, thiserror::Error)]
+#[error("{address}: {source}")]
+struct NotListening {
+    address: SocketAddr,
+    source: io::Error,
 }
 
 /// A gateway, running or stopped.
@@ -121,16 +130,16 @@ impl HaproxyGateway {
             let machine = shared.machines.machine(Role::Gateway, name).await?;
             let Directories { root: directory, logs, .. } = machine.directories(name);
             let log = machine.here(&logs).join("haproxy.log");
-            let missing = || Failure::new("there is no haproxy where it should run", &log);
+            let missing = || Failure::new(StartCause::NoProgram("haproxy"), &log);
             let program = machine.haproxy().cloned().ok_or_else(missing)?;
-            let failed = |error: std::io::Error| Failure::new(format!("could not make {}: {error}", directory.display()), &log);
+            let failed = |error: io::Error| Failure::new(MachineError::file("make", &directory)(error), &log);
             machine.make_directory(&directory, 0o755, false).await.map_err(failed)?;
             machine.make_directory(&logs, 0o755, false).await.map_err(failed)?;
             // It exists before the gateway does, so that no line of it is missed.
             std::fs::File::create_new(&log).map_err(failed)?;
             let index = Arc::new(LogIndex::default());
-            let tailer =
-                Tailer::follow(&log, HaproxyLog::default(), Arc::clone(&index)).map_err(|error| Failure::new(error.to_string(), &log))?;
+            let tailer = Tailer::follow(&log, HaproxyLog::default(), Arc::clone(&index))
+                .map_err(|error| Failure::new(StartCause::Log(Arc::new(error)), &log))?;
             let mut gateway = Self {
                 program,
                 name: name.to_owned(),
@@ -149,7 +158,7 @@ impl HaproxyGateway {
             let mut last = None;
             for _ in 0..PORT_TRIES {
                 gateway.take_ports(&backends)?;
-                written.bring_to(vec![gateway.configuration()], machine.as_ref()).await.map_err(|reason| Failure::new(reason, &log))?;
+                written.bring_to(vec![gateway.configuration()], machine.as_ref()).await.map_err(|error| Failure::new(error, &log))?;
                 match gateway.start_once().await {
                     Ok(child) => {
                         gateway.child = Mutex::new(Some(child));
@@ -159,13 +168,9 @@ impl HaproxyGateway {
                     Err(error) => return Err(error.into_failure()),
                 }
             }
-            Err(last.unwrap_or_else(|| Failure::new("no port was tried", &log)))
+            Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &log)))
         };
-        started.await.map_err(|failure: Failure| EnvironmentError::Start {
-            server: name.to_owned(),
-            reason: failure.reason,
-            log: failure.log,
-        })
+        started.await.map_err(|failure: Failure| failure.at_start_of(name))
     }
 
     fn take_ports(&mut self, backends: &[Backend]) -> Result<(), Failure> {
@@ -177,13 +182,13 @@ impl HaproxyGateway {
                 let free = self
                     .machine
                     .free_port(backend.route.service)
-                    .map_err(|error| Failure::new(format!("could not find a free port: {error}"), &self.log))?;
+                    .map_err(|error| Failure::new(StartCause::NoPort(Arc::new(error)), &self.log))?;
                 if !taken(free) {
                     port = Some(free);
                     break;
                 }
             }
-            let port = port.ok_or_else(|| Failure::new("could not find a free port for each listener", &self.log))?;
+            let port = port.ok_or_else(|| Failure::new(StartCause::TooFewPorts, &self.log))?;
             self.listeners.push((backend.clone(), port));
         }
         Ok(())
@@ -209,31 +214,34 @@ impl HaproxyGateway {
         };
         let spec = spec.arg("-db").arg("-f").arg(self.directory.join("haproxy.cfg"));
         let command = spec.command_line();
-        let mut child = self.machine.spawn(spec).await.map_err(|reason| Failure::new(reason, &self.log))?;
+        let mut child = self.machine.spawn(spec).await.map_err(|error| Failure::new(error, &self.log))?;
         let limit = self.shared.options.start_limit;
+        let listens = async || self.listens().await.map_err(|error| error.to_string());
         let outcome = tokio::select! {
             biased;
             status = child.wait() => Ok(Some(status)),
-            outcome = poll::until("the gateway to listen", limit, START_INTERVAL, || self.listens()) => outcome.map(|()| None),
+            outcome = poll::until("the gateway to listen", limit, START_INTERVAL, listens) => outcome.map(|()| None),
         };
         let said = || tail_since(&self.log, before, 8);
         match outcome {
             Ok(None) => Ok(child),
             Ok(Some(status)) => {
-                let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                let failure = Failure::new(format!("`{command}` ended early with {status}; its last lines: {}", said()), &self.log);
+                let said = said();
                 // "cannot bind socket (Address already in use) for [127.0.0.1:10000]"
-                Err(if failure.reason.contains("Address already in use") {
-                    StartError::PortTaken(failure)
-                } else {
-                    StartError::Failed(failure)
-                })
+                let taken = said.contains("Address already in use");
+                let failure = Failure::new(ended(command, status, said), &self.log);
+                Err(if taken { StartError::PortTaken(failure) } else { StartError::Failed(failure) })
             }
             Err(timeout) => {
                 child.stop(STOP_LIMIT).await;
-                Err(Failure::new(format!("`{command}`: {timeout}; its last lines: {}", said()), &self.log).into())
+                Err(Failure::new(StartCause::NotListening { command, source: Arc::new(timeout), said: said() }, &self.log).into())
             }
         }
+    }
+
+    /// A fault that could not be made or ended.
+    pub(super) fn fault(&self, action: &'static str, source: MachineError) -> EnvironmentError {
+        EnvironmentError::Fault { what: "the gateway".to_owned(), action, source }
     }
 
     /// How long a start, or what takes no longer, may take.
@@ -241,10 +249,11 @@ impl HaproxyGateway {
         self.shared.options.start_limit
     }
 
-    async fn listens(&self) -> Result<(), String> {
+    /// Whether every listener takes connections; `Err` names the first that does not.
+    async fn listens(&self) -> Result<(), NotListening> {
         for (_, port) in &self.listeners {
             for address in [Some(self.machine.address(*port)), self.machine.address_v6(*port)].into_iter().flatten() {
-                self.machine.dialer().dial(address, None).await.map_err(|error| format!("{address}: {error}"))?;
+                self.machine.dialer().dial(address, None).await.map_err(|source| NotListening { address, source })?;
             }
         }
         Ok(())
@@ -254,11 +263,8 @@ impl HaproxyGateway {
     pub(crate) async fn start_again(&self) -> Result<(), EnvironmentError> {
         let mut child = self.child.lock().await;
         if child.is_none() {
-            self.machine.start_up().await.map_err(EnvironmentError::Other)?;
-            *child = Some(self.start_once().await.map_err(|error| {
-                let failure = error.into_failure();
-                EnvironmentError::Start { server: self.name.clone(), reason: failure.reason, log: failure.log }
-            })?);
+            self.machine.start_up().await.map_err(|source| self.fault("started", source))?;
+            *child = Some(self.start_once().await.map_err(|error| error.into_failure().at_start_of(&self.name))?);
         }
         Ok(())
     }
@@ -316,7 +322,7 @@ impl Gateway for HaproxyGateway {
 
     async fn lost(&self) -> Option<EnvironmentError> {
         let status = self.child.lock().await.as_mut().and_then(Process::try_wait)?;
-        let reason = format!("it ended with {status}; its last lines: {}", tail_since(&self.log, 0, 8));
-        Some(EnvironmentError::Lost { server: self.name.clone(), reason, log: self.log.clone() })
+        let source = LostCause::Ended { status, said: tail_since(&self.log, 0, 8) };
+        Some(EnvironmentError::Lost { server: self.name.clone(), source, log: self.log.clone() })
     }
 }

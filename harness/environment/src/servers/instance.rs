@@ -1,5 +1,6 @@
 //! What the two kinds of server have in common: their place in the run directory, their log, and how their end is told.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -11,7 +12,8 @@ use async_trait::async_trait;
 
 use super::log::{LogIndex, Parser, Tailer, quote};
 use super::machine::{Directories, Machine, Process};
-use super::{Failure, Paths, Shared};
+use super::{Paths, Shared};
+use crate::error::{ConfigureCause, Failure, LostCause, MachineError, StartCause};
 use crate::{CommandError, EnvironmentError, LogCondition, Server};
 use model::connect::Password;
 use model::endpoint::Address;
@@ -66,7 +68,7 @@ impl<T: Placed> Server for T {
         self.place().machine.dialer()
     }
 
-    fn unix_socket(&self) -> Result<Option<Address>, String> {
+    fn unix_socket(&self) -> Result<Option<Address>, MachineError> {
         self.place().clients_socket()
     }
 
@@ -155,6 +157,14 @@ impl From<Failure> for StartError {
     }
 }
 
+/// What is said of a process that ended before it was ready.
+pub(super) fn ended(command: String, status: io::Result<ExitStatus>, said: String) -> StartCause {
+    match status {
+        Ok(status) => StartCause::Ended { command, status, said },
+        Err(error) => StartCause::Wait { command, source: Arc::new(error), said },
+    }
+}
+
 /// How often another port is tried when one turns out to be taken.
 pub(super) const PORT_TRIES: usize = 5;
 
@@ -162,7 +172,7 @@ pub(super) const PORT_TRIES: usize = 5;
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long the last line of a server that ended by itself is waited for: it may have been killed and say nothing.
-const FAREWELL: Duration = Duration::from_millis(500);
+const LAST_LINE_LIMIT: Duration = Duration::from_millis(500);
 
 /// How many lines of a log an error quotes.
 const QUOTED_LINES: usize = 8;
@@ -212,13 +222,14 @@ impl Place {
         let (output, log) = (machine.here(&root.join("output.log")), machine.here(&log_there));
         for (path, mode, owned) in [(&root, 0o755, false), (&certificates, 0o755, false), (&sockets, 0o700, true), (&logs, 0o755, true)] {
             let made = machine.make_directory(path, mode, owned).await;
-            made.map_err(|error| Failure::new(format!("could not make {}: {error}", path.display()), path))?;
+            made.map_err(|error| Failure::new(MachineError::file("make", path)(error), path))?;
         }
         // It exists before the server does, so that no line of it is missed.
         let kept = machine.make_log(&log_there).await;
-        let kept = kept.map_err(|error| Failure::new(format!("could not make {}: {error}", log_there.display()), &log))?;
+        let kept = kept.map_err(|error| Failure::new(MachineError::file("make", &log_there)(error), &log))?;
         let index = Arc::new(LogIndex::default());
-        let tailer = Tailer::follow(&log, parser, Arc::clone(&index)).map_err(|error| Failure::new(error.to_string(), &log))?;
+        let tailer =
+            Tailer::follow(&log, parser, Arc::clone(&index)).map_err(|error| Failure::new(StartCause::Log(Arc::new(error)), &log))?;
         let paths = Paths {
             certificates,
             data,
@@ -241,13 +252,13 @@ impl Place {
 
     /// Starts a child of this server.
     pub(super) async fn spawn(&self, spec: ChildSpec) -> Result<Process, Failure> {
-        self.machine.spawn(spec).await.map_err(|reason| Failure::new(reason, &self.output))
+        self.machine.spawn(spec).await.map_err(|error| Failure::new(error, &self.output))
     }
 
     /// Takes a port that may be free.
     pub(super) fn take_port(&mut self) -> Result<(), Failure> {
         let port = self.machine.free_port(self.key.service);
-        self.paths.port = port.map_err(|error| Failure::new(format!("could not find a free port: {error}"), &self.log))?;
+        self.paths.port = port.map_err(|error| Failure::new(StartCause::NoPort(Arc::new(error)), &self.log))?;
         Ok(())
     }
 
@@ -265,7 +276,7 @@ impl Place {
     }
 
     /// See [`Server::unix_socket`]: that of a PostgreSQL.
-    pub(super) fn clients_socket(&self) -> Result<Option<Address>, String> {
+    pub(super) fn clients_socket(&self) -> Result<Option<Address>, MachineError> {
         match self.key.service {
             Service::Postgres => self.machine.clients_socket(&self.paths.sockets, self.paths.port).map(Some),
             Service::Redis => Ok(None),
@@ -304,13 +315,13 @@ impl Place {
         LogPosition { mark: self.index.mark(), output: std::fs::metadata(&self.output).map_or(0, |status| status.len()) }
     }
 
-    /// A start that failed, with the last that was heard of it.
-    pub(super) fn failure(&self, what: &str, since: LogPosition) -> Failure {
-        let (log, words) = self.last_words(since);
-        Failure::new(format!("{what}; its last lines: {words}"), &log)
+    /// A start that failed; `cause` gets the last lines that the server has written since.
+    pub(super) fn failure(&self, since: LogPosition, cause: impl FnOnce(String) -> StartCause) -> Failure {
+        let (log, said) = self.last_lines(since);
+        Failure::new(cause(said), log)
     }
 
-    /// Whether PostgreSQL's log collector began since then: only then more words than those of the output are to come.
+    /// Whether PostgreSQL's log collector began since then: only then more lines than those of the output are to come.
     pub(super) fn has_collector(&self, since: LogPosition) -> bool {
         tail_since(&self.output, since.output, QUOTED_LINES).contains(COLLECTOR[0])
     }
@@ -329,8 +340,8 @@ impl Place {
     pub(super) fn port_taken(&self, command: &str, mark: u64) -> Option<Failure> {
         let lines = self.index.server_lines_since(mark);
         let said: Vec<String> = lines.iter().filter(|line| line.contains("Address already in use")).map(quote).collect();
-        let port = self.paths.port;
-        (!said.is_empty()).then(|| Failure::new(format!("port {port} is taken: `{command}` said {}", said.join("; ")), &self.log))
+        let (port, command) = (self.paths.port, command.to_owned());
+        (!said.is_empty()).then(|| Failure::new(StartCause::PortTaken { port, command, said: said.join("; ") }, &self.log))
     }
 
     /// The lines since the mark that belong to no connection, as soon as `enough` holds for them and at `limit` at the latest.
@@ -343,37 +354,41 @@ impl Place {
     }
 
     /// A configuration that wasn't taken.
-    pub(super) fn not_configured(&self, reason: String) -> EnvironmentError {
-        EnvironmentError::Configure { server: self.key.to_string(), reason, log: self.log.clone() }
+    pub(super) fn not_configured(&self, cause: impl Into<ConfigureCause>) -> EnvironmentError {
+        EnvironmentError::Configure { server: self.key.to_string(), source: cause.into(), log: self.log.clone() }
     }
 
     /// A server whose log can't be seen any more.
     pub(super) fn unseen(&self) -> Option<EnvironmentError> {
-        let reason = self.machine.unseen_log()?;
-        Some(EnvironmentError::Lost { server: self.key.to_string(), reason, log: self.log.clone() })
+        Some(self.lost_by(self.machine.unseen_log()?))
+    }
+
+    /// A server that can't be used any more, which its log tells nothing of.
+    pub(super) fn lost_by(&self, cause: LostCause) -> EnvironmentError {
+        EnvironmentError::Lost { server: self.key.to_string(), source: cause, log: self.log.clone() }
     }
 
     /// A server that has ended by itself.
     pub(super) async fn lost(&self, status: ExitStatus) -> EnvironmentError {
-        self.await_shutdown(self.begun.load(Ordering::Relaxed), FAREWELL).await;
-        let (log, words) = self.last_words(LogPosition::default());
-        EnvironmentError::Lost { server: self.key.to_string(), reason: format!("it ended with {status}; its last lines: {words}"), log }
+        self.await_shutdown(self.begun.load(Ordering::Relaxed), LAST_LINE_LIMIT).await;
+        let (log, said) = self.last_lines(LogPosition::default());
+        EnvironmentError::Lost { server: self.key.to_string(), source: LostCause::Ended { status, said }, log }
     }
 
     /// After a server's end: its last line may still be on the way, through the logging collector and the tailer. PostgreSQL's says that
     /// it is shut down, after a FATAL, too (`UnlinkLockFiles` in miscinit.c); Redis's says good bye; one that was killed says nothing. Waits
-    /// for it, `limit` at most, so that nothing of this end is missing from its words or is taken for a word of the next start.
+    /// for it, `limit` at most, so that no line of this end is missing from its error or is taken for one of the next start.
     pub(super) async fn await_shutdown(&self, mark: u64, limit: Duration) {
         let end = self.index.find_since(mark, |lines| lines.iter().any(is_shut_down).then_some(()));
         let _ = tokio::time::timeout(limit, end).await;
     }
 
     /// The last lines of the log, or of the output where there are none in the log.
-    fn last_words(&self, since: LogPosition) -> (PathBuf, String) {
+    fn last_lines(&self, since: LogPosition) -> (PathBuf, String) {
         let lines = self.index.server_lines_since(since.mark);
         if lines.is_empty() {
-            let words = tail_since(&self.output, since.output, QUOTED_LINES);
-            return (self.output.clone(), if words.is_empty() { "(nothing)".to_owned() } else { words });
+            let said = tail_since(&self.output, since.output, QUOTED_LINES);
+            return (self.output.clone(), if said.is_empty() { "(nothing)".to_owned() } else { said });
         }
         let last: Vec<String> = lines[lines.len().saturating_sub(QUOTED_LINES)..].iter().map(quote).collect();
         (self.log.clone(), last.join("\n"))

@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Failure;
 use super::configure::ConfigFile;
 use crate::CommandError;
+use crate::error::{Failure, LostCause, MachineError};
 use agent::{ClientContainer, RemoteChild};
 use model::change::Change;
 use model::claim::Subject;
@@ -139,16 +139,16 @@ pub(crate) trait Machine: Send + Sync {
     async fn make_directory(&self, path: &Path, mode: u32, owned: bool) -> io::Result<()>;
 
     /// Writes files, each by a rename; they belong to the servers' user.
-    async fn write(&self, files: &[ConfigFile]) -> Result<(), String>;
+    async fn write(&self, files: &[ConfigFile]) -> Result<(), MachineError>;
 
     /// Removes files. One that is not there is no error.
-    async fn remove(&self, files: &[PathBuf]) -> Result<(), String>;
+    async fn remove(&self, files: &[PathBuf]) -> Result<(), MachineError>;
 
     /// Makes an empty log file; all that it gets appears in [`Machine::here`] as long as the returned value lives.
     async fn make_log(&self, log: &Path) -> io::Result<Box<dyn Send + Sync>>;
 
     /// Why a log does not appear in [`Machine::here`] any more, while its server runs; `None` as long as all do.
-    fn unseen_log(&self) -> Option<String> {
+    fn unseen_log(&self) -> Option<LostCause> {
         None
     }
 
@@ -157,7 +157,7 @@ pub(crate) trait Machine: Send + Sync {
     async fn make_data(&self, major: u16, data: &Path) -> Result<PathBuf, Failure>;
 
     /// Starts a process; its `log` is a file of this machine.
-    async fn spawn(&self, spec: ChildSpec) -> Result<Process, String>;
+    async fn spawn(&self, spec: ChildSpec) -> Result<Process, MachineError>;
 
     /// See [`Server::openssl`](crate::Server::openssl).
     async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError>;
@@ -166,26 +166,26 @@ pub(crate) trait Machine: Send + Sync {
     async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>>;
 
     /// A unix socket of a PostgreSQL as clients on this machine can name it; why they can't reach it.
-    fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, String>;
+    fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, MachineError>;
 
     /// Stops all processes of a server, so that none answers: `first`, which starts the others, and what works in `directory`. Dropping the
     /// result lets them go on, if they are of this machine.
-    async fn pause(&self, directory: &Path, first: u32, limit: Duration) -> Result<Paused, String>;
+    async fn pause(&self, directory: &Path, first: u32, limit: Duration) -> Result<Paused, MachineError>;
 
     /// Lets them go on.
-    async fn resume(&self, paused: Paused) -> Result<(), String>;
+    async fn resume(&self, paused: Paused) -> Result<(), MachineError>;
 
     /// Kills all processes of a server at once, paused or not, and returns when they are gone.
-    async fn kill(&self, paused: Option<Paused>, directory: &Path, child: &mut Process, limit: Duration) -> Result<(), String>;
+    async fn kill(&self, paused: Option<Paused>, directory: &Path, child: &mut Process, limit: Duration) -> Result<(), MachineError>;
 
     /// Makes sure that processes can be started on it, after [`Machine::kill`].
-    async fn start_up(&self) -> Result<(), String>;
+    async fn start_up(&self) -> Result<(), MachineError>;
 
     /// Cuts its server off: packets from and to clients are lost.
-    async fn cut(&self) -> Result<(), String>;
+    async fn cut(&self) -> Result<(), MachineError>;
 
     /// Connects it again, with the same addresses.
-    async fn mend(&self) -> Result<(), String>;
+    async fn mend(&self) -> Result<(), MachineError>;
 
     /// Ends it: its server is not needed any more.
     async fn close(&self);
@@ -204,9 +204,6 @@ pub(crate) enum Paused {
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
-
-/// What is said of a process that [is lost](Process::is_lost).
-pub(crate) const LOST: &str = "its container, or the harness's agent in it, ended meanwhile: nothing is known of the server";
 
 /// A process of a machine. Dropping it stops it.
 #[derive(Debug)]

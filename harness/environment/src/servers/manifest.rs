@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{ConfigFile, Configurator, Paths};
+use crate::error::ConfigError;
 use deployment::cluster::Cluster;
 use deployment::gateway::TlsRoute;
 use deployment::{Manifests, ServiceDefaults, postgres, redis_conf};
@@ -32,20 +33,20 @@ impl ManifestConfigurator {
     }
 
     /// What the files hold for this configuration.
-    fn contents(&self, service: Service, config: &ServerConfig) -> Result<ServerFiles, String> {
+    fn contents(&self, service: Service, config: &ServerConfig) -> Result<ServerFiles, ConfigError> {
         let manifests = self.pki.manifests();
         let defaults = defaults(manifests, service)?;
-        let secret = |name: &str| self.pki.secret(name).map_err(|error| error.to_string());
+        let secret = |name: &str| self.pki.secret(name);
         let identity = match &config.certificate {
-            Some(name) => self.pki.identity(name).map_err(|error| error.to_string())?,
+            Some(name) => self.pki.identity(name)?,
             None => secret(&defaults.server_secret)?,
         };
         let client_ca = match config.client_ca.as_deref() {
             Some("none") => None,
-            Some(name) => Some(read(&self.pki.trust(name).map_err(|error| error.to_string())?)?),
+            Some(name) => Some(read(&self.pki.trust(name)?)?),
             None => Some(content(&*secret(&defaults.client_ca_secret)?, SecretFile::Ca)?),
         };
-        let crl = config.crl.as_deref().map(|crl| read(&self.pki.crl(crl).map_err(|error| error.to_string())?)).transpose()?;
+        let crl = config.crl.as_deref().map(|crl| read(&self.pki.crl(crl)?)).transpose()?;
         let mut files = ServerFiles {
             certificate: Some(content(&identity, SecretFile::Certificate)?),
             key: Some(content(&identity, SecretFile::Key)?),
@@ -65,7 +66,7 @@ impl ManifestConfigurator {
 }
 
 impl Configurator for ManifestConfigurator {
-    fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
+    fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, ConfigError> {
         let manifests = self.pki.manifests();
         let mut files = configuration(manifests, &self.system_user, key, config, paths)?;
         files.extend(self.contents(key.service, config)?.files(key.service, &paths.certificates));
@@ -133,7 +134,7 @@ pub(super) fn configuration(
     key: ServerKey,
     config: &ServerConfig,
     paths: &Paths,
-) -> Result<Vec<ConfigFile>, String> {
+) -> Result<Vec<ConfigFile>, ConfigError> {
     match key.service {
         Service::Postgres => postgres_configuration(manifests, system_user, key, config, paths),
         Service::Redis => redis_configuration(manifests, config, paths),
@@ -146,7 +147,7 @@ fn postgres_configuration(
     key: ServerKey,
     config: &ServerConfig,
     paths: &Paths,
-) -> Result<Vec<ConfigFile>, String> {
+) -> Result<Vec<ConfigFile>, ConfigError> {
     cluster(manifests)?;
     let (hba_file, ident_file) = (paths.data.join(HBA_FILE), paths.data.join("pg_ident.conf"));
     let listen: Vec<String> = paths.listen.iter().map(ToString::to_string).collect();
@@ -168,7 +169,7 @@ fn postgres_configuration(
     ])
 }
 
-fn redis_configuration(manifests: &Manifests, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
+fn redis_configuration(manifests: &Manifests, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, ConfigError> {
     let (password_file, log_file) = (paths.data.join(PASSWORD_FILE), paths.logs.join(paths.log_file));
     let bind: Vec<String> = paths.listen.iter().map(ToString::to_string).collect();
     let places = redis_conf::RedisPlaces {
@@ -179,24 +180,24 @@ fn redis_configuration(manifests: &Manifests, config: &ServerConfig, paths: &Pat
         log_file: &log_file,
         password_file: Some(&password_file),
     };
-    let rendered = redis_conf::render(manifests, config, &places).map_err(|error| error.to_string())?;
+    let rendered = redis_conf::render(manifests, config, &places)?;
     let password = format!("requirepass {}\n", paths.password.reveal());
     Ok(vec![file(&paths.data.join("redis.conf"), rendered, 0o600), file(&password_file, password, 0o600)])
 }
 
 /// The Cluster that a PostgreSQL is rendered from.
-pub(super) fn cluster(manifests: &Manifests) -> Result<&Cluster, String> {
-    manifests.cluster.as_ref().ok_or_else(|| "the manifests have no Cluster".to_owned())
+pub(super) fn cluster(manifests: &Manifests) -> Result<&Cluster, ConfigError> {
+    manifests.cluster.as_ref().ok_or(ConfigError::NoCluster)
 }
 
 /// The Secrets of a service's server.
-pub(super) fn defaults(manifests: &Manifests, service: Service) -> Result<ServiceDefaults, String> {
+pub(super) fn defaults(manifests: &Manifests, service: Service) -> Result<ServiceDefaults, ConfigError> {
     match service {
         Service::Postgres => {
             cluster(manifests)?;
-            manifests.postgres().ok_or_else(|| "no Certificate writes the Cluster's serverTLSSecret".to_owned())
+            manifests.postgres().ok_or(ConfigError::NoServerSecret)
         }
-        Service::Redis => manifests.redis_defaults().ok_or_else(|| "the manifests have no Redis".to_owned()),
+        Service::Redis => manifests.redis_defaults().ok_or(ConfigError::NoRedis),
     }
 }
 
@@ -204,10 +205,10 @@ fn file(path: &Path, contents: String, mode: u32) -> ConfigFile {
     ConfigFile { path: path.to_path_buf(), contents: contents.into_bytes(), mode }
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("could not read {}: {error}", path.display()))
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source: Arc::new(source) })
 }
 
-fn content(identity: &IssuedIdentity, which: SecretFile) -> Result<String, String> {
-    identity.content(which).map(str::to_owned).ok_or_else(|| format!("`{}` has no {}", identity.name, which.file_name()))
+fn content(identity: &IssuedIdentity, file: SecretFile) -> Result<String, ConfigError> {
+    identity.content(file).map(str::to_owned).ok_or_else(|| ConfigError::NoFile { identity: identity.name.clone(), file })
 }

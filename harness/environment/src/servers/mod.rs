@@ -24,7 +24,7 @@ pub use manifest::ManifestConfigurator;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -35,7 +35,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use self::gateway::Gateways;
 use self::installation::RunningInstallation;
 use self::instance::Instance;
-use super::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Server};
+use super::error::EnvironmentError;
+use super::{Environment, Gateway, InstallOptions, Installation, Server};
 use agent::ClientContainer;
 use model::change::Change;
 use model::claim::Subject;
@@ -91,25 +92,6 @@ pub(super) struct Shared {
     password: Password,
 }
 
-/// Why something could not be prepared or started.
-#[derive(Debug, Clone)]
-pub(super) struct Failure {
-    /// What was tried and found.
-    pub(super) reason: String,
-    /// Where more is to be read.
-    pub(super) log: PathBuf,
-}
-
-impl Failure {
-    pub(super) fn new(reason: impl Into<String>, log: &Path) -> Self {
-        Self { reason: reason.into(), log: log.to_path_buf() }
-    }
-
-    fn at_start_of(self, key: ServerKey) -> EnvironmentError {
-        EnvironmentError::Start { server: key.to_string(), reason: self.reason, log: self.log }
-    }
-}
-
 #[derive(Default)]
 struct Slots {
     closed: bool,
@@ -130,10 +112,9 @@ impl Servers {
     /// An environment without any server yet.
     ///
     /// # Errors
-    /// [`EnvironmentError::Other`] where the system gives no randomness for the password.
+    /// [`EnvironmentError::Random`] where the system gives no randomness for the password.
     pub(super) fn on(machines: Arc<dyn Machines>, options: ServersOptions) -> Result<Self, EnvironmentError> {
-        let password = random_password()
-            .map_err(|error| EnvironmentError::Other(format!("could not make a password for this run from /dev/urandom: {error}")))?;
+        let password = random_password().map_err(|error| EnvironmentError::Random { what: "password", source: Arc::new(error) })?;
         Ok(Self { shared: Arc::new(Shared { options, machines, password }), slots: Mutex::default(), gateways: Gateways::default() })
     }
 
@@ -166,7 +147,7 @@ impl Servers {
             // The task ended without a word: the environment was closed meanwhile, or it panicked.
             Err(_) => None,
         };
-        let server = started.unwrap_or_else(|| Err(EnvironmentError::Other(format!("the start of {key} was broken off"))))?;
+        let server = started.unwrap_or(Err(EnvironmentError::BrokenOff(key)))?;
         match server.lost().await {
             Some(lost) => Err(lost),
             None => Ok(server),
@@ -177,7 +158,7 @@ impl Servers {
     fn state(&self, key: ServerKey) -> Result<watch::Receiver<Option<Started>>, EnvironmentError> {
         let mut slots = self.slots();
         if slots.closed {
-            return Err(EnvironmentError::Other(format!("{key} was asked for after the environment was closed")));
+            return Err(EnvironmentError::Closed(key));
         }
         let slot = slots.by_key.entry(key).or_insert_with(|| {
             let (sender, state) = watch::channel(None);
@@ -203,7 +184,7 @@ impl Shared {
     /// A machine for a server, whose files are at `name` below the run's directory.
     async fn machine(&self, key: ServerKey, name: &str) -> Result<Arc<dyn Machine>, EnvironmentError> {
         if let Some(missing) = self.machines.missing(Role::Server(key)) {
-            return Err(EnvironmentError::Other(missing));
+            return Err(EnvironmentError::NotInstalled(missing));
         }
         self.machines.machine(Role::Server(key), name).await.map_err(|failure| failure.at_start_of(key))
     }
@@ -239,14 +220,13 @@ impl Environment for Servers {
     }
 
     async fn install(&self, options: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError> {
-        let closed = || EnvironmentError::Other(format!("{} was to be installed after the environment was closed", options.key));
         if self.slots().closed {
-            return Err(closed());
+            return Err(EnvironmentError::Closed(options.key));
         }
         let installation = Arc::new(RunningInstallation::make(&self.shared, options).await?);
         let mut slots = self.slots();
         if slots.closed {
-            return Err(closed());
+            return Err(EnvironmentError::Closed(options.key));
         }
         slots.installations.retain(|known| known.strong_count() > 0);
         slots.installations.push(Arc::downgrade(&installation));

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
+use super::Shared;
 use super::configure::Written;
-use super::instance::{Instance, Life, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
+use super::instance::{Instance, Life, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError, ended};
 use super::log::RedisLog;
-use super::machine::{LOST, Process};
-use super::{Failure, Shared};
+use super::machine::Process;
 use crate::EnvironmentError;
+use crate::error::{Failure, MachineError, StartCause};
 use model::server::{ServerConfig, ServerKey};
 use os::child::tail_since;
 use os::toolchain::Tool;
@@ -52,8 +53,8 @@ impl RedisServer {
                 let mut written = Written::default();
                 let config = ServerConfig::default();
                 let files = shared.options.configurator.files(key, &config, &place.paths);
-                let failed = |reason| Failure::new(reason, &place.log);
-                written.bring_to(files.map_err(failed)?, machine.as_ref()).await.map_err(failed)?;
+                let files = files.map_err(|error| Failure::new(error, &place.log))?;
+                written.bring_to(files, machine.as_ref()).await.map_err(|error| Failure::new(error, &place.log))?;
                 match start_once(&shared, &program, &place, None).await {
                     Ok(child) => {
                         return Ok((program, place, State { child: Some(child), written, generation: 0, applied: Some(config) }));
@@ -62,7 +63,7 @@ impl RedisServer {
                     Err(error) => return Err(error.into_failure()),
                 }
             }
-            Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
+            Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
         };
         let (program, place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
         Ok(Self { shared, program, place, state: Mutex::new(state) })
@@ -72,9 +73,9 @@ impl RedisServer {
 /// Makes its data directory; the program.
 pub(super) async fn make_data(place: &Place) -> Result<Tool, Failure> {
     let data = &place.paths.data;
-    let failed = |error: std::io::Error| Failure::new(format!("could not make {}: {error}", data.display()), &place.log);
+    let failed = |error: std::io::Error| Failure::new(MachineError::file("make", data)(error), &place.log);
     place.machine.make_directory(data, 0o700, true).await.map_err(failed)?;
-    place.machine.redis().cloned().ok_or_else(|| Failure::new("there is no redis-server where it should run", &place.log))
+    place.machine.redis().cloned().ok_or_else(|| Failure::new(StartCause::NoProgram("redis-server"), &place.log))
 }
 
 /// Starts it with its files as they are, and waits until it takes connections; `admin` is a unix socket for the harness alone.
@@ -106,23 +107,22 @@ pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, a
     };
     match outcome {
         Ok(None) => Ok(child),
-        Ok(Some(_)) if child.is_lost() => Err(StartError::Failed(place.failure(&format!("`{command}`: {LOST}"), since))),
+        Ok(Some(_)) if child.is_lost() => Err(place.failure(since, |said| StartCause::Unobserved { command, said }).into()),
         Ok(Some(status)) => {
-            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
             // Written by the process itself, so it is all there now; the tailer may be some lines behind.
             let said = [tail_since(&place.log, before.0, 8), tail_since(&place.output, before.1, 8)].join("\n");
             let log = if length(&place.log) > before.0 { &place.log } else { &place.output };
-            let failure = |what: String| Failure::new(format!("{what}; its last lines: {}", said.trim()), log);
+            let said = said.trim().to_owned();
             if said.contains("Address already in use") {
-                return Err(StartError::PortTaken(failure(format!("port {} is taken (`{command}`)", paths.port))));
+                return Err(StartError::PortTaken(Failure::new(StartCause::PortTaken { port: paths.port, command, said }, log)));
             }
-            let words = said.trim().lines().map(without_prefix).collect::<Vec<_>>().join("\n");
-            Err(StartError::Ended(words, failure(format!("`{command}` ended early with {status}"))))
+            let objection = said.lines().map(without_prefix).collect::<Vec<_>>().join("\n");
+            Err(StartError::Ended(objection, Failure::new(ended(command, status, said), log)))
         }
         Err(_) => {
             child.stop(STOP_LIMIT).await;
             let limit = shared.options.start_limit;
-            Err(StartError::Failed(place.failure(&format!("`{command}` was not ready within {limit:?}"), since)))
+            Err(place.failure(since, |said| StartCause::NotReady { command, limit, said }).into())
         }
     }
 }
@@ -166,8 +166,8 @@ impl Placed for RedisServer {
         *generation += 1;
         let paths = super::Paths { generation: *generation, ..self.place.paths.clone() };
         let files = self.shared.options.configurator.files(self.place.key, config, &paths);
-        let failed = |reason| self.place.not_configured(reason);
-        written.bring_to(files.map_err(failed)?, self.place.machine.as_ref()).await.map_err(failed)?;
+        let files = files.map_err(|error| self.place.not_configured(error))?;
+        written.bring_to(files, self.place.machine.as_ref()).await.map_err(|error| self.place.not_configured(error))?;
         if let Some(mut old) = child.take() {
             old.stop(STOP_LIMIT).await;
         }
@@ -177,7 +177,7 @@ impl Placed for RedisServer {
                 *applied = Some(config.clone());
                 Ok(())
             }
-            Err(error) => Err(self.place.not_configured(error.into_failure().reason)),
+            Err(error) => Err(self.place.not_configured(error.into_failure().cause)),
         }
     }
 }

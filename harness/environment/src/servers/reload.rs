@@ -6,24 +6,22 @@
 //! every reload changes, connect once, and wait for that connection's own line. What lies between is everything that was to be said, and
 //! from then on new connections see the new configuration. No sleep is needed.
 
+use std::sync::Arc;
+
 use super::instance::Place;
 use super::log::quote;
+use crate::error::ConfigureCause;
 use model::observation::LogLine;
 
 /// The parameter that counts the configurations.
 pub(super) const GENERATION: &str = "mtls_conformance.generation";
 
-/// Why a reload was not taken.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum ReloadFailure {
-    /// The server says so: it goes on with what it had.
-    Objection(String),
-    /// Nothing is known of it, and why.
-    Unknown(String),
-}
-
-/// Waits until the reload is over; for ever, if the log says nothing of it.
-pub(super) async fn taken(place: &Place, mark: u64, generation: u64) -> Result<(), ReloadFailure> {
+/// Waits until the reload is over; for ever, if the log says nothing of it. What the server says against its files, if it goes on with what
+/// it had.
+///
+/// # Errors
+/// [`ConfigureCause::NoConnection`]: nothing is known of the reload.
+pub(super) async fn taken(place: &Place, mark: u64, generation: u64) -> Result<Option<String>, ConfigureCause> {
     let changed = format!("parameter \"{GENERATION}\" changed to \"{generation}\"");
     let heard = |lines: &[LogLine]| {
         // With a syntax error nothing is applied, so our parameter doesn't change either.
@@ -32,21 +30,21 @@ pub(super) async fn taken(place: &Place, mark: u64, generation: u64) -> Result<(
     place.index.find_since(mark, heard).await;
     let address = place.address();
     let probe = place.machine.dialer().dial(address, None).await;
-    let probe = probe.map_err(|error| ReloadFailure::Unknown(format!("it took no connection at {address} after the reload: {error}")))?;
-    objections(&place.index.server_lines_before(mark, probe.client).await).map_err(ReloadFailure::Objection)
+    let probe = probe.map_err(|error| ConfigureCause::NoConnection { address, source: Arc::new(error) })?;
+    Ok(objections(&place.index.server_lines_before(mark, probe.client).await))
 }
 
-/// What the lines of a reload say against it.
-fn objections(lines: &[LogLine]) -> Result<(), String> {
+/// What the lines of a reload say against it; `None` if it was taken.
+fn objections(lines: &[LogLine]) -> Option<String> {
     let refused = |line: &LogLine| line.contains("contains errors") || line.message.ends_with("was not reloaded");
     if !lines.iter().any(refused) {
-        return Ok(());
+        return None;
     }
     let routine = |line: &LogLine| {
         line.message.starts_with("received SIGHUP")
             || (line.message.starts_with("parameter \"") && (line.contains("\" changed to \"") || line.contains("reset to default")))
     };
-    Err(lines.iter().filter(|line| !routine(line)).map(quote).collect::<Vec<_>>().join("\n"))
+    Some(lines.iter().filter(|line| !routine(line)).map(quote).collect::<Vec<_>>().join("\n"))
 }
 
 #[cfg(test)]
@@ -73,7 +71,7 @@ mod tests {
             ("parameter \"ssl\" removed from configuration file, reset to default", None),
             ("parameter \"mtls_conformance.generation\" changed to \"2\"", None),
         ]);
-        assert_eq!(objections(&clean), Ok(()));
+        assert_eq!(objections(&clean), None);
     }
 
     #[test]
@@ -84,7 +82,7 @@ mod tests {
             ("invalid connection type \"bad\"", Some("line 3 of configuration file \"/run/data/pg_hba.conf\"")),
             ("pg_hba.conf was not reloaded", None),
         ]);
-        let reason = objections(&bad).expect_err("an objection");
+        let reason = objections(&bad).expect("an objection");
         assert_eq!(
             reason,
             "LOG: invalid connection type \"bad\" (line 3 of configuration file \"/run/data/pg_hba.conf\")\nLOG: pg_hba.conf was not reloaded"
@@ -98,7 +96,7 @@ mod tests {
             ("/run/data/pg_hba.conf was not reloaded", None),
             ("parameter \"mtls_conformance.generation\" changed to \"3\"", None),
         ]);
-        assert!(objections(&bad).is_err());
+        assert!(objections(&bad).is_some());
     }
 
     #[test]
@@ -108,7 +106,7 @@ mod tests {
             ("could not load server certificate file \"/run/srv.crt\": no start line", None),
             ("SSL configuration was not reloaded", None),
         ]);
-        assert!(objections(&bad).expect_err("an objection").contains("no start line"));
+        assert!(objections(&bad).expect("an objection").contains("no start line"));
     }
 
     #[test]
@@ -118,6 +116,6 @@ mod tests {
             ("parameter \"port\" cannot be changed without restarting the server", None),
             ("configuration file \"/run/data/harness.conf\" contains errors; unaffected changes were applied", None),
         ]);
-        assert!(objections(&bad).expect_err("an objection").contains("cannot be changed without restarting"));
+        assert!(objections(&bad).expect("an objection").contains("cannot be changed without restarting"));
     }
 }

@@ -108,7 +108,7 @@ async fn a_failing_initdb_is_quoted() {
 async fn a_configuration_that_the_server_cannot_start_with_is_told_in_its_words() {
     struct Bad;
     impl Configurator for Bad {
-        fn files(&self, _: ServerKey, _: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
+        fn files(&self, _: ServerKey, _: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, ConfigError> {
             let contents = b"ssl = on\nssl_cert_file = '/nonexistent.crt'\n".to_vec();
             Ok(vec![ConfigFile { path: paths.data.join("postgresql.conf"), contents, mode: 0o644 }])
         }
@@ -122,13 +122,13 @@ async fn a_configuration_that_the_server_cannot_start_with_is_told_in_its_words(
 async fn a_configuration_that_cannot_be_rendered_is_told_at_the_start() {
     struct Unable;
     impl Configurator for Unable {
-        fn files(&self, _: ServerKey, _: &ServerConfig, _: &Paths) -> Result<Vec<ConfigFile>, String> {
-            Err("manifests/cluster.yaml:7: no such field".to_owned())
+        fn files(&self, _: ServerKey, _: &ServerConfig, _: &Paths) -> Result<Vec<ConfigFile>, ConfigError> {
+            Err(unknown("Secret", "tls-of-nobody"))
         }
     }
     let fixture = Fixture::with(|options, _| options.configurator = Arc::new(Unable));
     let error = postgres_error(&fixture).await;
-    assert!(error.contains("manifests/cluster.yaml:7"), "{error}");
+    assert!(error.contains("did not start: there is no Secret `tls-of-nobody`"), "{error}");
 }
 
 /// Ports in this order, then free ones.

@@ -14,7 +14,7 @@ pub(super) fn has_haproxy() -> bool {
     let found = toolchain().haproxy.is_some();
     if !found {
         // Past libtest's capture, which only shows what failing tests print.
-        writeln!(std::io::stderr(), "skipped: HAProxy is not installed; `make setup` brings it").expect("writes");
+        writeln!(io::stderr(), "skipped: HAProxy is not installed; `make setup` brings it").expect("writes");
     }
     found
 }

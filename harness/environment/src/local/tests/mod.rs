@@ -8,6 +8,7 @@ mod postgres;
 mod redis;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::servers::{ConfigFile, Paths};
-use crate::{Environment, Gateway, InstallOptions, Installation};
+use crate::{ConfigError, Environment, Gateway, InstallOptions, Installation};
 use deployment::gateway::TlsRoute;
 use model::claim::Subject;
 use model::connect::Password;
@@ -29,6 +30,30 @@ use model::outcome::SkipReason;
 use model::server::{DeploymentKind, ServerConfig};
 use model::server::{ServerKey, Service};
 use os::toolchain::{POSTGRES_MAJORS, PostgresBuild, Tool};
+use pki::PkiError;
+
+/// Why a client got no session, or no answer in it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Postgres(#[from] tokio_postgres::Error),
+    #[error("{command}: {answer:?}")]
+    Answer { command: String, answer: String },
+}
+
+impl ClientError {
+    /// Whether this is said anywhere in it: alerts stand in the causes alone.
+    pub(super) fn contains(&self, text: &str) -> bool {
+        format!("{self}: {self:?}").contains(text)
+    }
+}
+
+/// What a configurator says to a name that nothing has.
+pub(super) fn unknown(kind: &'static str, name: &str) -> ConfigError {
+    PkiError::Unknown { kind, name: name.to_owned(), known: "there are none".to_owned() }.into()
+}
 
 /// A certificate with its key, PEM.
 pub(super) struct Pair {
@@ -85,13 +110,13 @@ impl Configurator for TestConfigurator {
         })
     }
 
-    fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
+    fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, ConfigError> {
         let certificate = |name: &str| paths.certificates.join(name);
         let ca = match config.client_ca.as_deref() {
             None => self.ca.as_str(),
             Some("other") => self.other_ca.as_str(),
             Some("garbage") => "garbage",
-            Some(other) => return Err(format!("no trust is named {other:?}")),
+            Some(other) => return Err(unknown("trust", other)),
         };
         let file = |path: PathBuf, contents: &str, mode| ConfigFile { path, contents: contents.as_bytes().to_vec(), mode };
         let mut files = vec![
@@ -218,7 +243,7 @@ pub(super) fn client_config(pair: Option<&Pair>) -> rustls::ClientConfig {
 }
 
 /// Connects to PostgreSQL with the address's own stream; the local address, and what became of it.
-pub(super) async fn connect_postgres(address: SocketAddr, pair: Option<&Pair>) -> (SocketAddr, Result<String, String>) {
+pub(super) async fn connect_postgres(address: SocketAddr, pair: Option<&Pair>) -> (SocketAddr, Result<String, ClientError>) {
     let mut config = tokio_postgres::Config::new();
     config.user("app").dbname("app").ssl_mode(tokio_postgres::config::SslMode::Require);
     let stream = TcpStream::connect(address).await.expect("the server listens");
@@ -233,12 +258,11 @@ pub(super) async fn connect_postgres(address: SocketAddr, pair: Option<&Pair>) -
         let _ = connection.await;
         row.try_get(0)
     };
-    let outcome = session.await.map_err(|error: tokio_postgres::Error| format!("{error:?}"));
-    (local, outcome)
+    (local, session.await.map_err(|error: tokio_postgres::Error| error.into()))
 }
 
 /// Connects to Redis as far as the first answer.
-pub(super) async fn ping_redis(address: SocketAddr, pair: Option<&Pair>, password: &Password) -> (SocketAddr, Result<String, String>) {
+pub(super) async fn ping_redis(address: SocketAddr, pair: Option<&Pair>, password: &Password) -> (SocketAddr, Result<String, ClientError>) {
     ping_redis_as("localhost", address, pair, password).await
 }
 
@@ -248,7 +272,7 @@ pub(super) async fn ping_redis_as(
     address: SocketAddr,
     pair: Option<&Pair>,
     password: &Password,
-) -> (SocketAddr, Result<String, String>) {
+) -> (SocketAddr, Result<String, ClientError>) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let stream = TcpStream::connect(address).await.expect("the server listens");
     let local = stream.local_addr().expect("an address");
@@ -267,7 +291,7 @@ pub(super) async fn ping_redis_as(
         }
         Ok(answer)
     };
-    (local, session.await.map_err(|error: std::io::Error| error.to_string()))
+    (local, session.await.map_err(|error: io::Error| error.into()))
 }
 
 #[derive(Debug)]

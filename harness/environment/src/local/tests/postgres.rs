@@ -121,7 +121,7 @@ async fn a_configuration_that_is_not_taken_is_an_error_in_the_servers_words() {
         let needs_restart = apply(setting("max_wal_senders", "3")).await;
         assert!(needs_restart.contains("cannot be changed without restarting"), "{needs_restart}");
         let unknown = apply(ServerConfig { client_ca: Some("who".to_owned()), ..ServerConfig::default() }).await;
-        assert!(unknown.contains("no trust is named \"who\""), "{unknown}");
+        assert!(unknown.contains("there is no trust `who`"), "{unknown}");
         // It takes a good one after all that.
         server.apply(&ServerConfig::default()).await.expect("it reloads");
         connect_postgres(server.address(), Some(&fixture.configurator.app)).await.1.expect("a session");
@@ -303,7 +303,7 @@ fn processor_time() -> Duration {
 async fn user_and_database_have_the_deployments_names() {
     struct CustomNames(TestConfigurator);
     impl Configurator for CustomNames {
-        fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
+        fn files(&self, key: ServerKey, config: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, ConfigError> {
             self.0.files(key, config, paths)
         }
 

@@ -30,7 +30,8 @@ use self::site::Site;
 use self::state::{Remaining, State};
 use super::gateway::{Backend, HaproxyGateway};
 use super::{Paths, Shared};
-use crate::{Applied, EnvironmentError, Gateway, InstallOptions, Installation, Replication, Server};
+use crate::error::{ChangeError, EnvironmentError, InstallError, MissingPart};
+use crate::{Applied, Gateway, InstallOptions, Installation, Replication, Server};
 use model::change::{Change, Target};
 use model::connect::ClientFiles;
 use model::server::{ServerKey, Service};
@@ -104,40 +105,8 @@ impl RunningInstallation {
     /// Makes one, its server running.
     pub(super) async fn make(shared: &Arc<Shared>, options: &InstallOptions) -> Result<Self, EnvironmentError> {
         let key = options.key;
-        let failed = |reason: String| EnvironmentError::Other(format!("{key} can't be installed: {reason}"));
-        let template = shared.options.template.as_ref().ok_or_else(|| failed("this environment was given no manifests".to_owned()))?;
-        let mut with = Beside::default();
-        for target in &options.with {
-            match target {
-                Target::Replica if key.service == Service::Postgres => with.replica = true,
-                Target::Gateway => with.gateway = true,
-                Target::Site => with.site = true,
-                other => return Err(failed(format!("there is no {other} for it"))),
-            }
-        }
-        let mut state = State::new(&template.manifests, key, options.config.clone()).map_err(failed)?;
-        for change in &options.setup {
-            set_up(&mut state, change).await.map_err(|reason| failed(format!("set-up `{change}`: {reason}")))?;
-        }
-        if key.service == Service::Postgres {
-            // What is there at the start is no news to the operator.
-            state.look().map_err(failed)?;
-        }
-        let directory = Directory(shared.options.run_directory.join(next_name()));
-        tree::make_directory(&directory.0, 0o755, None)
-            .map_err(|error| failed(format!("could not make {}: {error}", directory.0.display())))?;
-        let mut mounts = BTreeMap::new();
-        let certificate = template.client_certificate().map_err(failed)?;
-        let client = Mounted::make(&state, None, &directory.0.join("client"), Mountable::Of(certificate)).map_err(failed)?;
-        mounts.insert(Target::Client, client);
-        let site = if with.site {
-            let site = Site::make(&template.manifests, &state, &directory.0.join("provider")).map_err(failed)?;
-            let mounted = Mounted::make(&state, Some(&site), &directory.0.join("site"), Mountable::Site).map_err(failed)?;
-            mounts.insert(Target::Site, mounted);
-            Some(site)
-        } else {
-            None
-        };
+        let PreparedParts { state, mounts, site, directory, with } =
+            prepare(shared, options).await.map_err(|source| EnvironmentError::Install { key, source })?;
         let Running { servers, replication, gateway } = match start(shared, key, with, &directory, &state).await {
             Ok(running) => running,
             Err(error) => {
@@ -171,19 +140,17 @@ impl RunningInstallation {
     fn installed(&self, target: Target) -> Result<&Arc<dyn Installed>, EnvironmentError> {
         self.servers.get(&target).ok_or_else(|| {
             let known: Vec<&str> = self.servers.keys().map(|target| target.name()).collect();
-            EnvironmentError::Other(format!("an installation of {} has no server `{target}`: it has {}", self.key, known.join(", ")))
+            MissingPart::Server { key: self.key, target, known: known.join(", ") }.into()
         })
     }
 
     fn site(&self) -> Result<&Site, EnvironmentError> {
-        self.site
-            .as_ref()
-            .ok_or_else(|| EnvironmentError::Other(format!("this installation of {} has no site: ask for one (`with`)", self.key)))
+        Ok(self.site.as_ref().ok_or(MissingPart::Site(self.key))?)
     }
 
-    async fn write_configuration(&self) -> Result<(), EnvironmentError> {
+    async fn write_configuration(&self, change: &Change<String>) -> Result<(), EnvironmentError> {
         for server in self.servers.values() {
-            let files = self.state().configuration(server.paths()).map_err(EnvironmentError::Other)?;
+            let files = self.state().configuration(server.paths()).map_err(|error| not_done(change, error))?;
             server.write_configuration(files).await?;
         }
         Ok(())
@@ -191,15 +158,15 @@ impl RunningInstallation {
 
     async fn sync(&self, target: Target) -> Result<(), EnvironmentError> {
         if let Some(mounted) = self.mounts().get_mut(&target) {
-            return mounted.sync(&self.state(), self.site.as_ref()).map_err(EnvironmentError::Other);
+            return mounted.sync(&self.state(), self.site.as_ref()).map_err(|error| not_done(&Change::Sync(target), error));
         }
         let server = self.installed(target)?;
-        let files = self.state().certificates(target, server.paths()).map_err(EnvironmentError::Other)?;
+        let files = self.state().certificates(target, server.paths()).map_err(|error| not_done(&Change::Sync(target), error))?;
         server.write_certificates(files).await
     }
 
     async fn reconcile(&self) -> Result<Applied, EnvironmentError> {
-        let due = self.state().look().map_err(EnvironmentError::Other)?;
+        let due = self.state().look().map_err(|error| not_done(&Change::Reconcile, error))?;
         let mut applied = Applied::default();
         if due {
             for (target, server) in &self.servers {
@@ -214,8 +181,7 @@ impl RunningInstallation {
     }
 
     fn own_gateway(&self) -> Result<&Arc<HaproxyGateway>, EnvironmentError> {
-        let missing = || EnvironmentError::Other(format!("an installation of {} was made without a gateway", self.key));
-        self.gateway.as_ref().ok_or_else(missing)
+        Ok(self.gateway.as_ref().ok_or(MissingPart::Gateway(self.key))?)
     }
 
     /// A change of the gateway, which has no files that change.
@@ -228,7 +194,7 @@ impl RunningInstallation {
                 gateway.stop().await;
                 gateway.start_again().await?;
             }
-            other => return Err(EnvironmentError::Other(format!("`{other}`: a gateway can be stopped, started and restarted"))),
+            other => return Err(EnvironmentError::NotForGateways(other.to_string())),
         }
         Ok(Applied::default())
     }
@@ -250,23 +216,22 @@ impl RunningInstallation {
 }
 
 impl Mounted {
-    fn make(state: &State, site: Option<&Site>, directory: &Path, secret: Mountable) -> Result<Self, String> {
-        let mount = Mount::make(directory).map_err(|error| format!("could not make {}: {error}", directory.display()))?;
+    fn make(state: &State, site: Option<&Site>, directory: &Path, secret: Mountable) -> Result<Self, InstallError> {
+        let mount = Mount::make(directory).map_err(InstallError::directory(directory.to_path_buf()))?;
         let mut mounted = Self { mount, secret };
         mounted.sync(state, site)?;
         Ok(mounted)
     }
 
-    fn sync(&mut self, state: &State, site: Option<&Site>) -> Result<(), String> {
-        let (what, swapped) = match &self.secret {
+    fn sync(&mut self, state: &State, site: Option<&Site>) -> Result<(), ChangeError> {
+        let (secret, swapped) = match &self.secret {
             Mountable::Of(certificate) => {
-                let secret = state.cert_manager.secret_of(certificate).and_then(|name| state.cert_manager.secret(name));
-                let data = secret.map_err(|error| error.to_string())?.data();
+                let data = state.cert_manager.secret_of(certificate).and_then(|name| state.cert_manager.secret(name))?.data();
                 (format!("Certificate `{certificate}`"), self.mount.swap(data))
             }
             Mountable::Site => ("the site".to_owned(), self.mount.swap(&site.map(Site::data).unwrap_or_default())),
         };
-        swapped.map_err(|error| format!("the mount of {what} could not be written: {error}"))
+        swapped.map_err(|error| ChangeError::Mount { secret, source: Arc::new(error) })
     }
 }
 
@@ -277,7 +242,7 @@ fn next_name() -> String {
 }
 
 /// Makes a change before anything runs.
-async fn set_up(state: &mut State, change: &Change<String>) -> Result<(), String> {
+async fn set_up(state: &mut State, change: &Change<String>) -> Result<(), ChangeError> {
     match state.make(change) {
         Some(made) => {
             if let Remaining::Until(end) = made? {
@@ -287,8 +252,56 @@ async fn set_up(state: &mut State, change: &Change<String>) -> Result<(), String
         }
         // All files are written afterwards.
         None if matches!(change, Change::Sync(_)) => Ok(()),
-        None => Err("nothing runs yet: it belongs into a phase".to_owned()),
+        None => Err(ChangeError::NothingRuns),
     }
+}
+
+/// What an installation has before anything of it runs.
+struct PreparedParts {
+    state: State,
+    mounts: BTreeMap<Target, Mounted>,
+    site: Option<Site>,
+    directory: Directory,
+    with: Beside,
+}
+
+/// Issues everything, makes the changes of the set-up, and fills what clients mount.
+async fn prepare(shared: &Shared, options: &InstallOptions) -> Result<PreparedParts, InstallError> {
+    let key = options.key;
+    let template = shared.options.template.as_ref().ok_or(InstallError::NoManifests)?;
+    let mut with = Beside::default();
+    for target in &options.with {
+        match target {
+            Target::Replica if key.service == Service::Postgres => with.replica = true,
+            Target::Gateway => with.gateway = true,
+            Target::Site => with.site = true,
+            other => return Err(InstallError::NoPart(*other)),
+        }
+    }
+    let mut state = State::new(&template.manifests, key, options.config.clone())?;
+    for change in &options.setup {
+        let made = set_up(&mut state, change).await;
+        made.map_err(|source| InstallError::SetUp { change: change.to_string(), source })?;
+    }
+    if key.service == Service::Postgres {
+        // What is there at the start is no news to the operator.
+        state.look()?;
+    }
+    let directory = Directory(shared.options.run_directory.join(next_name()));
+    tree::make_directory(&directory.0, 0o755, None).map_err(InstallError::directory(directory.0.clone()))?;
+    let mut mounts = BTreeMap::new();
+    let certificate = template.client_certificate()?;
+    let client = Mounted::make(&state, None, &directory.0.join("client"), Mountable::Of(certificate))?;
+    mounts.insert(Target::Client, client);
+    let site = if with.site {
+        let site = Site::make(&template.manifests, &state, &directory.0.join("provider"))?;
+        let mounted = Mounted::make(&state, Some(&site), &directory.0.join("site"), Mountable::Site)?;
+        mounts.insert(Target::Site, mounted);
+        Some(site)
+    } else {
+        None
+    };
+    Ok(PreparedParts { state, mounts, site, directory, with })
 }
 
 /// What an installation has beside its server.
@@ -360,9 +373,13 @@ async fn sleep_until(end: SystemTime) {
     }
 }
 
+fn not_done(change: &Change<String>, source: impl Into<ChangeError>) -> EnvironmentError {
+    EnvironmentError::Change { change: change.to_string(), source: source.into() }
+}
+
 /// A server of an installation was asked to take a configuration.
 fn not_configurable(key: ServerKey) -> EnvironmentError {
-    EnvironmentError::Other(format!("this {key} belongs to an installation: it is changed by the installation's changes only"))
+    EnvironmentError::NotConfigurable(key)
 }
 
 #[async_trait]
@@ -392,9 +409,9 @@ impl Installation for RunningInstallation {
         let _turn = self.turn.lock().await;
         let made = self.state().make(change);
         if let Some(made) = made {
-            match made.map_err(|reason| EnvironmentError::Other(format!("`{change}` could not be done: {reason}")))? {
+            match made.map_err(|error| not_done(change, error))? {
                 Remaining::Nothing => {}
-                Remaining::Configuration => self.write_configuration().await?,
+                Remaining::Configuration => self.write_configuration(change).await?,
                 Remaining::Until(end) => sleep_until(end).await,
             }
             return Ok(Applied::default());
@@ -413,9 +430,9 @@ impl Installation for RunningInstallation {
             Change::Start(target) => self.installed(*target)?.start().await,
             Change::Disconnect(target) => self.disconnect(*target).await.map(done),
             Change::Pause(_) | Change::Resume(_) | Change::Kill(_) | Change::Cut(_) | Change::Mend(_) => self.fault(change).await.map(done),
-            Change::Push => self.site()?.push(&self.state()).map_err(EnvironmentError::Other).map(done),
+            Change::Push => self.site()?.push(&self.state()).map_err(|error| not_done(change, error)).map(done),
             Change::Refresh => Ok(self.site()?.refresh().await),
-            other => Err(EnvironmentError::Other(format!("`{other}` is no change of what runs"))),
+            other => Err(EnvironmentError::NoChange(other.to_string())),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::error::ChangeError;
 use deployment::cluster::ClusterCertificates;
 use model::change::ClusterPatch;
 use pki::CertManager;
@@ -31,7 +32,7 @@ impl Operator {
     }
 
     /// Somebody changes the Cluster. Nothing has changed after an error.
-    pub(super) fn patch(&mut self, patch: &ClusterPatch<String>, cert_manager: &CertManager) -> Result<(), String> {
+    pub(super) fn patch(&mut self, patch: &ClusterPatch<String>, cert_manager: &CertManager) -> Result<(), ChangeError> {
         let mut certificates = self.certificates.clone();
         for (field, secret) in &patch.certificates {
             let named = match field.as_str() {
@@ -39,12 +40,9 @@ impl Operator {
                 "serverCASecret" => &mut certificates.server_ca,
                 "clientCASecret" => &mut certificates.client_ca,
                 "replicationTLSSecret" => &mut certificates.replication_tls,
-                _ => {
-                    let known = "serverTLSSecret, serverCASecret, clientCASecret and replicationTLSSecret";
-                    return Err(format!("`{field}` is no field of the Cluster's spec.certificates: there are {known}"));
-                }
+                _ => return Err(ChangeError::NoField(field.clone())),
             };
-            cert_manager.secret(secret).map_err(|error| error.to_string())?;
+            cert_manager.secret(secret)?;
             named.clone_from(secret);
         }
         let mut annotations = self.annotations.clone();

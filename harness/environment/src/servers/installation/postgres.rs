@@ -8,16 +8,17 @@ use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
+use super::super::Shared;
 use super::super::configure::{ConfigFile, Paths, Written};
 use super::super::instance::{Life, LogPosition, PORT_TRIES, Place, Placed, StartError};
 use super::super::log::JsonLog;
 use super::super::machine;
 use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
 use super::super::postgres::process::{main_file, reload, start_once};
-use super::super::{Failure, Shared};
 use super::not_configurable;
 use super::server::{FilesAt, Installed, Process, life};
-use crate::{Applied, EnvironmentError};
+use crate::Applied;
+use crate::error::{EnvironmentError, Failure, MachineError, StartCause};
 use deployment::postgres::{self, ReplicaPlaces};
 use model::server::{ServerConfig, ServerKey};
 
@@ -70,9 +71,10 @@ impl InstalledPostgres {
             for _ in 0..PORT_TRIES {
                 place.take_port()?;
                 place.paths.generation = main.generation;
-                let failed = |reason| Failure::new(reason, &place.log);
+                let failed = |error: MachineError| Failure::new(error, &place.log);
                 let main_files = main_files(key, &place.paths, follows.as_ref());
-                process.write(files(&place.paths).map_err(failed)?, machine.as_ref()).await.map_err(failed)?;
+                let files = files(&place.paths).map_err(|error| Failure::new(error, &place.log))?;
+                process.write(files, machine.as_ref()).await.map_err(failed)?;
                 main.written.bring_to(main_files, machine.as_ref()).await.map_err(failed)?;
                 match start_once(&shared, &bin, &place).await {
                     Ok(child) => {
@@ -83,11 +85,13 @@ impl InstalledPostgres {
                     Err(error) => return Err(error.into_failure()),
                 }
             }
-            Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
+            Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
         };
         let (bin, place, process, main) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
         if follows.is_none() {
-            prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, LogPosition::default()).at_start_of(key))?;
+            prepare_application(&shared, &place).await.map_err(|source| {
+                place.failure(LogPosition::default(), |said| StartCause::Application { source, said }).at_start_of(key)
+            })?;
         }
         Ok(Self { shared, bin, place, follows, process: Mutex::new(process), main: Mutex::new(main) })
     }
@@ -97,7 +101,7 @@ impl InstalledPostgres {
         let mut process = self.process.lock().await;
         self.running(&mut process).await?;
         let ended = end_wal_senders(&self.place, self.shared.options.reload_limit).await;
-        ended.map_err(|reason| self.place.not_configured(reason))
+        ended.map_err(|error| self.place.not_configured(error))
     }
 }
 
@@ -162,7 +166,7 @@ impl Installed for InstalledPostgres {
         let paths = Paths { generation: main.generation, ..self.place.paths.clone() };
         let files = main_files(self.place.key, &paths, self.follows.as_ref());
         let written = main.written.bring_to(files, self.place.machine.as_ref()).await;
-        written.map_err(|reason| self.place.not_configured(reason))?;
+        written.map_err(|error| self.place.not_configured(error))?;
         let objection = reload(&self.shared, &self.place, child, main.generation).await?;
         Ok(Applied { objection })
     }
@@ -171,6 +175,6 @@ impl Installed for InstalledPostgres {
         let mut process = self.process.lock().await;
         self.running(&mut process).await?;
         let ended = end_client_sessions(&self.place, self.shared.options.reload_limit).await;
-        ended.map_err(|reason| self.place.not_configured(reason))
+        ended.map_err(|error| self.place.not_configured(error))
     }
 }

@@ -10,14 +10,15 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 
+use super::super::Shared;
 use super::super::instance::{Life, PORT_TRIES, Place, Placed, StartError};
 use super::super::log::RedisLog;
 use super::super::machine;
 use super::super::redis::{make_data, sets_several, start_once};
-use super::super::{Failure, Shared};
 use super::not_configurable;
 use super::server::{FilesAt, Installed, Process, life};
-use crate::{Applied, EnvironmentError};
+use crate::Applied;
+use crate::error::{ConfigureCause, EnvironmentError, Failure, StartCause};
 use deployment::redis_conf::{CLIENT_CA, SERVER_CERTIFICATE, SERVER_KEY};
 use model::server::{ServerConfig, ServerKey};
 use os::toolchain::Tool;
@@ -47,8 +48,8 @@ impl InstalledRedis {
             let mut last = None;
             for _ in 0..PORT_TRIES {
                 place.take_port()?;
-                let failed = |reason| Failure::new(reason, &place.log);
-                process.write(files(&place.paths).map_err(failed)?, machine.as_ref()).await.map_err(failed)?;
+                let files = files(&place.paths).map_err(|error| Failure::new(error, &place.log))?;
+                process.write(files, machine.as_ref()).await.map_err(|error| Failure::new(error, &place.log))?;
                 match start_once(&shared, &program, &place, Some(&admin)).await {
                     Ok(child) => {
                         process.child = Some(child);
@@ -58,7 +59,7 @@ impl InstalledRedis {
                     Err(error) => return Err(error.into_failure()),
                 }
             }
-            Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
+            Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
         };
         let (program, place, admin, process) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
         Ok(Self { shared, program, place, admin, process: Mutex::new(process) })
@@ -75,11 +76,10 @@ impl InstalledRedis {
             tokio::spawn(driver);
             Ok::<_, RedisError>(command.query_async(&mut connection).await)
         };
-        let failed = |reason: String| self.place.not_configured(format!("it could not be asked over its unix socket: {reason}"));
         match tokio::time::timeout(limit, asked).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed(format!("no answer within {limit:?}"))),
+            Ok(Err(error)) => Err(self.place.not_configured(ConfigureCause::RedisSession(Arc::new(error)))),
+            Err(_) => Err(self.place.not_configured(ConfigureCause::RedisSilent { limit })),
         }
     }
 }
@@ -124,8 +124,7 @@ impl Installed for InstalledRedis {
         let mut process = self.process.lock().await;
         self.running(&mut process).await?;
         if !sets_several(&self.program.version) {
-            let version = &self.program.version;
-            return Err(EnvironmentError::Other(format!("Redis {version} can't take its TLS files at once: from 7.0 on it can")));
+            return Err(EnvironmentError::OldRedis { version: self.program.version.clone() });
         }
         let mark = self.place.index.mark();
         let mut command = redis::cmd("CONFIG");
@@ -147,7 +146,7 @@ impl Installed for InstalledRedis {
                 }
                 Ok(Applied { objection: Some(said.join("\n")) })
             }
-            Err(error) => Err(self.place.not_configured(format!("it broke off at CONFIG SET: {error}"))),
+            Err(error) => Err(self.place.not_configured(ConfigureCause::BrokeOff(Arc::new(error)))),
         }
     }
 
@@ -156,6 +155,6 @@ impl Installed for InstalledRedis {
         self.running(&mut process).await?;
         // Not the connection that asks: SKIPME is yes unless told otherwise.
         let answer = self.ask(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await?;
-        answer.map(drop).map_err(|error| self.place.not_configured(format!("it did not end its clients' connections: {error}")))
+        answer.map(drop).map_err(|error| self.place.not_configured(ConfigureCause::Disconnect(Arc::new(error))))
     }
 }

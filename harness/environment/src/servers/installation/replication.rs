@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::super::instance::{Place, Placed as _};
-use super::super::postgres::admin::{AskError, Session};
+use super::super::postgres::admin::Session;
 use super::postgres::InstalledPostgres;
-use crate::{EnvironmentError, Replication, ReplicationState};
+use crate::error::{AskError, EnvironmentError};
+use crate::{Replication, ReplicationState};
 use model::observation::LogLine;
 
 /// How often the replica is asked whether it has a change: far less than a change takes to arrive.
@@ -98,10 +99,10 @@ async fn ask(session: &Mutex<Option<Session>>, place: &Place, statements: &[&str
         for statement in statements {
             values = session.ask(statement).await?;
         }
-        Ok(values.into_iter().next())
+        Ok::<_, AskError>(values.into_iter().next())
     };
     match answer.await {
-        Err(AskError { away: true, .. }) => {
+        Err(error) if error.is_away() => {
             *session = None;
             Ok(None)
         }
@@ -121,7 +122,7 @@ impl Replication for StreamingReplication {
         let mark = place.index.mark();
         match tokio::time::timeout(limit, self.change()).await {
             Ok(Ok(took)) => Ok(ReplicationState::Arrived(took)),
-            Ok(Err(error)) => Err(EnvironmentError::Other(format!("streaming replication could not be looked at: {}", error.words))),
+            Ok(Err(error)) => Err(EnvironmentError::Replication(error)),
             Err(_) => {
                 let lines = place.says_since(mark, &|lines| refusal(lines).is_some(), REASON_LIMIT).await;
                 Ok(refusal(&lines).map_or(ReplicationState::Silent, |words| ReplicationState::Refused(words.to_owned())))

@@ -1,5 +1,7 @@
 //! A server of an installation: what the installation does with it, and its process and files, whichever server it is.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
@@ -8,7 +10,8 @@ use super::super::Shared;
 use super::super::configure::{ConfigFile, Paths, Written};
 use super::super::instance::{Life, Placed, STOP_LIMIT, StartError};
 use super::super::machine::{self, Machine, Paused};
-use crate::{Applied, EnvironmentError, Server};
+use crate::error::{ConfigError, EnvironmentError, LostCause, MachineError, WrongState};
+use crate::{Applied, Server};
 
 /// All files of a server that come from the deployment.
 pub(super) struct Files {
@@ -19,7 +22,7 @@ pub(super) struct Files {
 }
 
 /// Says what a server's files hold, once it is known where they are and which port it has.
-pub(super) type FilesAt<'a> = &'a (dyn Fn(&Paths) -> Result<Files, String> + Send + Sync);
+pub(super) type FilesAt<'a> = &'a (dyn Fn(&Paths) -> Result<Files, ConfigError> + Send + Sync);
 
 /// What of a server changes.
 #[derive(Default)]
@@ -34,7 +37,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Brings all files to what the deployment says.
-    pub(super) async fn write(&mut self, files: Files, machine: &dyn Machine) -> Result<(), String> {
+    pub(super) async fn write(&mut self, files: Files, machine: &dyn Machine) -> Result<(), MachineError> {
         self.configuration.bring_to(files.configuration, machine).await?;
         self.certificates.bring_to(files.certificates, machine).await
     }
@@ -74,13 +77,13 @@ pub(super) trait Installed: Server + Placed {
     /// Writes its configuration files and tells it nothing.
     async fn write_configuration(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
         let written = self.process().lock().await.configuration.bring_to(files, self.place().machine.as_ref()).await;
-        written.map_err(|reason| self.place().not_configured(reason))
+        written.map_err(|error| self.place().not_configured(error))
     }
 
     /// Writes its certificates, keys and CAs and tells it nothing.
     async fn write_certificates(&self, files: Vec<ConfigFile>) -> Result<(), EnvironmentError> {
         let written = self.process().lock().await.certificates.bring_to(files, self.place().machine.as_ref()).await;
-        written.map_err(|reason| self.place().not_configured(reason))
+        written.map_err(|error| self.place().not_configured(error))
     }
 
     /// Whether it was not stopped. It may have ended by itself.
@@ -90,10 +93,10 @@ pub(super) trait Installed: Server + Placed {
 
     /// Its running process; an error if it was stopped or paused, or has ended by itself.
     async fn running<'a>(&self, process: &'a mut Process) -> Result<&'a mut machine::Process, EnvironmentError> {
-        let down = || EnvironmentError::Other(format!("{} is stopped: start it first", self.place().key));
-        let child = process.child.as_mut().ok_or_else(down)?;
+        let wrong = |state| EnvironmentError::State { what: self.place().key.to_string(), state };
+        let child = process.child.as_mut().ok_or_else(|| wrong(WrongState::Stopped))?;
         if process.paused.is_some() {
-            return Err(EnvironmentError::Other(format!("{} is paused: resume it first", self.place().key)));
+            return Err(wrong(WrongState::Paused));
         }
         match child.try_wait() {
             Some(status) => Err(self.place().lost(status).await),
@@ -106,10 +109,10 @@ pub(super) trait Installed: Server + Placed {
         let mut process = self.process().lock().await;
         let key = self.place().key;
         if process.child.is_some() {
-            return Err(EnvironmentError::Other(format!("{key} runs already")));
+            return Err(EnvironmentError::State { what: key.to_string(), state: WrongState::Running });
         }
         let up = self.place().machine.start_up().await;
-        up.map_err(|reason| self.place().not_configured(reason))?;
+        up.map_err(|error| self.place().not_configured(error))?;
         match self.start_once().await {
             Ok(child) => {
                 process.child = Some(child);
@@ -136,12 +139,8 @@ pub(super) trait Installed: Server + Placed {
                 place.await_shutdown(mark, options.reload_limit).await;
                 Ok(())
             }
-            Ok(Err(error)) => Err(EnvironmentError::Other(format!("{} could not be waited for: {error}", place.key))),
-            Err(_) => Err(EnvironmentError::Lost {
-                server: place.key.to_string(),
-                reason: format!("it did not stop within {limit:?} of {signal}"),
-                log: place.log.clone(),
-            }),
+            Ok(Err(error)) => Err(EnvironmentError::Wait { server: place.key, source: Arc::new(error) }),
+            Err(_) => Err(place.lost_by(LostCause::Stop { limit, signal })),
         }
     }
 

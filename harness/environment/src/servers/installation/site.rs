@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::state::State;
 use crate::Applied;
+use crate::error::ChangeError;
 use deployment::Manifests;
 use deployment::external_secret::Copied;
 use model::credential::{ProviderText, SecretFile};
@@ -23,8 +24,8 @@ pub(super) struct Site {
 
 impl Site {
     /// Below this directory: everything was pushed once and refreshed once.
-    pub(super) fn make(manifests: &Manifests, state: &State, directory: &Path) -> Result<Self, String> {
-        let external_secret = manifests.site.clone().ok_or("the manifests have no ExternalSecret for a site (in their folder `site`)")?;
+    pub(super) fn make(manifests: &Manifests, state: &State, directory: &Path) -> Result<Self, ChangeError> {
+        let external_secret = manifests.site.clone().ok_or(ChangeError::NoExternalSecret)?;
         let provider = Provider::new(directory.to_path_buf(), ProviderText::Unchanged);
         let distribution = Arc::new(SiteDistribution::new(external_secret, provider));
         push(&distribution, state)?;
@@ -33,7 +34,7 @@ impl Site {
     }
 
     /// Copies the site's certificate and key and the CA, as the global cluster's Secrets hold them now, into the provider.
-    pub(super) fn push(&self, state: &State) -> Result<(), String> {
+    pub(super) fn push(&self, state: &State) -> Result<(), ChangeError> {
         push(&self.distribution, state)
     }
 
@@ -48,19 +49,17 @@ impl Site {
     }
 }
 
-fn push(distribution: &SiteDistribution, state: &State) -> Result<(), String> {
+fn push(distribution: &SiteDistribution, state: &State) -> Result<(), ChangeError> {
     let external_secret = distribution.external_secret();
     let secret = |copied: Copied| {
-        let source = external_secret.source(copied).ok_or_else(|| {
-            format!("the ExternalSecret `{}` takes certificate and key, or the CA, from no credential", external_secret.name)
-        })?;
-        let secret = state.cert_manager.secret(&source.key).map_err(|error| error.to_string())?;
-        Ok::<_, String>((&source.key, secret))
+        let missing = || ChangeError::NoCredential(external_secret.name.clone());
+        let source = external_secret.source(copied).ok_or_else(missing)?;
+        Ok::<_, ChangeError>((&source.key, state.cert_manager.secret(&source.key)?))
     };
     let (own, ca) = (secret(Copied::CertificateAndKey)?, secret(Copied::Ca)?);
     // Whoever copies by hand copies what is there: a key that is gone from the Secret gives an empty text.
     let content = |(_, secret): &(&String, &'_ pki::Secret), file| secret.content(file).unwrap_or_default().to_owned();
     let (certificate, key) = (content(&own, SecretFile::Certificate), content(&own, SecretFile::Key));
     let ca = content(&ca, SecretFile::Ca);
-    distribution.push(ProviderSecrets { certificate: &certificate, key: &key, ca: &ca }).map_err(|error| error.to_string())
+    Ok(distribution.push(ProviderSecrets { certificate: &certificate, key: &key, ca: &ca })?)
 }

@@ -8,6 +8,7 @@ use super::super::configure::{ConfigFile, Paths};
 use super::super::manifest::{self, HBA_FILE, ServerFiles};
 use super::super::postgres::admin;
 use super::operator::Operator;
+use crate::error::{ChangeError, ConfigError, InstallError};
 use deployment::Manifests;
 use deployment::gateway::TlsRoute;
 use model::change::{Change, Target};
@@ -40,13 +41,13 @@ pub(super) enum Remaining {
 
 impl State {
     /// A new deployment, every Certificate issued.
-    pub(super) fn new(manifests: &Arc<Manifests>, key: ServerKey, config: ServerConfig) -> Result<Self, String> {
+    pub(super) fn new(manifests: &Arc<Manifests>, key: ServerKey, config: ServerConfig) -> Result<Self, InstallError> {
         // Credentials by name are other people's.
         for (field, is_set) in
             [("certificate", config.certificate.is_some()), ("client_ca", config.client_ca.is_some()), ("crl", config.crl.is_some())]
         {
             if is_set {
-                return Err(format!("`{field}` of a scenario's server has no meaning for a timeline: change the deployment's own Secrets"));
+                return Err(InstallError::NamedCredential(field));
             }
         }
         manifest::defaults(manifests, key.service)?;
@@ -54,12 +55,12 @@ impl State {
             Service::Postgres => Some(Operator::new(manifest::cluster(manifests)?.certificates.clone())),
             Service::Redis => None,
         };
-        let cert_manager = CertManager::new(manifests).map_err(|error| error.to_string())?;
+        let cert_manager = CertManager::new(manifests).map_err(ChangeError::from)?;
         Ok(Self { key, system_user: manifest::system_user(), cert_manager, operator, config, crl: None })
     }
 
     /// Makes a change; `None` for one that takes something that runs.
-    pub(super) fn make(&mut self, change: &Change<String>) -> Option<Result<Remaining, String>> {
+    pub(super) fn make(&mut self, change: &Change<String>) -> Option<Result<Remaining, ChangeError>> {
         let made = match change {
             Change::Renew(reissue) => self.cert_manager.renew(reissue),
             Change::Rekey(reissue) => self.cert_manager.rekey(reissue),
@@ -67,16 +68,16 @@ impl State {
             Change::DeleteSecret(secret) => self.cert_manager.delete_secret(secret),
             Change::Label(label) => self.cert_manager.label(label),
             Change::AwaitExpiry(certificate) => {
-                return Some(self.cert_manager.end(certificate).map(Remaining::Until).map_err(|error| error.to_string()));
+                return Some(self.cert_manager.end(certificate).map(Remaining::Until).map_err(ChangeError::from));
             }
             Change::PatchCluster(patch) => {
                 let cert_manager = &self.cert_manager;
-                let operator = self.operator.as_mut().ok_or_else(|| no_cluster(self.key));
+                let operator = self.operator.as_mut().ok_or(ChangeError::NoCluster(self.key));
                 return Some(operator.and_then(|operator| operator.patch(patch, cert_manager)).map(|()| Remaining::Nothing));
             }
             Change::PgHba(lines) => return Some(self.configure(|config| config.pg_hba = Some(lines.clone()))),
             Change::Crl(crl) => {
-                let list = self.cert_manager.crl(crl).map_err(|error| error.to_string());
+                let list = self.cert_manager.crl(crl).map_err(ChangeError::from);
                 return Some(list.and_then(|list| {
                     self.crl = Some(list);
                     // Only that there is one counts in the rendered files.
@@ -102,7 +103,7 @@ impl State {
             | Change::Push
             | Change::Refresh => return None,
         };
-        Some(made.map(|()| Remaining::Nothing).map_err(|error| error.to_string()))
+        Some(made.map(|()| Remaining::Nothing).map_err(ChangeError::from))
     }
 
     /// The Cluster's name, where there is one.
@@ -115,24 +116,24 @@ impl State {
         self.cert_manager.manifests().route(service)
     }
 
-    fn configure(&mut self, change: impl FnOnce(&mut ServerConfig)) -> Result<Remaining, String> {
+    fn configure(&mut self, change: impl FnOnce(&mut ServerConfig)) -> Result<Remaining, ChangeError> {
         match self.key.service {
             Service::Postgres => {
                 change(&mut self.config);
                 Ok(Remaining::Configuration)
             }
-            Service::Redis => Err(format!("{} has neither pg_hba.conf nor a revocation list: only PostgreSQL has", self.key)),
+            Service::Redis => Err(ChangeError::OnlyPostgres(self.key)),
         }
     }
 
     /// The operator looks at what changed: whether the servers' files are to be brought up to date.
-    pub(super) fn look(&mut self) -> Result<bool, String> {
-        let operator = self.operator.as_mut().ok_or_else(|| no_cluster(self.key))?;
+    pub(super) fn look(&mut self) -> Result<bool, ChangeError> {
+        let operator = self.operator.as_mut().ok_or(ChangeError::NoCluster(self.key))?;
         Ok(operator.look(&self.cert_manager))
     }
 
     /// The configuration files of the installation's server.
-    pub(super) fn configuration(&self, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
+    pub(super) fn configuration(&self, paths: &Paths) -> Result<Vec<ConfigFile>, ConfigError> {
         let manifests = self.cert_manager.manifests();
         let mut files = manifest::configuration(manifests, &self.system_user, self.key, &self.config, paths)?;
         for file in files.iter_mut().filter(|file| file.path == paths.data.join(HBA_FILE)) {
@@ -144,11 +145,9 @@ impl State {
     }
 
     /// The certificates, keys and CAs of a server, from the Secrets as they are now.
-    pub(super) fn certificates(&self, target: Target, paths: &Paths) -> Result<Vec<ConfigFile>, String> {
-        let content = |secret: &str, file: SecretFile| {
-            let secret = self.cert_manager.secret(secret).map_err(|error| error.to_string())?;
-            Ok::<_, String>(secret.content(file).map(str::to_owned))
-        };
+    pub(super) fn certificates(&self, target: Target, paths: &Paths) -> Result<Vec<ConfigFile>, ConfigError> {
+        let content =
+            |secret: &str, file: SecretFile| Ok::<_, ConfigError>(self.cert_manager.secret(secret)?.content(file).map(str::to_owned));
         let (service, files) = match (target, &self.operator) {
             (Target::Postgres | Target::Replica, Some(operator)) => {
                 let names = operator.certificates();
@@ -173,12 +172,8 @@ impl State {
                 };
                 (Service::Redis, files)
             }
-            _ => return Err(format!("{target} has no files of a server here")),
+            _ => return Err(ConfigError::NoServer(target)),
         };
         Ok(files.files(service, &paths.certificates))
     }
-}
-
-fn no_cluster(key: ServerKey) -> String {
-    format!("an installation of {key} has no Cluster: nothing for the operator to do")
 }

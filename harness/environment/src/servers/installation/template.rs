@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::InstallError;
 use deployment::Manifests;
 
 /// What every installation of a run is made from.
@@ -18,15 +19,13 @@ impl InstallationTemplate {
     /// The Certificate whose Secret the global cluster's pods mount.
     ///
     /// # Errors
-    /// In words, if there is none.
-    pub(super) fn client_certificate(&self) -> Result<String, String> {
+    /// [`InstallError::NoClientCertificate`].
+    pub(super) fn client_certificate(&self) -> Result<String, InstallError> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
         let user = self.manifests.application().user;
-        let certificate = self.manifests.client_certificate_of(&user);
-        certificate.map(|certificate| certificate.name.clone()).ok_or_else(|| {
-            format!("no Certificate of the manifests has the usage `client auth` and the common name `{user}`: there is nothing for clients to mount")
-        })
+        let certificate = self.manifests.client_certificate_of(&user).map(|certificate| certificate.name.clone());
+        certificate.ok_or(InstallError::NoClientCertificate { user })
     }
 }

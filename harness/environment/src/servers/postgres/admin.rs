@@ -6,6 +6,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::super::instance::Place;
 use super::super::{Shared, recipe};
+use crate::error::{AdminError, AskError};
 use model::server::Application;
 
 /// The line of pg_hba.conf that lets the harness in. It is for a role of the harness's own: no rule that a client can meet is before or
@@ -18,7 +19,7 @@ pub(in super::super) fn rule() -> String {
 const END_LIMIT_MS: u32 = 5000;
 
 /// Gives the prepared user and database `app` the deployment's names, and the user its password.
-pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place) -> Result<(), String> {
+pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place) -> Result<(), AdminError> {
     let Application { user, database } = shared.options.configurator.application();
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     // Written at once: what the server has taken must be there also after it was killed.
@@ -32,26 +33,22 @@ pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place
     // Hexadecimal digits only: nothing to quote.
     statements.push(format!("ALTER ROLE {} PASSWORD '{}'", quoted(&user), shared.password.reveal()));
     let limit = shared.options.start_limit;
-    ask(place, limit, &statements)
-        .await
-        .map(drop)
-        .map_err(|reason| format!("role {user} could not be given its name and password over the unix socket: {reason}"))
+    ask(place, limit, &statements).await.map(drop).map_err(|source| AdminError::Application { user, source })
 }
 
 /// Ends the sessions of clients, and returns when they have ended. WAL senders and the harness's own sessions stay.
-pub(in super::super) async fn end_client_sessions(place: &Place, limit: Duration) -> Result<(), String> {
+pub(in super::super) async fn end_client_sessions(place: &Place, limit: Duration) -> Result<(), AdminError> {
     let clients = format!("backend_type = 'client backend' AND usename IS DISTINCT FROM '{}'", recipe::ADMIN);
-    end_backends(place, limit, &clients).await.map_err(|reason| format!("the sessions of clients could not be ended: {reason}"))
+    end_backends(place, limit, &clients).await.map_err(AdminError::Sessions)
 }
 
 /// Ends the WAL senders, and returns when they have ended: their replicas are disconnected, and connect again.
-pub(in super::super) async fn end_wal_senders(place: &Place, limit: Duration) -> Result<(), String> {
-    let ended = end_backends(place, limit, "backend_type = 'walsender'").await;
-    ended.map_err(|reason| format!("the WAL senders could not be ended: {reason}"))
+pub(in super::super) async fn end_wal_senders(place: &Place, limit: Duration) -> Result<(), AdminError> {
+    end_backends(place, limit, "backend_type = 'walsender'").await.map_err(AdminError::WalSenders)
 }
 
 /// Ends the backends of which a condition on pg_stat_activity holds.
-async fn end_backends(place: &Place, limit: Duration, condition: &str) -> Result<(), String> {
+async fn end_backends(place: &Place, limit: Duration, condition: &str) -> Result<(), AskError> {
     let end = format!(
         "SELECT pid FROM (SELECT pid, pg_terminate_backend(pid, {END_LIMIT_MS}) AS ended FROM pg_stat_activity \
          WHERE {condition}) AS sessions WHERE NOT ended"
@@ -63,11 +60,11 @@ async fn end_backends(place: &Place, limit: Duration, condition: &str) -> Result
     }
     let left = format!("SELECT pid FROM pg_stat_activity WHERE pid IN ({})", unsure.join(", "));
     let left = ask(place, limit, &[left]).await?;
-    if left.is_empty() { Ok(()) } else { Err(format!("the backends {} did not end within {END_LIMIT_MS} ms", left.join(", "))) }
+    if left.is_empty() { Ok(()) } else { Err(AskError::Backends { pids: left.join(", "), limit_ms: END_LIMIT_MS }) }
 }
 
 /// Runs statements one by one; the first column of the last one's rows.
-async fn ask(place: &Place, limit: Duration, statements: &[String]) -> Result<Vec<String>, String> {
+async fn ask(place: &Place, limit: Duration, statements: &[String]) -> Result<Vec<String>, AskError> {
     let asked = async {
         let session = Session::open(place).await?;
         let mut values = Vec::new();
@@ -77,25 +74,13 @@ async fn ask(place: &Place, limit: Duration, statements: &[String]) -> Result<Ve
         session.close().await;
         Ok(values)
     };
-    match tokio::time::timeout(limit, asked).await {
-        Ok(answer) => answer.map_err(|error: AskError| error.words),
-        Err(_) => Err(format!("no answer within {limit:?}")),
-    }
+    tokio::time::timeout(limit, asked).await.unwrap_or(Err(AskError::Silent(limit)))
 }
 
 /// An open session.
 pub(in super::super) struct Session {
     client: tokio_postgres::Client,
     connection: tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>,
-}
-
-/// A server gave no answer.
-#[derive(Debug)]
-pub(in super::super) struct AskError {
-    /// What was tried and found.
-    pub(in super::super) words: String,
-    /// It is stopped, or about to start or stop; otherwise it has something against the statement.
-    pub(in super::super) away: bool,
 }
 
 impl Session {
@@ -125,20 +110,5 @@ impl Session {
         drop(self.client);
         // How it ended is of no interest any more.
         let _ = self.connection.await;
-    }
-}
-
-impl From<std::io::Error> for AskError {
-    fn from(error: std::io::Error) -> Self {
-        Self { words: format!("its unix socket can't be connected: {error}"), away: true }
-    }
-}
-
-impl From<tokio_postgres::Error> for AskError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        // Without a code the server said nothing; 57P01 to 57P03 are said when it stops and starts.
-        let away = error.code().is_none_or(|code| code.code().starts_with("57P0"));
-        Self { words: format!("{error}{cause}"), away }
     }
 }

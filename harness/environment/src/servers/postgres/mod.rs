@@ -13,10 +13,11 @@ use self::process::{main_file, reload, start_once};
 use super::configure::{ConfigFile, Written};
 use super::instance::{Instance, Life, LogPosition, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
 use super::log::JsonLog;
-use super::machine::{Machine, Process};
+use super::machine::Process;
 use super::manifest::HBA_FILE;
-use super::{Failure, Paths, Shared};
+use super::{Paths, Shared};
 use crate::EnvironmentError;
+use crate::error::{ConfigError, ConfigureCause, Failure, StartCause};
 use model::server::{ServerConfig, ServerKey};
 
 /// A running PostgreSQL.
@@ -49,35 +50,35 @@ impl PostgresServer {
                 let mut written = Written::default();
                 // Name and password of the application are set by the superuser over the private unix socket before the real rules hold.
                 let rules = admin::rule();
-                write(&shared, machine.as_ref(), key, &place.paths, &mut written, &ServerConfig::default(), Some(&rules))
-                    .await
-                    .map_err(|reason| Failure::new(reason, &place.log))?;
+                let files = files(&shared, key, &place.paths, &ServerConfig::default(), Some(&rules));
+                let files = files.map_err(|error| Failure::new(error, &place.log))?;
+                written.bring_to(files, machine.as_ref()).await.map_err(|error| Failure::new(error, &place.log))?;
                 match start_once(&shared, &bin, &place).await {
                     Ok(child) => return Ok((place, State { child, written, generation: 0, applied: None })),
                     Err(StartError::PortTaken(failure)) => last = Some(failure),
                     Err(error) => return Err(error.into_failure()),
                 }
             }
-            Err(last.unwrap_or_else(|| Failure::new("no port was tried", &place.log)))
+            Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
         };
         let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
-        prepare_application(&shared, &place).await.map_err(|reason| place.failure(&reason, LogPosition::default()).at_start_of(key))?;
+        prepare_application(&shared, &place)
+            .await
+            .map_err(|source| place.failure(LogPosition::default(), |said| StartCause::Application { source, said }).at_start_of(key))?;
         let server = Self { shared, place, state: Mutex::new(state) };
         server.configure(&ServerConfig::default()).await?;
         Ok(server)
     }
 }
 
-/// Writes all files for this configuration; `rules` in place of the deployment's pg_hba.conf.
-async fn write(
+/// All files for this configuration; `rules` in place of the deployment's pg_hba.conf.
+fn files(
     shared: &Shared,
-    machine: &dyn Machine,
     key: ServerKey,
     paths: &Paths,
-    written: &mut Written,
     config: &ServerConfig,
     rules: Option<&str>,
-) -> Result<(), String> {
+) -> Result<Vec<ConfigFile>, ConfigError> {
     let mut files = shared.options.configurator.files(key, config, paths)?;
     if let Some(rules) = rules {
         let path = paths.data.join(HBA_FILE);
@@ -85,7 +86,7 @@ async fn write(
         files.push(ConfigFile { path, contents: rules.as_bytes().to_vec(), mode: 0o600 });
     }
     files.push(main_file(key, paths));
-    written.bring_to(files, machine).await
+    Ok(files)
 }
 
 #[async_trait]
@@ -112,14 +113,14 @@ impl Placed for PostgresServer {
         *generation += 1;
         let (shared, place) = (&self.shared, &self.place);
         let paths = Paths { generation: *generation, ..place.paths.clone() };
-        let wrote = write(shared, place.machine.as_ref(), place.key, &paths, written, config, None).await;
-        wrote.map_err(|reason| place.not_configured(reason))?;
+        let files = files(shared, place.key, &paths, config, None).map_err(|error| place.not_configured(error))?;
+        written.bring_to(files, place.machine.as_ref()).await.map_err(|error| place.not_configured(error))?;
         match reload(shared, place, child, *generation).await? {
             None => {
                 *applied = Some(config.clone());
                 Ok(())
             }
-            Some(objection) => Err(place.not_configured(objection)),
+            Some(objection) => Err(place.not_configured(ConfigureCause::Objection(objection))),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! The process behind a PostgreSQL: its data directory, what the harness sets around the deployment's configuration, and its start.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 
 use super::super::configure::{ConfigFile, quoted};
-use super::super::instance::{Place, STOP_LIMIT, StartError};
-use super::super::machine::{LOST, Process};
-use super::super::reload::{self, ReloadFailure};
+use super::super::instance::{Place, STOP_LIMIT, StartError, ended};
+use super::super::machine::Process;
+use super::super::reload;
 use super::super::{Paths, Shared};
 use crate::EnvironmentError;
+use crate::error::{ConfigureCause, StartCause};
 use model::server::ServerKey;
 
 /// The main configuration file: it includes the deployment's.
@@ -97,7 +99,7 @@ pub(in super::super) async fn start_once(shared: &Shared, bin: &Path, place: &Pl
             }
             None => Ok(child),
         },
-        Ok(Some(_)) if child.is_lost() => Err(place.failure(&format!("`{command}`: {LOST}"), since).into()),
+        Ok(Some(_)) if child.is_lost() => Err(place.failure(since, |said| StartCause::Unobserved { command, said }).into()),
         Ok(Some(status)) => {
             // Without a collector all was said to the output.
             if place.has_collector(since) {
@@ -106,13 +108,12 @@ pub(in super::super) async fn start_once(shared: &Shared, bin: &Path, place: &Pl
             if let Some(failure) = place.port_taken(&command, mark) {
                 return Err(StartError::PortTaken(failure));
             }
-            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            Err(StartError::Ended(place.said(since), place.failure(&format!("`{command}` ended early with {status}"), since)))
+            Err(StartError::Ended(place.said(since), place.failure(since, |said| ended(command, status, said))))
         }
         Err(_) => {
             child.stop(STOP_LIMIT).await;
             let limit = shared.options.start_limit;
-            Err(place.failure(&format!("`{command}` was not ready within {limit:?}"), since).into())
+            Err(place.failure(since, |said| StartCause::NotReady { command, limit, said }).into())
         }
     }
 }
@@ -133,14 +134,9 @@ pub(in super::super) async fn reload(
         status = child.wait() => {
             return Err(match status {
                 Ok(status) => place.lost(status).await,
-                Err(error) => place.not_configured(format!("it could not be waited for: {error}")),
+                Err(error) => place.not_configured(ConfigureCause::Wait(Arc::new(error))),
             });
         }
     };
-    match outcome {
-        Ok(Ok(())) => Ok(None),
-        Ok(Err(ReloadFailure::Objection(said))) => Ok(Some(said)),
-        Ok(Err(ReloadFailure::Unknown(reason))) => Err(place.not_configured(reason)),
-        Err(_) => Err(place.not_configured(format!("its log said nothing of the reload within {limit:?}"))),
-    }
+    outcome.unwrap_or(Err(ConfigureCause::Silent { limit })).map_err(|cause| place.not_configured(cause))
 }

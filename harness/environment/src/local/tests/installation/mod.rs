@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
 
 use super::*;
-use crate::Applied;
+use crate::{Applied, StartCause};
 use deployment::Manifests;
 use model::change::{Change, Content, CrlOf, Label, Overwrite, Reissue, Target};
 use model::connect::ClientFiles;
@@ -163,17 +163,17 @@ impl rustls::client::danger::ServerCertVerifier for Remembers {
 }
 
 /// A session with PostgreSQL, and the certificate that the server showed.
-async fn session(installation: &Arc<dyn Installation>) -> Result<(Client, String), String> {
+async fn session(installation: &Arc<dyn Installation>) -> Result<(Client, String), ClientError> {
     let address = installation.server(Target::Postgres).expect("a PostgreSQL").address();
     let shown = Shown::default();
     let mut config = tokio_postgres::Config::new();
     config.user("app").dbname("app").ssl_mode(tokio_postgres::config::SslMode::Require);
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    let stream = TcpStream::connect(address).await?;
     let mut connector = tokio_postgres_rustls::MakeRustlsConnect::new(shown.config(&client_pair(installation)));
     let connector = tokio_postgres::tls::MakeTlsConnect::<TcpStream>::make_tls_connect(&mut connector, "localhost").expect("a connector");
-    let (client, connection) = config.connect_raw(stream, connector).await.map_err(|error| format!("{error:?}"))?;
+    let (client, connection) = config.connect_raw(stream, connector).await?;
     tokio::spawn(connection);
-    client.simple_query("SELECT 1").await.map_err(|error| format!("{error:?}"))?;
+    client.simple_query("SELECT 1").await?;
     Ok((client, shown.sha256().expect("a certificate")))
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 /// What Redis shows to a new connection and answers to AUTH and PING.
-pub(super) async fn ping(installation: &Arc<dyn Installation>) -> Result<String, String> {
+pub(super) async fn ping(installation: &Arc<dyn Installation>) -> Result<String, ClientError> {
     Connection::open(installation).await.map(|connection| connection.shown)
 }
 
@@ -14,13 +14,13 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(installation: &Arc<dyn Installation>) -> Result<Self, String> {
+    async fn open(installation: &Arc<dyn Installation>) -> Result<Self, ClientError> {
         let server = installation.server(Target::Redis).expect("a Redis");
         let shown = Shown::default();
-        let stream = TcpStream::connect(server.address()).await.map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect(server.address()).await?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(shown.config(&client_pair(installation))));
         let name = ServerName::try_from("localhost").expect("a name");
-        let stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
+        let stream = connector.connect(name, stream).await?;
         let mut connection = Self { stream, shown: String::new() };
         connection.ask(&format!("AUTH {}", server.password().reveal()), "+OK").await?;
         connection.ask("PING", "+PONG").await?;
@@ -28,13 +28,13 @@ impl Connection {
         Ok(connection)
     }
 
-    async fn ask(&mut self, command: &str, expected: &str) -> Result<(), String> {
+    async fn ask(&mut self, command: &str, expected: &str) -> Result<(), ClientError> {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        self.stream.write_all(format!("{command}\r\n").as_bytes()).await.map_err(|error| error.to_string())?;
+        self.stream.write_all(format!("{command}\r\n").as_bytes()).await?;
         let mut buffer = [0; 256];
-        let read = self.stream.read(&mut buffer).await.map_err(|error| error.to_string())?;
+        let read = self.stream.read(&mut buffer).await?;
         let answer = String::from_utf8_lossy(&buffer[..read]).into_owned();
-        if answer.trim() == expected { Ok(()) } else { Err(format!("{command}: {answer:?}")) }
+        if answer.trim() == expected { Ok(()) } else { Err(ClientError::Answer { command: command.to_owned(), answer }) }
     }
 }
 
@@ -86,6 +86,7 @@ async fn what_only_postgresql_has_is_an_error_that_says_so() {
     assert!(error(&installation, Change::DropCrl).await.contains("only PostgreSQL"));
     assert!(error(&installation, Change::Reconcile).await.contains("no Cluster"));
     assert!(installation.server(Target::Postgres).is_none());
-    assert_eq!(installation.server(Target::Redis).expect("a Redis").unix_socket(), Ok(None), "the harness's own socket is for nobody else");
+    let socket = installation.server(Target::Redis).expect("a Redis").unix_socket();
+    assert!(matches!(socket, Ok(None)), "the harness's own socket is for nobody else");
     installation.close().await;
 }
