@@ -15,6 +15,7 @@ use super::agent_container::AgentContainer;
 use super::data::Archives;
 use super::dialer::ContainerDialer;
 use super::pool::ContainerPool;
+use super::purpose::Purpose;
 use crate::CommandError;
 use crate::error::{DataError, Failure, LostCause, MachineError};
 use crate::servers::{ConfigFile, Directories, Machine, Paused, Process, Stream};
@@ -37,19 +38,6 @@ pub(super) const REDIS_PORT: u16 = 6379;
 
 /// The first port of a gateway's listeners: the gateways of a run share a container, so that servers see one address.
 const FIRST_LISTENER: u16 = 10_000;
-
-/// What a container is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Purpose {
-    /// One PostgreSQL: files are where CloudNativePG has them.
-    Postgres,
-    /// One Redis.
-    Redis,
-    /// The gateway of an installation.
-    Gateway,
-    /// All other gateways, so that servers see one address.
-    Gateways,
-}
 
 /// A container for a server.
 pub(super) struct ContainerMachine {

@@ -8,6 +8,7 @@ pub mod engine;
 mod machine;
 mod machines;
 mod pool;
+mod purpose;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

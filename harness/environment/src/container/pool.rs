@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::agent_container::AgentContainer;
-use super::machine::Purpose;
+use super::purpose::Purpose;
 use model::image::ImageUse;
 
 /// An image's id, and what a container of it is for.

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use bollard::models::{ContainerInspectResponse, NetworkDisconnectRequest};
+use bollard::models::{ContainerInspectResponse, EndpointIpamConfig, EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder, LogsOptionsBuilder, StartContainerOptions};
 use futures_util::TryStreamExt as _;
 
+use super::error::EngineError;
+use super::limits;
 use super::removal::remove_container;
-use super::scope::Shared;
-use super::start::endpoint;
-use super::{EngineError, limits};
+use super::shared::Shared;
 use model::network::NetworkName;
 use os::poll::until;
 
@@ -59,7 +59,7 @@ impl Container {
         &self.full
     }
 
-    /// Its short name.
+    /// Its name in [`super::ContainerSpec`], without the run's id.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -259,6 +259,18 @@ impl Container {
         let engine = &self.shared.engine;
         let inspect = engine.docker().inspect_container(&self.full, None::<InspectContainerOptions>);
         engine.ask(limits::LOOK, || format!("look at the container {}", self.full), inspect).await
+    }
+}
+
+/// How a container is on a network: at this address, under these names.
+fn endpoint(container: &str, address: Ipv4Addr, aliases: &[String]) -> NetworkConnectRequest {
+    NetworkConnectRequest {
+        container: container.to_owned(),
+        endpoint_config: Some(EndpointSettings {
+            ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(address.to_string()), ..EndpointIpamConfig::default() }),
+            aliases: Some(aliases.to_vec()),
+            ..EndpointSettings::default()
+        }),
     }
 }
 

@@ -1,13 +1,17 @@
 //! What can go wrong with the engine.
 
 use std::error::Error as _;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use model::network::NetworkName;
 
 /// The engine, or what it was asked for, failed. Nothing of it says anything about a server's behaviour.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// Nobody answers.
+    /// Nothing listens at its socket, or it does not speak the engine's protocol.
     #[error(
         "no Docker engine answers at {host}: {reason}; start one (`systemctl start docker`, or `harness/toolchain/engine.sh start`), \
          or name another in DOCKER_HOST"
@@ -15,7 +19,7 @@ pub enum EngineError {
     Absent {
         /// Where it was looked for.
         host: String,
-        /// What was found.
+        /// What connect(2) or the client said.
         reason: String,
     },
     /// One is there, but not for us.
@@ -24,7 +28,7 @@ pub enum EngineError {
          or name a rootless engine in DOCKER_HOST"
     )]
     Denied {
-        /// Where.
+        /// The address, as DOCKER_HOST has it.
         host: String,
     },
     /// One that may be on another machine.
@@ -33,7 +37,7 @@ pub enum EngineError {
          where it is reached through a unix socket; set DOCKER_HOST to unix:///PATH, or leave it out"
     )]
     Remote {
-        /// Where.
+        /// The address, as DOCKER_HOST has it.
         host: String,
     },
     /// It did not do something in time.
@@ -41,15 +45,15 @@ pub enum EngineError {
     Slow {
         /// What it was asked for.
         what: String,
-        /// For how long.
+        /// Many times what a busy machine takes.
         limit: Duration,
     },
-    /// It refused.
+    /// It refused, or the connection to it broke.
     #[error("the Docker engine could not {what}: {reason}")]
     Refused {
         /// What it was asked for.
         what: String,
-        /// What it said.
+        /// The engine's message, or what the client found with its causes.
         reason: String,
         /// The HTTP status; `None` where there was no answer.
         status: Option<u16>,
@@ -63,11 +67,11 @@ pub enum EngineError {
     /// The container did not start.
     #[error("the container {name} of the image {image} did not start: {reason}; its output: {log}")]
     Start {
-        /// The container.
+        /// The short name, without the run's id.
         name: String,
-        /// The image's reference.
+        /// The reference under which its image was found.
         image: String,
-        /// What was found.
+        /// What the engine said, or how its process ended.
         reason: String,
         /// The end of its output.
         log: String,
@@ -77,12 +81,86 @@ pub enum EngineError {
     Harness {
         /// Where it should be.
         path: PathBuf,
-        /// Why.
+        /// What the system call said.
         source: std::io::Error,
     },
+    /// /proc does not tell what distinguishes this process: nothing that it makes could be told from what another left.
+    #[error("this process can't be told from others: {0}")]
+    Owner(#[source] std::io::Error),
     /// A caller asks for something that can't be.
     #[error("{0}: this is a defect of the harness")]
-    Misuse(String),
+    Misuse(#[from] Misuse),
+}
+
+/// What a run, or one of its containers, can't be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misuse {
+    /// The run's id becomes a part of names.
+    #[error("the run's id {0:?} may only have letters, digits, `.`, `_` and `-`")]
+    RunName(String),
+    /// A container's name is one that the engine would refuse.
+    #[error("the container {0}: its name may only have letters, digits, `.`, `_` and `-`")]
+    ContainerName(String),
+    /// A container would run the image's own command, which does not start an agent.
+    #[error("the container {0} has no command")]
+    NoCommand(String),
+    /// A file would be written below a path that gets a file system in memory afterwards.
+    #[error("the container {container}: {file} would be hidden by the file system in memory at {memory}")]
+    HiddenFile {
+        /// The container's short name.
+        container: String,
+        /// The file's path in it.
+        file: String,
+        /// The path of the file system in memory.
+        memory: String,
+    },
+    /// A container is to be on a network that no run has.
+    #[error("the run has no network {0}")]
+    NoNetwork(NetworkName),
+    /// What is started after [`close`](super::Scope::close) would be removed by nobody.
+    #[error("the container {0} is started after the end of its run")]
+    Closed(String),
+    /// Two containers of a run can't have one name.
+    #[error("there is already a container {0} in this run")]
+    NameTaken(String),
+    /// A container can't have the place in a network that it is to have.
+    #[error("the container {container} in the network {network}: {problem}")]
+    Attachment {
+        /// The container's short name.
+        container: String,
+        /// The network.
+        network: NetworkName,
+        /// Why not.
+        problem: AttachmentProblem,
+    },
+}
+
+/// Why a container can't be on a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AttachmentProblem {
+    /// One container is on a network once.
+    #[error("it is named twice")]
+    Twice,
+    /// Another container has the address, or it is the bridge's or the broadcast address.
+    #[error("the address {0} is not free")]
+    AddressTaken(u8),
+    /// All addresses that are given without being asked for are in use.
+    #[error("no address is free")]
+    NoAddress,
+}
+
+/// An image can't be pulled.
+#[derive(Debug, Clone)]
+pub(super) struct PullError(pub(super) Arc<EngineError>);
+
+impl fmt::Display for PullError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_ref() {
+            // What was tried is said by whoever tells of it.
+            EngineError::Refused { reason, .. } => f.write_str(reason),
+            other => other.fmt(f),
+        }
+    }
 }
 
 impl EngineError {

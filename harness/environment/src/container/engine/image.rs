@@ -1,13 +1,14 @@
 //! Images: which of the candidates is there.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::TryStreamExt as _;
-use tokio::sync::Mutex;
 
-use super::{Engine, EngineError, limits};
+use super::client::Engine;
+use super::error::{EngineError, PullError};
+use super::limits;
 
 /// An image that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +22,6 @@ pub struct ImageFound {
     /// The paths for which it declares volumes.
     pub volumes: Vec<String>,
 }
-
-/// References whose pull failed, with the reason.
-pub(super) type Pulls = Mutex<BTreeMap<String, String>>;
 
 impl Engine {
     /// Whether an image is there, without pulling it.
@@ -53,7 +51,7 @@ impl Engine {
                     Some(found) => return Ok(found),
                     None => tried.push(format!("{reference} was pulled, and is not there")),
                 },
-                Err(reason) => tried.push(format!("{reference} is not there and can't be pulled ({reason})")),
+                Err(error) => tried.push(format!("{reference} is not there and can't be pulled ({error})")),
             }
         }
         if tried.is_empty() {
@@ -71,22 +69,20 @@ impl Engine {
     }
 
     /// Pulls one image; an earlier failure is told again.
-    async fn pull_once(&self, reference: &str) -> Result<(), String> {
+    async fn pull_once(&self, reference: &str) -> Result<(), PullError> {
         // Held during the pull: a second case that wants the same image waits for its outcome.
-        let mut failed = self.inner.pulls.lock().await;
-        if let Some(reason) = failed.get(reference) {
-            return Err(reason.clone());
+        let mut failed = self.inner.failed_pulls.lock().await;
+        if let Some(error) = failed.get(reference) {
+            return Err(error.clone());
         }
         let options = CreateImageOptionsBuilder::new().from_image(&with_tag(reference)).build();
         let pull = self.docker().create_image(Some(options), None, None).try_for_each(|_| std::future::ready(Ok(())));
-        let outcome = self.ask(limits::PULL, || format!("pull {reference}"), pull).await.map_err(|error| match error {
-            EngineError::Refused { reason, .. } => reason,
-            other => other.to_string(),
-        });
-        if let Err(reason) = &outcome {
-            failed.insert(reference.to_owned(), reason.clone());
-        }
-        outcome
+        let outcome = self.ask(limits::PULL, || format!("pull {reference}"), pull).await;
+        outcome.map_err(|error| {
+            let error = PullError(Arc::new(error));
+            failed.insert(reference.to_owned(), error.clone());
+            error
+        })
     }
 }
 

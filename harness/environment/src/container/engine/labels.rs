@@ -10,7 +10,7 @@ pub(super) const RUN: &str = "mtls-conformance.run";
 /// The image's reference, for people: containers are started from its id.
 pub(super) const IMAGE: &str = "mtls-conformance.image";
 
-/// The harness's process.
+/// The id of the harness's process, in its own namespace.
 const PID: &str = "mtls-conformance.pid";
 
 /// When that process started, in the kernel's ticks since boot: a number that is in use again has another.

@@ -29,7 +29,7 @@ pub(super) const REMOVE: Duration = Duration::from_secs(20);
 /// answer; what is in use later is in use by somebody else.
 pub(super) const REMOVAL: Duration = Duration::from_secs(5);
 
-/// Between two tries.
+/// Between two looks at something that the engine has no event for: it answers each in a few milliseconds.
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long the watcher of a killed harness goes on, waiting for the engine included.

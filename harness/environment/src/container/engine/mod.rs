@@ -6,6 +6,7 @@
 //!
 //! The engine must be one of this machine: ports are published to its loopback interface.
 
+mod client;
 mod container;
 mod error;
 mod image;
@@ -14,155 +15,20 @@ mod limits;
 mod network;
 mod removal;
 mod scope;
+mod shared;
 mod spec;
 mod start;
 mod volume;
 
+pub use client::{Engine, EngineInfo};
 pub use container::Container;
-pub use error::EngineError;
+pub use error::{AttachmentProblem, EngineError, Misuse};
 pub use image::ImageFound;
 pub use removal::{Kind, Leak, Swept, reap};
 pub use scope::{Scope, ScopeOptions};
 pub use spec::{Attachment, ContainerSpec, FileSpec};
 pub use start::TOKEN_FILE;
 pub use volume::HARNESS;
-
-use std::borrow::Cow;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
-use bollard::Docker;
-use testcontainers::core::client::docker_client_instance;
-use tokio::net::UnixStream;
-
-use error::about;
-
-/// Where Docker listens unless somebody says otherwise.
-const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-
-/// A Docker engine that answers.
-#[derive(Debug, Clone)]
-pub struct Engine {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    docker: Docker,
-    host: String,
-    pulls: image::Pulls,
-}
-
-/// What `doctor` tells of an engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineInfo {
-    /// Where it listens, such as `unix:///var/run/docker.sock`.
-    pub host: String,
-    /// The engine's version.
-    pub version: String,
-    /// The newest version of the API that it speaks.
-    pub api: String,
-    /// The storage driver, such as `overlay2`.
-    pub storage: String,
-}
-
-impl Engine {
-    /// The engine that the environment variable `DOCKER_HOST` names, else the one at the usual places: it answered just now.
-    ///
-    /// # Errors
-    /// [`EngineError::Absent`], [`EngineError::Denied`] or [`EngineError::Remote`], within seconds.
-    pub async fn connect() -> Result<Self, EngineError> {
-        let host = host();
-        knock(&host).await?;
-        let docker = docker_client_instance().await.map_err(|error| EngineError::absent(&host, error.to_string()))?;
-        Self::answering(docker, host).await
-    }
-
-    async fn answering(docker: Docker, host: String) -> Result<Self, EngineError> {
-        let engine = Self { inner: Arc::new(Inner { docker, host, pulls: image::Pulls::default() }) };
-        engine.ping().await?;
-        Ok(engine)
-    }
-
-    async fn ping(&self) -> Result<(), EngineError> {
-        let absent = |reason| EngineError::absent(self.host(), reason);
-        match tokio::time::timeout(limits::PING, self.docker().ping()).await {
-            Err(_) => Err(absent(format!("it took the connection, and did not answer a ping within {:?}", limits::PING))),
-            Ok(Err(error)) => Err(absent(about(&error))),
-            Ok(Ok(_)) => Ok(()),
-        }
-    }
-
-    /// Version, API, storage and place.
-    ///
-    /// # Errors
-    /// [`EngineError`] if it does not answer any more.
-    pub async fn info(&self) -> Result<EngineInfo, EngineError> {
-        let version = self.ask(limits::LOOK, || "tell its version".to_owned(), self.docker().version()).await?;
-        let info = self.ask(limits::LOOK, || "tell about itself".to_owned(), self.docker().info()).await?;
-        let known = |value: Option<String>| value.unwrap_or_else(|| "unknown".to_owned());
-        Ok(EngineInfo {
-            host: self.host().to_owned(),
-            version: known(version.version),
-            api: known(version.api_version),
-            storage: known(info.driver),
-        })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.inner.host
-    }
-
-    fn docker(&self) -> &Docker {
-        &self.inner.docker
-    }
-
-    /// One request with its time limit; `what` completes "could not".
-    async fn ask<T>(
-        &self,
-        limit: Duration,
-        what: impl Fn() -> String,
-        request: impl Future<Output = Result<T, bollard::errors::Error>>,
-    ) -> Result<T, EngineError> {
-        match tokio::time::timeout(limit, request).await {
-            Err(_) => Err(EngineError::Slow { what: what(), limit }),
-            Ok(Err(error)) => Err(EngineError::refused(what(), &error)),
-            Ok(Ok(value)) => Ok(value),
-        }
-    }
-}
-
-/// Where the engine listens, in the order in which testcontainers looks for it.
-fn host() -> String {
-    if let Ok(host) = std::env::var("DOCKER_HOST")
-        && !host.is_empty()
-    {
-        return host;
-    }
-    let below = |variable: &str, rest: &str| std::env::var_os(variable).map(|directory| PathBuf::from(directory).join(rest));
-    let places = [
-        Some(PathBuf::from(DEFAULT_SOCKET)),
-        below("XDG_RUNTIME_DIR", ".docker/run/docker.sock"),
-        below("HOME", ".docker/run/docker.sock"),
-        below("HOME", ".docker/desktop/docker.sock"),
-    ];
-    let found = places.into_iter().flatten().find(|place| place.exists());
-    format!("unix://{}", found.map_or(Cow::Borrowed(DEFAULT_SOCKET), |place| Cow::Owned(place.display().to_string())))
-}
-
-/// Whether somebody listens at a unix socket, and lets us in: the client's own errors tell these two badly apart.
-async fn knock(host: &str) -> Result<(), EngineError> {
-    let Some(path) = host.strip_prefix("unix://") else { return Err(EngineError::Remote { host: host.to_owned() }) };
-    match tokio::time::timeout(limits::PING, UnixStream::connect(path)).await {
-        Err(_) => Err(EngineError::absent(host, format!("it did not take a connection within {:?}", limits::PING))),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(EngineError::Denied { host: host.to_owned() }),
-        Ok(Err(error)) => Err(EngineError::absent(host, error.to_string())),
-        Ok(Ok(_)) => Ok(()),
-    }
-}
 
 #[cfg(test)]
 mod tests;

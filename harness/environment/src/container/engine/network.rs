@@ -9,7 +9,9 @@ use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest};
 use bollard::query_parameters::ListNetworksOptions;
 use futures_util::future::try_join_all;
 
-use super::{Engine, EngineError, limits};
+use super::client::Engine;
+use super::error::EngineError;
+use super::limits;
 use model::network::NetworkName;
 
 /// What a network of a run is for.
@@ -52,7 +54,7 @@ const TRIES: u64 = 64;
 pub(super) struct Network {
     /// The engine's name for it.
     pub(super) name: String,
-    /// Its addresses.
+    /// A /24 that nothing else on this machine had when it was made.
     pub(super) range: Range,
 }
 

@@ -11,18 +11,20 @@ use bollard::query_parameters::{
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::client::Engine;
+use super::error::EngineError;
 use super::labels::{self, RUN};
-use super::{Engine, EngineError, limits};
+use super::limits;
 use os::owner::Owner;
 
 /// What a run owns at the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A container.
+    /// Removed with its anonymous volumes, and before what it uses.
     Container,
-    /// A network.
+    /// Can be removed once no container is on it.
     Network,
-    /// A volume.
+    /// The one with the harness's binary.
     Volume,
 }
 
@@ -90,7 +92,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] if the engine does not tell what is there.
     pub async fn sweep(&self) -> Result<Swept, EngineError> {
-        let viewer = Owner::current().map_err(|error| EngineError::Misuse(format!("this process can't be told from others: {error}")))?;
+        let viewer = Owner::current().map_err(EngineError::Owner)?;
         let orphaned = |owned: &Owned| labels::owner(&owned.labels).is_some_and(|owner| owner.is_gone(&viewer));
         let found = list(self, RUN).await?.into_iter().filter(|owned| orphaned(owned)).map(|owned| owned.name).collect::<Vec<_>>();
         if found.is_empty() {

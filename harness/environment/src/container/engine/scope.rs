@@ -1,16 +1,18 @@
 //! What one run owns at the engine.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OnceCell, RwLock};
 
-use super::network::{Addresses, Network, RunNetworks};
+use super::client::Engine;
+use super::error::{EngineError, Misuse};
+use super::removal::Leak;
+use super::shared::{Shared, name_of};
 use super::spec::is_name;
-use super::{Engine, EngineError, Leak, labels, network, removal, volume};
+use super::{labels, network, removal, volume};
 use model::network::NetworkName;
 use os::owner::Owner;
 
@@ -40,48 +42,6 @@ pub struct Scope {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What the run's containers share.
-pub(super) struct Shared {
-    pub(super) engine: Engine,
-    pub(super) run: String,
-    pub(super) harness: PathBuf,
-    pub(super) token: String,
-    pub(super) labels: HashMap<String, String>,
-    pub(super) networks: RunNetworks,
-    pub(super) volume: String,
-    pub(super) filled: OnceCell<()>,
-    /// Whether the scope is closed. Starts hold it for reading, so that the end waits for them.
-    pub(super) closed: RwLock<bool>,
-    reservations: Mutex<Reservations>,
-}
-
-/// Names and addresses in use.
-#[derive(Debug, Default)]
-pub(super) struct Reservations {
-    pub(super) names: BTreeSet<String>,
-    pub(super) addresses: BTreeMap<NetworkName, Addresses>,
-}
-
-impl Shared {
-    /// The engine's name for something of this run.
-    pub(super) fn name_of(&self, name: &str) -> String {
-        name_of(&self.run, name)
-    }
-
-    pub(super) fn reservations(&self) -> MutexGuard<'_, Reservations> {
-        self.reservations.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The network's engine name and range. All are there from the start.
-    pub(super) fn network(&self, network: NetworkName) -> Result<&Network, EngineError> {
-        self.networks.named.get(&network).ok_or_else(|| EngineError::Misuse(format!("the run has no network {network}")))
-    }
-}
-
-fn name_of(run: &str, name: &str) -> String {
-    format!("mtls-conformance-{run}-{name}")
-}
-
 impl Scope {
     /// Makes the run's networks and the volume for the harness's binary. The first container that is started fills it.
     ///
@@ -90,9 +50,9 @@ impl Scope {
     pub async fn open(engine: &Engine, options: ScopeOptions) -> Result<Self, EngineError> {
         let ScopeOptions { run, harness, token } = options;
         if !is_name(&run) {
-            return Err(EngineError::Misuse(format!("the run's id {run:?} may only have letters, digits, `.`, `_` and `-`")));
+            return Err(Misuse::RunName(run).into());
         }
-        let owner = Owner::current().map_err(|error| EngineError::Misuse(format!("this process can't be told from others: {error}")))?;
+        let owner = Owner::current().map_err(EngineError::Owner)?;
         let labels = labels::of_run(&run, &owner);
         let volume = name_of(&run, "harness");
         let made =
@@ -120,7 +80,7 @@ impl Scope {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The run's id.
+    /// The id that [`ScopeOptions::run`] gave, a part of all names.
     #[must_use]
     pub fn run(&self) -> &str {
         &self.shared.run

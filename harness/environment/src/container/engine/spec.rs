@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{EngineError, ImageFound};
+use super::error::Misuse;
+use super::image::ImageFound;
 use model::network::NetworkName;
 
 /// One container, before it is started.
@@ -10,7 +11,7 @@ use model::network::NetworkName;
 pub struct ContainerSpec {
     /// A short name, unique among the run's containers of the moment, such as `postgres-17-documented`.
     pub name: String,
-    /// The image.
+    /// What it is started from, by its id.
     pub image: ImageFound,
     /// The networks that it is on, beside the one over which its ports are published.
     pub networks: Vec<Attachment>,
@@ -53,19 +54,18 @@ impl ContainerSpec {
     }
 
     /// # Errors
-    /// [`EngineError::Misuse`] for what the engine would refuse late, or do otherwise than meant.
-    pub(super) fn check(&self) -> Result<(), EngineError> {
-        let misuse = |problem: String| Err(EngineError::Misuse(format!("the container {}: {problem}", self.name)));
+    /// [`Misuse`] for what the engine would refuse late, or do otherwise than meant.
+    pub(super) fn check(&self) -> Result<(), Misuse> {
         if !is_name(&self.name) {
-            return misuse("its name may only have letters, digits, `.`, `_` and `-`".to_owned());
+            return Err(Misuse::ContainerName(self.name.clone()));
         }
         if self.command.is_empty() {
-            return misuse("it has no command".to_owned());
+            return Err(Misuse::NoCommand(self.name.clone()));
         }
         for memory in self.in_memory() {
             let below = format!("{}/", memory.trim_end_matches('/'));
             if let Some(file) = self.files.iter().find(|file| file.path.starts_with(&below)) {
-                return misuse(format!("{} would be hidden by the file system in memory at {memory}", file.path));
+                return Err(Misuse::HiddenFile { container: self.name.clone(), file: file.path.clone(), memory });
             }
         }
         Ok(())
@@ -81,7 +81,7 @@ pub(super) fn is_name(text: &str) -> bool {
 /// A network that a container is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attachment {
-    /// Which.
+    /// One of the run's networks.
     pub network: NetworkName,
     /// The last part of the address there, from 2 to 254; `None` for one that is free.
     pub host: Option<u8>,
@@ -100,7 +100,7 @@ pub struct FileSpec {
     pub path: String,
     /// What stands in it.
     pub bytes: Vec<u8>,
-    /// Its permissions.
+    /// Its permissions, such as `0o600`.
     pub mode: u32,
 }
 

@@ -4,15 +4,18 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use bollard::models::{EndpointIpamConfig, EndpointSettings, HostConfig, NetworkConnectRequest, PortBinding};
+use bollard::models::{HostConfig, PortBinding};
 use testcontainers::core::IntoContainerPort as _;
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{CopyTargetOptions, GenericImage, ImageExt as _};
 
 use super::container::{Container, Place};
+use super::error::{AttachmentProblem, EngineError, Misuse};
 use super::labels::IMAGE;
-use super::scope::{Scope, Shared};
-use super::{ContainerSpec, EngineError, FileSpec, limits, volume};
+use super::scope::Scope;
+use super::shared::Shared;
+use super::spec::{ContainerSpec, FileSpec};
+use super::{limits, volume};
 
 /// Where every container finds the run's token, mode 0600.
 pub const TOKEN_FILE: &str = "/etc/mtls-conformance/token";
@@ -27,7 +30,7 @@ impl Scope {
         let shared = &self.shared;
         let closed = shared.closed.read().await;
         if *closed {
-            return Err(EngineError::Misuse(format!("the container {} is started after the end of its run", spec.name)));
+            return Err(Misuse::Closed(spec.name).into());
         }
         spec.check()?;
         // testcontainers would try to pull what has no name any more.
@@ -54,16 +57,16 @@ impl Scope {
 fn reserve(shared: &Arc<Shared>, spec: &ContainerSpec) -> Result<Container, EngineError> {
     let mut reservations = shared.reservations();
     if reservations.names.contains(&spec.name) {
-        return Err(EngineError::Misuse(format!("there is already a container {} in this run", spec.name)));
+        return Err(Misuse::NameTaken(spec.name.clone()).into());
     }
     let mut places: Vec<Place> = Vec::new();
     for attachment in &spec.networks {
         let network = attachment.network;
         let taken = match places.iter().any(|place| place.network == network) {
-            true => Err("it is named twice".to_owned()),
+            true => Err(AttachmentProblem::Twice),
             false => reservations.addresses.entry(network).or_default().take(attachment.host).ok_or_else(|| match attachment.host {
-                Some(host) => format!("the address {host} is not free"),
-                None => "no address is free".to_owned(),
+                Some(host) => AttachmentProblem::AddressTaken(host),
+                None => AttachmentProblem::NoAddress,
             }),
         };
         match taken {
@@ -72,7 +75,7 @@ fn reserve(shared: &Arc<Shared>, spec: &ContainerSpec) -> Result<Container, Engi
                 for place in places {
                     reservations.addresses.entry(place.network).or_default().give_back(place.host);
                 }
-                return Err(EngineError::Misuse(format!("the container {} in the network {network}: {problem}", spec.name)));
+                return Err(Misuse::Attachment { container: spec.name.clone(), network, problem }.into());
             }
         }
     }
@@ -114,7 +117,7 @@ async fn with_log(container: &Container, spec: &ContainerSpec, error: EngineErro
 fn request(shared: &Shared, name: &str, spec: &ContainerSpec) -> Result<testcontainers::ContainerRequest<GenericImage>, EngineError> {
     let (algorithm, digest) = spec.image.id.split_once(':').unwrap_or(("sha256", &spec.image.id));
     let Some((program, arguments)) = spec.command.split_first() else {
-        return Err(EngineError::Misuse(format!("the container {} has no command", spec.name)));
+        return Err(Misuse::NoCommand(spec.name.clone()).into());
     };
     let mut image = GenericImage::new(algorithm, digest).with_entrypoint(program);
     for port in &spec.publish {
@@ -151,16 +154,4 @@ fn configure(host: &mut HostConfig, publish: &[u16], tmpfs: &HashMap<String, Str
     // Names that no container has are asked for outside, where nobody answers: without these, for ten seconds.
     host.dns = Some(vec![Ipv4Addr::LOCALHOST.to_string()]);
     host.dns_options = Some(vec!["timeout:1".to_owned(), "attempts:1".to_owned()]);
-}
-
-/// How a container is on a network: at this address, under these names.
-pub(super) fn endpoint(container: &str, address: Ipv4Addr, aliases: &[String]) -> NetworkConnectRequest {
-    NetworkConnectRequest {
-        container: container.to_owned(),
-        endpoint_config: Some(EndpointSettings {
-            ipam_config: Some(EndpointIpamConfig { ipv4_address: Some(address.to_string()), ..EndpointIpamConfig::default() }),
-            aliases: Some(aliases.to_vec()),
-            ..EndpointSettings::default()
-        }),
-    }
 }

@@ -6,9 +6,12 @@ use bollard::body_full;
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, VolumeCreateRequest};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 
+use super::client::Engine;
+use super::error::EngineError;
+use super::image::ImageFound;
+use super::limits;
 use super::removal::remove_container;
-use super::scope::Shared;
-use super::{Engine, EngineError, ImageFound, limits};
+use super::shared::Shared;
 
 /// Where the harness's binary is in every container.
 pub const HARNESS: &str = "/harness/mtls-conformance";

@@ -6,7 +6,8 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use nix::unistd::{Uid, setfsuid};
 use tokio::net::UnixListener;
 
-use super::super::{Engine, EngineError, knock, limits};
+use super::super::client::knock;
+use super::super::{Engine, EngineError, limits};
 use super::{IMAGES, engine_and_image};
 
 #[tokio::test]
@@ -92,6 +93,6 @@ async fn the_first_candidate_that_is_there_is_taken_and_one_that_is_nowhere_is_t
     let start = Instant::now();
     let again = engine.resolve(&[nowhere]).await.expect_err("it is still nowhere").to_string();
     assert_eq!(again, error, "the first try's reason");
-    assert_eq!(engine.inner.pulls.lock().await.len(), 1);
+    assert_eq!(engine.inner.failed_pulls.lock().await.len(), 1);
     assert!(start.elapsed() < limits::LOOK);
 }
