@@ -1,6 +1,6 @@
 //! Commands that a person runs beside a server: with `kubectl exec`, where the server is a pod.
 
-use super::MachineError;
+use super::error::MachineError;
 use model::outcome::SkipReason;
 
 /// A command that did not run to its end.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{EnvironmentError, Server};
+use super::error::EnvironmentError;
+use super::server::Server;
 use model::change::{Change, Target};
 use model::connect::ClientFiles;
 use model::server::{ServerConfig, ServerKey, Service};

@@ -61,7 +61,8 @@ pub async fn environment(engine: &Engine, options: ContainerOptions) -> Result<S
     let failed = |error: engine::EngineError| EnvironmentError::Engine(Arc::new(error));
     // What cannot be removed is no obstacle to this run.
     let _ = engine.sweep().await;
-    let token = super::servers::random_hex().map_err(|error| EnvironmentError::Random { what: "token", source: Arc::new(error) })?;
+    let token =
+        super::servers::random::random_hex().map_err(|error| EnvironmentError::Random { what: "token", source: Arc::new(error) })?;
     let scope = Scope::open(engine, ScopeOptions { run, harness, token: token.clone() }).await.map_err(failed)?;
     let machines = ContainerMachines::start(scope.clone(), token, found, &counts, servers.run_directory.clone(), cache_directory).await;
     let made = machines.and_then(|machines| Servers::on(Arc::new(machines), servers));

@@ -1,7 +1,6 @@
 //! Why a server did not come up.
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,22 +106,4 @@ pub enum StartCause {
     #[cfg(feature = "container")]
     #[error(transparent)]
     Image(#[from] super::ImageError),
-}
-
-/// Why something could not be prepared or started, and where more is to be read.
-#[derive(Debug, Clone)]
-pub(crate) struct Failure {
-    pub(crate) cause: StartCause,
-    pub(crate) log: PathBuf,
-}
-
-impl Failure {
-    pub(crate) fn new(cause: impl Into<StartCause>, log: impl Into<PathBuf>) -> Self {
-        Self { cause: cause.into(), log: log.into() }
-    }
-
-    /// The same of a server with this name.
-    pub(crate) fn at_start_of(self, server: impl ToString) -> super::EnvironmentError {
-        super::EnvironmentError::Start { server: server.to_string(), source: self.cause, log: self.log }
-    }
 }

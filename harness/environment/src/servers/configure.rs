@@ -1,12 +1,10 @@
 //! The files that configure a server: who says what they hold, and how they get written.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::machine::Machine;
-use crate::error::{ConfigError, MachineError};
+use crate::error::ConfigError;
 use deployment::gateway::TlsRoute;
 use model::connect::Password;
 use model::server::{Application, ServerConfig, ServerKey, Service};
@@ -74,31 +72,6 @@ impl fmt::Debug for ConfigFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // It may be a key.
         write!(f, "ConfigFile({}, {} bytes, {:o})", self.path.display(), self.contents.len(), self.mode)
-    }
-}
-
-/// What was written last, so that only differences are written.
-#[derive(Debug, Default)]
-pub(crate) struct Written(BTreeMap<PathBuf, ConfigFile>);
-
-impl Written {
-    /// Brings a machine to `files`: writes what differs from the last time and removes what is no longer there.
-    pub(crate) async fn bring_to(&mut self, files: Vec<ConfigFile>, machine: &dyn Machine) -> Result<(), MachineError> {
-        let next: BTreeMap<PathBuf, ConfigFile> = files.into_iter().map(|file| (file.path.clone(), file)).collect();
-        let gone: Vec<PathBuf> = self.0.keys().filter(|path| !next.contains_key(*path)).cloned().collect();
-        if !gone.is_empty() {
-            machine.remove(&gone).await?;
-            self.0.retain(|path, _| next.contains_key(path));
-        }
-        let different: Vec<ConfigFile> = next.values().filter(|file| self.0.get(&file.path) != Some(*file)).cloned().collect();
-        if different.is_empty() {
-            return Ok(());
-        }
-        // Forgotten first: after a failure nobody knows what the files hold.
-        self.0.retain(|path, _| different.iter().all(|file| file.path != *path));
-        machine.write(&different).await?;
-        self.0 = next;
-        Ok(())
     }
 }
 

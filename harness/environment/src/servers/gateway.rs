@@ -10,11 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use super::Shared;
-use super::configure::{ConfigFile, Written};
+use super::configure::ConfigFile;
 use super::instance::{PORT_TRIES, STOP_LIMIT, StartError, ended};
 use super::log::{HaproxyLog, LogIndex, Tailer};
 use super::machine::{Directories, Machine, Paused, Process, Role};
+use super::shared::Shared;
+use super::written::Written;
 use crate::error::{EnvironmentError, Failure, LostCause, MachineError, StartCause};
 use crate::{Gateway, GatewayRoute};
 use deployment::gateway::TlsRoute;

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::configure::Paths;
 use super::log::{LogIndex, Parser, Tailer, quote};
 use super::machine::{Directories, Machine, Process};
-use super::{Paths, Shared};
+use super::shared::Shared;
 use crate::error::{ConfigureCause, Failure, LostCause, MachineError, StartCause};
 use crate::{CommandError, EnvironmentError, LogCondition, Server};
 use model::connect::Password;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{ConfigFile, Configurator, Paths};
+use super::configure::{ConfigFile, Configurator, Paths};
 use crate::error::ConfigError;
 use deployment::cluster::Cluster;
 use deployment::gateway::TlsRoute;

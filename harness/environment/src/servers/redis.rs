@@ -10,11 +10,12 @@ use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
-use super::Shared;
-use super::configure::Written;
+use super::configure::Paths;
 use super::instance::{Instance, Life, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError, ended};
 use super::log::RedisLog;
 use super::machine::Process;
+use super::shared::Shared;
+use super::written::Written;
 use crate::EnvironmentError;
 use crate::error::{Failure, MachineError, StartCause};
 use model::server::{ServerConfig, ServerKey};
@@ -164,7 +165,7 @@ impl Placed for RedisServer {
         }
         *applied = None;
         *generation += 1;
-        let paths = super::Paths { generation: *generation, ..self.place.paths.clone() };
+        let paths = Paths { generation: *generation, ..self.place.paths.clone() };
         let files = self.shared.options.configurator.files(self.place.key, config, &paths);
         let files = files.map_err(|error| self.place.not_configured(error))?;
         written.bring_to(files, self.place.machine.as_ref()).await.map_err(|error| self.place.not_configured(error))?;

@@ -1,6 +1,7 @@
 //! Faults: what happens to a server without its doing.
 
 use super::super::gateway::HaproxyGateway;
+use super::super::machine;
 use super::RunningInstallation;
 use super::server::Installed;
 use crate::error::{EnvironmentError, LostCause, MachineError, WrongState};
@@ -91,7 +92,7 @@ impl HaproxyGateway {
         if paused.is_some() {
             return Err(EnvironmentError::State { what: GATEWAY.to_owned(), state: WrongState::PausedAlready });
         }
-        let first = self.child.lock().await.as_ref().and_then(super::super::Process::pid);
+        let first = self.child.lock().await.as_ref().and_then(machine::Process::pid);
         let first = first.ok_or_else(gateway_stopped)?;
         let frozen = self.machine.pause(&self.directory, first, self.start_limit()).await;
         *paused = Some(frozen.map_err(|source| self.fault("paused", source))?);

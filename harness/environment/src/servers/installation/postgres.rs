@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
-use super::super::Shared;
-use super::super::configure::{ConfigFile, Paths, Written};
+use super::super::configure::{ConfigFile, Paths};
 use super::super::instance::{Life, LogPosition, PORT_TRIES, Place, Placed, StartError};
 use super::super::log::JsonLog;
 use super::super::machine;
 use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
 use super::super::postgres::process::{main_file, reload, start_once};
+use super::super::shared::Shared;
+use super::super::written::Written;
 use super::not_configurable;
 use super::server::{FilesAt, Installed, Process, life};
 use crate::Applied;

@@ -10,11 +10,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 
-use super::super::Shared;
 use super::super::instance::{Life, PORT_TRIES, Place, Placed, StartError};
 use super::super::log::RedisLog;
 use super::super::machine;
 use super::super::redis::{make_data, sets_several, start_once};
+use super::super::shared::Shared;
 use super::not_configurable;
 use super::server::{FilesAt, Installed, Process, life};
 use crate::Applied;

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
-use super::super::Shared;
-use super::super::configure::{ConfigFile, Paths, Written};
+use super::super::configure::{ConfigFile, Paths};
 use super::super::instance::{Life, Placed, STOP_LIMIT, StartError};
 use super::super::machine::{self, Machine, Paused};
+use super::super::shared::Shared;
+use super::super::written::Written;
 use crate::error::{ConfigError, EnvironmentError, LostCause, MachineError, WrongState};
 use crate::{Applied, Server};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Place, Record};
+use super::record::{Place, Record};
 use crate::LogCondition;
 use model::observation::LogLine;
 

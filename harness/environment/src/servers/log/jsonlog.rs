@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 
-use super::{Parser, Place, Record};
+use super::record::{Parser, Place, Record};
 use model::observation::LogLine;
 
 /// Understands jsonlog.

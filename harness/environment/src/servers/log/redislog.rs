@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Parser, Place, Record};
+use super::record::{Parser, Place, Record};
 use model::observation::LogLine;
 
 /// Understands Redis's log.

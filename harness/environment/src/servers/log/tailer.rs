@@ -8,7 +8,8 @@ use std::sync::Arc;
 use nix::fcntl::{FallocateFlags, fallocate};
 use tokio::task::JoinHandle;
 
-use super::{LogIndex, Parser};
+use super::index::LogIndex;
+use super::record::Parser;
 use os::file_watch::{FileWatch, FileWatchError};
 
 /// How much of a log stays on the file system for evidence. What is older is given back (its place in the file reads as zeros), since run

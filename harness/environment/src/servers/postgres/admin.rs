@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::super::instance::Place;
-use super::super::{Shared, recipe};
+use super::super::recipe;
+use super::super::shared::Shared;
 use crate::error::{AdminError, AskError};
 use model::server::Application;
 

@@ -10,12 +10,14 @@ use tokio::sync::Mutex;
 
 use self::admin::prepare_application;
 use self::process::{main_file, reload, start_once};
-use super::configure::{ConfigFile, Written};
+use super::configure::ConfigFile;
+use super::configure::Paths;
 use super::instance::{Instance, Life, LogPosition, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
 use super::log::JsonLog;
 use super::machine::Process;
 use super::manifest::HBA_FILE;
-use super::{Paths, Shared};
+use super::shared::Shared;
+use super::written::Written;
 use crate::EnvironmentError;
 use crate::error::{ConfigError, ConfigureCause, Failure, StartCause};
 use model::server::{ServerConfig, ServerKey};

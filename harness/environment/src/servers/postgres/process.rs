@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 
+use super::super::configure::Paths;
 use super::super::configure::{ConfigFile, quoted};
 use super::super::instance::{Place, STOP_LIMIT, StartError, ended};
 use super::super::machine::Process;
 use super::super::reload;
-use super::super::{Paths, Shared};
+use super::super::shared::Shared;
 use crate::EnvironmentError;
 use crate::error::{ConfigureCause, StartCause};
 use model::server::ServerKey;

@@ -1,0 +1,90 @@
+//! A running server, as cases see it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::command::CommandError;
+use super::error::{EnvironmentError, MachineError};
+use model::connect::Password;
+use model::endpoint::Address;
+use model::observation::LogLine;
+use model::server::ServerConfig;
+use os::command::CommandRun;
+use os::dial::Dialer;
+
+/// The log lines that a case waits for.
+pub type LogCondition<'a> = &'a (dyn Fn(&[LogLine]) -> bool + Send + Sync);
+
+/// A running server with a configuration applied.
+#[async_trait]
+pub trait Server: Send + Sync {
+    /// Where its TCP port is.
+    fn address(&self) -> SocketAddr;
+
+    /// Its IPv6 address, where it listens on one.
+    fn address_v6(&self) -> Option<SocketAddr>;
+
+    /// The way to its TCP ports.
+    fn dialer(&self) -> Arc<dyn Dialer>;
+
+    /// Its unix socket, where it has one.
+    ///
+    /// # Errors
+    /// [`MachineError`] where clients here can't reach the one that it has.
+    fn unix_socket(&self) -> Result<Option<Address>, MachineError>;
+
+    /// The password of the application's user, made for this run.
+    fn password(&self) -> Password;
+
+    /// Whether its log names the client in every line. If not, some lines are tied to their connection by order alone, and connections to
+    /// this server must be made one at a time, each only after the log lines of the one before were asked for; or whoever asks must be content
+    /// with [`Server::all_since`]. (Redis does not:
+    /// `Error accepting a client connection` can stand there without an address.)
+    fn log_names_clients(&self) -> bool {
+        true
+    }
+
+    /// The log lines of the connections from these addresses, in order: returns as soon as `enough` holds for them, and at `limit` at the latest.
+    async fn log_lines(&self, peers: &[SocketAddr], enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine>;
+
+    /// Brings the server to this configuration by reload and returns when new connections see it. Nothing else may use the server meanwhile.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] if it did not take it.
+    async fn apply(&self, config: &ServerConfig) -> Result<(), EnvironmentError>;
+
+    /// A file of this machine that holds what this server has, by the name CloudNativePG gives it (`client-ca.crt`, `server.crt`, ...).
+    fn file(&self, name: &str) -> Option<PathBuf>;
+
+    /// The same file on the server's own machine.
+    fn own_file(&self, name: &str) -> Option<PathBuf>;
+
+    /// Runs the `openssl` of the server's own machine, in a container as the server's user. `files` are those of this machine that `args`
+    /// name: they are brought there first, under the same paths.
+    ///
+    /// # Errors
+    /// [`CommandError`]. How the command ended is no error.
+    async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError>;
+
+    /// Its log, for evidence.
+    fn log_path(&self) -> PathBuf;
+
+    /// How far its log has come: for [`Server::says_since`].
+    fn log_mark(&self) -> u64;
+
+    /// The log lines since the mark that belong to no connection, in order: returns as soon as `enough` holds for them, and at `limit` at
+    /// the latest.
+    async fn says_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine>;
+
+    /// All log lines since the mark, whichever connection they are about: for a server that doesn't name its clients, where several connect
+    /// at a time. Returns as [`Server::says_since`] does.
+    async fn all_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine>;
+
+    /// Why nothing that a case saw says anything about this server any more: it has ended by itself, or its log can't be seen. One that the
+    /// harness stopped, paused or killed is not lost.
+    async fn lost(&self) -> Option<EnvironmentError>;
+}
