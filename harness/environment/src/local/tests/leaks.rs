@@ -17,6 +17,12 @@ const FAULTS: &str = "MTLS_CONFORMANCE_TEST_FAULTS";
 /// Names the directory to watch for the second process below.
 const WATCH: &str = "MTLS_CONFORMANCE_TEST_WATCH";
 
+/// A test's name as the test binary knows it: without the crate's.
+fn of_this_file(test: &str) -> String {
+    let (_, module) = module_path!().split_once("::").expect("a module");
+    format!("{module}::{test}")
+}
+
 /// The watcher of the run directory: this test's own binary, running this test only.
 #[test]
 fn watcher() {
@@ -84,8 +90,7 @@ async fn after_sigkill(faults: bool) {
     let base = run_directory();
     let program = std::env::current_exe().expect("a path");
     // Stands for `mtls-conformance watch-run-directory DIRECTORY`.
-    let script =
-        format!("#!/bin/sh\n{WATCH}=\"$2\" exec {} --exact environment::local::tests::leaks::watcher --nocapture\n", program.display());
+    let script = format!("#!/bin/sh\n{WATCH}=\"$2\" exec {} --exact {} --nocapture\n", program.display(), of_this_file("watcher"));
     std::fs::write(base.path().join("watcher"), script).expect("writes");
     std::fs::set_permissions(base.path().join("watcher"), std::fs::Permissions::from_mode(0o755)).expect("chmod");
     let mut holder = Command::new(program);
@@ -93,7 +98,7 @@ async fn after_sigkill(faults: bool) {
         holder.env(FAULTS, "yes");
     }
     let mut holder = holder
-        .args(["--exact", "environment::local::tests::leaks::holder", "--nocapture"])
+        .args(["--exact", &of_this_file("holder"), "--nocapture"])
         .env(HOLD, base.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -103,7 +108,8 @@ async fn after_sigkill(faults: bool) {
     let run = os::poll::until("the servers' start", Duration::from_secs(60), Duration::from_millis(5), || {
         let state = match (std::fs::read_to_string(&ready), holder.try_wait()) {
             (Ok(run), _) if !run.is_empty() => Ok(PathBuf::from(run)),
-            (_, status) => Err(format!("{status:?}")),
+            (_, Ok(None)) => Err("they are starting".to_owned()),
+            (_, status) => panic!("the holder ended before its servers had started: {status:?}"),
         };
         async move { state }
     })
