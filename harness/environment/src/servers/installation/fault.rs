@@ -2,7 +2,7 @@
 
 use super::super::gateway::HaproxyGateway;
 use super::super::machine;
-use super::RunningInstallation;
+use super::running::RunningInstallation;
 use super::server::Installed;
 use crate::error::{EnvironmentError, LostCause, MachineError, WrongState};
 use model::change::{Change, Target};

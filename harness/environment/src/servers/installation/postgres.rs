@@ -16,7 +16,6 @@ use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepar
 use super::super::postgres::process::{main_file, reload, start_once};
 use super::super::shared::Shared;
 use super::super::written::Written;
-use super::not_configurable;
 use super::server::{FilesAt, Installed, Process, life};
 use crate::Applied;
 use crate::error::{EnvironmentError, Failure, MachineError, StartCause};
@@ -136,7 +135,7 @@ impl Placed for InstalledPostgres {
     }
 
     async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {
-        Err(not_configurable(self.place.key))
+        Err(EnvironmentError::NotConfigurable(self.place.key))
     }
 }
 

@@ -15,7 +15,6 @@ use super::super::log::RedisLog;
 use super::super::machine;
 use super::super::redis::{make_data, sets_several, start_once};
 use super::super::shared::Shared;
-use super::not_configurable;
 use super::server::{FilesAt, Installed, Process, life};
 use crate::Applied;
 use crate::error::{ConfigureCause, EnvironmentError, Failure, StartCause};
@@ -95,7 +94,7 @@ impl Placed for InstalledRedis {
     }
 
     async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {
-        Err(not_configurable(self.place.key))
+        Err(EnvironmentError::NotConfigurable(self.place.key))
     }
 }
 
