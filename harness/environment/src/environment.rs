@@ -17,7 +17,7 @@ use model::server::ServerKey;
 /// Where servers come from.
 #[async_trait]
 pub trait Environment: Send + Sync {
-    /// `local`, ...
+    /// Its name on the command line and in reports: `local` or `container`.
     fn name(&self) -> &'static str;
 
     /// The subjects that are real here: only they can confirm or refute claims about themselves.

@@ -18,7 +18,7 @@ use os::dial::Dialer;
 /// What an installation is made of.
 #[derive(Debug, Clone)]
 pub struct InstallOptions {
-    /// The scenario's server.
+    /// Service, version and deployment of its server: those that the scenario asks for.
     pub key: ServerKey,
     /// How it is configured at the start. Credentials by name have no meaning here: `certificate`, `client_ca` and `crl` must be `None`.
     pub config: ServerConfig,
@@ -109,7 +109,7 @@ pub trait Gateway: Send + Sync {
     /// Its log, for evidence.
     fn log_path(&self) -> PathBuf;
 
-    /// See [`Server::lost`].
+    /// Why it can't be used any more, as [`Server::lost`] tells it of a server.
     async fn lost(&self) -> Option<EnvironmentError>;
 }
 

@@ -63,7 +63,7 @@ impl AgentContainer {
         Ok(Self { container, agent, addresses, lease: Mutex::new(Some(lease)) })
     }
 
-    /// The agent.
+    /// The agent in it, for whatever is to be done there.
     pub(super) fn agent(&self) -> &Agent {
         &self.agent
     }

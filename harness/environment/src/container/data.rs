@@ -16,7 +16,7 @@ use os::child::ChildSpec;
 use os::toolchain::PostgresBuild;
 use os::user::RunAs;
 
-/// Archives by image.
+/// The prepared data directories, an archive for each image, version and user.
 pub(super) struct Archives {
     directory: PathBuf,
     /// Held while one is made: others that need it wait for it.

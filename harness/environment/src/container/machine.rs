@@ -31,9 +31,9 @@ use os::toolchain::Tool;
 use os::tree;
 use os::user::RunAs;
 
-/// The ports of PostgreSQL and Redis in a container of their own.
+/// The port of a PostgreSQL in a container of its own.
 pub(super) const POSTGRES_PORT: u16 = 5432;
-/// See [`POSTGRES_PORT`].
+/// The port of a Redis in a container of its own.
 pub(super) const REDIS_PORT: u16 = 6379;
 
 /// The first port of a gateway's listeners: the gateways of a run share a container, so that servers see one address.
@@ -50,7 +50,7 @@ pub(super) struct ContainerMachine {
     /// Whether a fault was made: another server gets a container without a past.
     harmed: AtomicBool,
     closed: AtomicBool,
-    /// The image's id.
+    /// The id of its image, by which archives and free containers are found.
     image: String,
     /// Where copies of its files are kept: the run's directory for gateways, else the server's in it.
     here: PathBuf,

@@ -14,7 +14,7 @@ pub enum AskError {
     /// The session was refused or ended, or the server has something against the statement.
     #[error("{0}{cause}", cause = cause(.0))]
     Session(#[source] Arc<tokio_postgres::Error>),
-    /// It hangs.
+    /// The socket was connected, and nothing came in time.
     #[error("no answer within {0:?}")]
     Silent(Duration),
     /// Backends were told to end, and go on.

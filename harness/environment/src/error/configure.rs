@@ -33,7 +33,7 @@ pub enum ConfigureCause {
     /// The connection that shows the end of a reload was not taken.
     #[error("it took no connection at {address} after the reload: {source}")]
     NoConnection {
-        /// The server's address.
+        /// The address at which clients find the server.
         address: SocketAddr,
         /// What connect(2) said.
         source: Arc<io::Error>,
@@ -47,7 +47,7 @@ pub enum ConfigureCause {
     /// No session with Redis.
     #[error("it could not be asked over its unix socket: {0}")]
     RedisSession(#[source] Arc<RedisError>),
-    /// Redis hangs.
+    /// The socket was connected, and Redis did not answer in time.
     #[error("it could not be asked over its unix socket: no answer within {limit:?}")]
     RedisSilent {
         /// How long it was waited for.

@@ -52,9 +52,9 @@ pub enum DataError {
     /// A program ended with a status that is not zero.
     #[error("`{command}` ended with {status}; its last lines: {said}")]
     Failed {
-        /// Its command line.
+        /// The program with its arguments.
         command: String,
-        /// How it ended.
+        /// Its exit code, or the signal that ended it.
         status: ExitStatus,
         /// The end of its output.
         said: String,
@@ -62,17 +62,17 @@ pub enum DataError {
     /// A program did not end.
     #[error("`{command}` did not end within {limit:?}; its last lines: {said}")]
     Slow {
-        /// Its command line.
+        /// The program with its arguments.
         command: String,
         /// Many times what it takes.
         limit: Duration,
         /// The end of its output.
         said: String,
     },
-    /// wait(2) failed.
+    /// wait(2) failed for a program's process.
     #[error("`{command}` could not be waited for: {source}")]
     Wait {
-        /// Its command line.
+        /// The program with its arguments.
         command: String,
         /// What the system said.
         source: Arc<io::Error>,
@@ -80,7 +80,7 @@ pub enum DataError {
     /// A program could not be run in a container.
     #[error("`{command}` could not be run: {source}")]
     Run {
-        /// Its command line.
+        /// The program with its arguments.
         command: String,
         /// What the agent said.
         source: Arc<AgentError>,
@@ -92,13 +92,13 @@ pub enum DataError {
         command: String,
         /// The major version that was asked for.
         major: u16,
-        /// What it printed.
+        /// What `--version` printed.
         said: String,
     },
     /// The servers' user can't reach the programs where they are, and they could not be copied to where it can.
     #[error("user {user} can't reach {bin}, and a copy failed: {source}", bin = bin.display())]
     Unreachable {
-        /// The user's name.
+        /// The name of the servers' user.
         user: String,
         /// The directory of the programs.
         bin: PathBuf,

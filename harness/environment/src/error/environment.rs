@@ -30,7 +30,7 @@ pub enum EnvironmentError {
     /// A configuration could not be applied.
     #[error("{server} did not take its configuration: {source}; its log: {log}", log = log.display())]
     Configure {
-        /// The server's key.
+        /// Its key, such as `postgres-17-documented`.
         server: String,
         /// What was tried and found.
         source: ConfigureCause,
@@ -122,7 +122,7 @@ pub enum EnvironmentError {
     /// wait(2) failed for a server's process.
     #[error("{server} could not be waited for: {source}")]
     Wait {
-        /// The server's key.
+        /// Its key, such as `postgres-17-documented`.
         server: ServerKey,
         /// What the system said.
         source: Arc<io::Error>,

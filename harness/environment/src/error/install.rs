@@ -28,7 +28,7 @@ pub enum InstallError {
     SetUp {
         /// The change in a timeline's words.
         change: String,
-        /// Why not.
+        /// What was tried and found.
         source: ChangeError,
     },
     /// The first files could not be said or issued.
@@ -113,7 +113,7 @@ pub enum MissingPart {
     /// Its service has no such server, or the timeline didn't ask for it.
     #[error("an installation of {key} has no server `{target}`: it has {known}")]
     Server {
-        /// Which installation.
+        /// The key that the installation was made for.
         key: ServerKey,
         /// The server that was to be changed.
         target: Target,

@@ -14,7 +14,7 @@ pub enum LostCause {
     /// It ended by itself.
     #[error("it ended with {status}; its last lines: {said}")]
     Ended {
-        /// How it ended.
+        /// Its exit code, or the signal that ended it.
         status: ExitStatus,
         /// The end of its log, or of its output.
         said: String,

@@ -37,7 +37,7 @@ pub enum StartCause {
     /// Another program listens there; told once as many ports were tried as are.
     #[error("port {port} is taken: `{command}` said {said}")]
     PortTaken {
-        /// The TCP port.
+        /// The last TCP port that was tried.
         port: u16,
         /// The server's command line.
         command: String,
@@ -49,7 +49,7 @@ pub enum StartCause {
     Ended {
         /// The server's command line.
         command: String,
-        /// How it ended.
+        /// Its exit code, or the signal that ended it.
         status: ExitStatus,
         /// The end of its log, or of its output.
         said: String,
@@ -97,7 +97,7 @@ pub enum StartCause {
     /// The application's role and database could not be given their names.
     #[error("{source}; its last lines: {said}")]
     Application {
-        /// What PostgreSQL said.
+        /// What came of the superuser's statements.
         source: AdminError,
         /// The end of its log.
         said: String,

@@ -37,7 +37,7 @@ const END_INTERVAL: Duration = Duration::from_millis(1);
 /// The one machine that all servers share.
 pub(super) struct LocalMachines(Arc<LocalMachine>);
 
-/// This machine.
+/// This machine: every server has a directory below the run's, and a port of loopback.
 pub(super) struct LocalMachine {
     toolchain: Toolchain,
     run_directory: PathBuf,

@@ -23,21 +23,21 @@ use os::user::RunAs;
 /// What the local environment is made from.
 #[derive(Clone)]
 pub struct LocalOptions {
-    /// The programs.
+    /// The installed servers; a version that is not in it can't be had.
     pub toolchain: Toolchain,
-    /// See [`ServersOptions::run_directory`].
+    /// The run's directory, as in [`ServersOptions::run_directory`].
     pub run_directory: PathBuf,
     /// Where prepared data directories are kept from run to run. Made if it is missing.
     pub cache_directory: PathBuf,
-    /// See [`ServersOptions::configurator`].
+    /// Says what files hold, as in [`ServersOptions::configurator`].
     pub configurator: Arc<dyn Configurator>,
-    /// See [`ServersOptions::template`].
+    /// What installations are made from, as in [`ServersOptions::template`].
     pub template: Option<InstallationTemplate>,
     /// The user that servers run as; `None`: ourselves.
     pub user: Option<RunAs>,
-    /// See [`ServersOptions::start_limit`].
+    /// For each start, as in [`ServersOptions::start_limit`].
     pub start_limit: Duration,
-    /// See [`ServersOptions::reload_limit`].
+    /// For each reload, as in [`ServersOptions::reload_limit`].
     pub reload_limit: Duration,
     /// Gives ports to try.
     pub ports: PortSource,

@@ -49,7 +49,7 @@ pub struct Paths {
     pub log_file: &'static str,
     /// The addresses that it listens on.
     pub listen: Vec<IpAddr>,
-    /// Its TCP port.
+    /// The TCP port that it listens on, on all of `listen`.
     pub port: u16,
     /// Counts the configurations applied so far, from 1.
     pub generation: u64,
@@ -57,12 +57,12 @@ pub struct Paths {
     pub password: Password,
 }
 
-/// One file.
+/// A file that a server reads: configuration, certificate or key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// Its absolute path.
+    /// Its absolute path on the server's machine.
     pub path: PathBuf,
-    /// What it holds.
+    /// Its bytes, which may be secret: `Debug` leaves them out.
     pub contents: Vec<u8>,
     /// Its mode, such as `0o600`. It belongs to the server's user.
     pub mode: u32,

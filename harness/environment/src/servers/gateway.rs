@@ -85,7 +85,7 @@ impl Gateways {
 pub(crate) struct Backend {
     /// The way to it.
     pub(crate) route: TlsRoute,
-    /// Where it is.
+    /// Where the gateway finds it.
     pub(crate) address: SocketAddr,
 }
 

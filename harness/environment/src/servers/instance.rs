@@ -27,10 +27,10 @@ use os::dial::Dialer;
 /// What the servers of this environment differ in; the rest of [`Server`] follows from their place.
 #[async_trait]
 pub(super) trait Placed: Send + Sync {
-    /// Where it is.
+    /// Its directories, machine, port and log.
     fn place(&self) -> &Place;
 
-    /// See [`Server::apply`].
+    /// Does what [`Server::apply`] promises.
     async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError>;
 
     /// How its process is. Does not wait for whoever works on it, and who finds out by himself: it is [`Life::Down`] meanwhile.
@@ -129,7 +129,7 @@ impl<T: Placed> Server for T {
 /// A server that many cases share.
 #[async_trait]
 pub(super) trait Instance: Server + Placed {
-    /// Stops it.
+    /// Stops it, and gives its machine back.
     async fn stop(&self);
 }
 
@@ -139,7 +139,7 @@ pub(super) enum StartError {
     PortTaken(Failure),
     /// It ended by itself: what it said against its start, and the same as a failure.
     Ended(String, Failure),
-    /// Nothing will do.
+    /// Another try would end the same way.
     Failed(Failure),
 }
 

@@ -35,14 +35,14 @@ use os::user::RunAs;
 pub(crate) enum Role {
     /// A server of this key.
     Server(ServerKey),
-    /// A gateway.
+    /// A gateway, in front of one server or several.
     Gateway,
 }
 
 /// Gives machines: what an environment differs in.
 #[async_trait]
 pub(crate) trait Machines: Send + Sync {
-    /// The environment's name.
+    /// The name that [`Environment::name`](crate::Environment::name) gives.
     fn name(&self) -> &'static str;
 
     /// See [`Environment::real_subjects`](crate::Environment::real_subjects).
@@ -196,7 +196,7 @@ pub(crate) trait Machine: Send + Sync {
 pub(crate) enum Paused {
     /// By its processes, on this machine.
     Processes(Frozen),
-    /// By its container.
+    /// By the engine, which froze its whole container.
     Container,
 }
 
@@ -208,9 +208,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 /// A process of a machine. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) enum Process {
-    /// On this machine.
+    /// A child of this process.
     Local(Child),
-    /// In a container.
+    /// A child of the agent in a container.
     Remote(RemoteChild),
 }
 
@@ -247,7 +247,7 @@ impl Process {
         }
     }
 
-    /// Sends a signal.
+    /// Sends a signal to this process alone, not to those that it started.
     pub(crate) fn signal(&self, signal: Signal) {
         match self {
             Self::Local(child) => child.signal(signal),

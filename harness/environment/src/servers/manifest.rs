@@ -93,17 +93,17 @@ pub(super) fn system_user() -> String {
 pub(super) struct ServerFiles {
     /// What the server presents.
     pub(super) certificate: Option<String>,
-    /// Its key.
+    /// The key of `certificate`.
     pub(super) key: Option<String>,
     /// What it verifies clients with.
     pub(super) client_ca: Option<String>,
-    /// Its revocation list.
+    /// The revocation list that it looks clients up in.
     pub(super) crl: Option<String>,
     /// What replicas verify it with.
     pub(super) server_ca: Option<String>,
     /// What its replicas present.
     pub(super) replica_certificate: Option<String>,
-    /// Their key.
+    /// The key of `replica_certificate`.
     pub(super) replica_key: Option<String>,
 }
 

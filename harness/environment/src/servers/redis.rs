@@ -22,7 +22,7 @@ use model::server::{ServerConfig, ServerKey};
 use os::child::tail_since;
 use os::toolchain::Tool;
 
-/// A running Redis.
+/// A Redis that cases share: a restart brings it to the configuration of each.
 pub(super) struct RedisServer {
     shared: Arc<Shared>,
     program: Tool,

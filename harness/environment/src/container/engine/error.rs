@@ -128,9 +128,9 @@ pub enum Misuse {
     Attachment {
         /// The container's short name.
         container: String,
-        /// The network.
+        /// The network that it is to be on.
         network: NetworkName,
-        /// Why not.
+        /// What keeps it from having the place.
         problem: AttachmentProblem,
     },
 }

@@ -31,7 +31,7 @@ pub(super) struct InstalledPostgres {
     /// The directory of its programs.
     bin: PathBuf,
     place: Place,
-    /// For a replica.
+    /// Its primary, where it is a replica.
     follows: Option<Follows>,
     process: Mutex<Process>,
     main: Mutex<Main>,
@@ -42,7 +42,7 @@ pub(super) struct InstalledPostgres {
 pub(super) struct Follows {
     /// Where the primary is.
     pub(super) primary: SocketAddr,
-    /// The Cluster's name.
+    /// The Cluster's name, from which the primary's host name and the replica's own name follow.
     pub(super) cluster: String,
 }
 

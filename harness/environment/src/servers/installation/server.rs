@@ -44,7 +44,7 @@ impl Process {
     }
 }
 
-/// See [`Placed::life`].
+/// What [`Placed::life`] tells of a server of an installation.
 pub(super) fn life(process: &Mutex<Process>) -> Life {
     process.try_lock().map_or(Life::Down, |mut process| process.child.as_mut().map_or(Life::Down, Life::of))
 }

@@ -16,7 +16,7 @@ use model::credential::SecretFile;
 use model::server::{ServerConfig, ServerKey, Service};
 use pki::CertManager;
 
-/// An installation's state.
+/// Everything that a change can change before servers and clients are told of it.
 pub(super) struct State {
     key: ServerKey,
     system_user: String,
@@ -31,7 +31,7 @@ pub(super) struct State {
 /// What is left to do of a change of state.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Remaining {
-    /// Nothing.
+    /// Servers and clients see it only at the next sync.
     Nothing,
     /// Configuration files to write.
     Configuration,

@@ -8,7 +8,7 @@ use deployment::Manifests;
 /// What every installation of a run is made from.
 #[derive(Debug, Clone)]
 pub struct InstallationTemplate {
-    /// The deployment.
+    /// The deployment, of which every installation issues its own Certificates.
     pub manifests: Arc<Manifests>,
     /// The Certificate whose Secret the global cluster's pods mount; `None`: the first of the manifests with the usage `client auth` and the
     /// application's user as its common name, as the rule `cert` wants it.

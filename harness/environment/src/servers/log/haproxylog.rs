@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::record::{Parser, Place, Record};
 use model::observation::LogLine;
 
-/// Understands that log.
+/// The parser of that log: each line is a connection of its own, which it opens and ends.
 #[derive(Debug, Default)]
 pub(in super::super) struct HaproxyLog {
     /// The connections so far.

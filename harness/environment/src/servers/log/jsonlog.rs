@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::record::{Parser, Place, Record};
 use model::observation::LogLine;
 
-/// Understands jsonlog.
+/// The parser of jsonlog: every line says by itself which connection it is of.
 #[derive(Debug, Default)]
 pub(in super::super) struct JsonLog;
 

@@ -16,7 +16,7 @@ pub(in super::super) struct Record {
 /// Where in a connection's life a line stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Place {
-    /// The client's address.
+    /// The client's address and port, as the server saw them.
     pub(in super::super) peer: SocketAddr,
     /// What tells this connection from an earlier one of the same address.
     pub(in super::super) session: u64,

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::record::{Parser, Place, Record};
 use model::observation::LogLine;
 
-/// Understands Redis's log.
+/// The parser of that log. It remembers the connection that was accepted last: some lines name none.
 #[derive(Debug, Default)]
 pub(in super::super) struct RedisLog {
     /// The connections accepted so far.

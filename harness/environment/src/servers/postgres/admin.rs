@@ -78,14 +78,14 @@ async fn ask(place: &Place, limit: Duration, statements: &[String]) -> Result<Ve
     tokio::time::timeout(limit, asked).await.unwrap_or(Err(AskError::Silent(limit)))
 }
 
-/// An open session.
+/// A session as [`recipe::ADMIN`], and the task that carries it.
 pub(in super::super) struct Session {
     client: tokio_postgres::Client,
     connection: tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>,
 }
 
 impl Session {
-    /// Opens one.
+    /// Opens one to a server that listens.
     pub(in super::super) async fn open(place: &Place) -> Result<Self, AskError> {
         let mut config = tokio_postgres::Config::new();
         config.user(recipe::ADMIN).dbname("postgres");

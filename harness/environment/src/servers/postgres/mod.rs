@@ -22,7 +22,7 @@ use crate::EnvironmentError;
 use crate::error::{ConfigError, ConfigureCause, Failure, StartCause};
 use model::server::{ServerConfig, ServerKey};
 
-/// A running PostgreSQL.
+/// A PostgreSQL that cases share: a reload brings it to the configuration of each.
 pub(super) struct PostgresServer {
     shared: Arc<Shared>,
     place: Place,

@@ -31,7 +31,7 @@ const CA: &str = "mtls-ca";
 /// The Certificate whose Secret PostgreSQL and Redis have their CA from.
 const CA_COPY: &str = "mtls-ca-cert";
 
-/// The shipped deployment.
+/// Installations of the deployment in the folder `kind`.
 pub(super) fn template() -> InstallationTemplate {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kind/deployment");
     InstallationTemplate { manifests: Arc::new(Manifests::load(&directory).expect("the shipped manifests are valid")), client: None }
