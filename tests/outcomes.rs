@@ -278,12 +278,12 @@ fn of_versions_expecting(expectation: &str) -> World {
 async fn a_server_that_does_not_start_or_takes_no_configuration_makes_its_cases_errored_with_the_place_of_its_log() {
     let mut world = of_versions();
     let (server, log) = ("postgres-16".to_owned(), "/run/16/server.log".into());
-    world.environment.broken.insert(16, EnvironmentError::Start { server, source: StartCause::NoProgram("postgres"), log });
+    world.environment.broken.insert(16, EnvironmentError::Start { server, source: StartCause::NoProgram("postgres").into(), log });
     let (server, log) = ("postgres-17".to_owned(), "/run/17/server.log".into());
     world
         .environment
         .stubborn
-        .insert(17, EnvironmentError::Configure { server, source: ConfigureCause::Objection("a bad line".to_owned()), log });
+        .insert(17, EnvironmentError::Configure { server, source: ConfigureCause::Objection("a bad line".to_owned()).into(), log });
     let ran = world.run().await;
     assert_eq!(
         ran.errored("postgres=16"),
@@ -303,7 +303,7 @@ async fn what_a_case_did_not_pass_with_is_an_error_where_the_server_was_lost_mea
     // All fail: they meet no TLS.
     let mut world = of_versions_expecting("session: {tls: true}");
     let (server, log) = ("postgres-17".to_owned(), "/run/17/server.log".into());
-    world.environment.lost.insert(17, EnvironmentError::Lost { server, source: killed(), log });
+    world.environment.lost.insert(17, EnvironmentError::Lost { server, source: killed().into(), log });
     let ran = world.run().await;
     let error = ran.errored("postgres=17");
     assert_eq!(
@@ -317,7 +317,7 @@ async fn what_a_case_did_not_pass_with_is_an_error_where_the_server_was_lost_mea
 async fn a_case_that_passes_is_worth_what_was_seen_whatever_becomes_of_the_server() {
     let mut world = of_versions();
     let (server, log) = ("postgres-17".to_owned(), "/run/17/server.log".into());
-    world.environment.lost.insert(17, EnvironmentError::Lost { server, source: killed(), log });
+    world.environment.lost.insert(17, EnvironmentError::Lost { server, source: killed().into(), log });
     let ran = world.run().await;
     assert_eq!((ran.count(OutcomeKind::Pass), ran.result), (4, RunResult::Conformant));
 }

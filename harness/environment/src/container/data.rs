@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use crate::error::{DataError, Failure, MachineError};
-use crate::servers::recipe::{LIMIT, OPTIONS, ROLES, SINGLE};
+use crate::servers::data_directory::{LIMIT, OPTIONS, ROLES, SINGLE};
 use agent::{Agent, DirectorySpec, Owner};
 use os::child::ChildSpec;
 use os::toolchain::PostgresBuild;
@@ -73,8 +73,8 @@ impl Archives {
 
 /// What the archive depends on, as a file name.
 fn name(image: &str, build: &PostgresBuild, user: Option<&RunAs>) -> String {
-    let recipe = format!("{image}|{}|{:?}|{OPTIONS:?}|{ROLES:?}|{SINGLE:?}", build.version, user.map(|user| user.uid));
-    let digest = Sha256::digest(recipe.as_bytes());
+    let made_from = format!("{image}|{}|{:?}|{OPTIONS:?}|{ROLES:?}|{SINGLE:?}", build.version, user.map(|user| user.uid));
+    let digest = Sha256::digest(made_from.as_bytes());
     let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!("container-postgres-{}-{short}.tar", build.major)
 }

@@ -48,7 +48,7 @@ pub(super) struct ContainerMachine {
     archives: Arc<Archives>,
     pool: Arc<ContainerPool>,
     /// Whether a fault was made: another server gets a container without a past.
-    harmed: AtomicBool,
+    had_fault: AtomicBool,
     closed: AtomicBool,
     /// The id of its image, by which archives and free containers are found.
     image: String,
@@ -56,8 +56,8 @@ pub(super) struct ContainerMachine {
     here: PathBuf,
     next_listener: AtomicU16,
     logs: Mutex<Vec<FollowedLog>>,
-    /// The unix socket here that leads to the server's.
-    way: Mutex<Option<UnixForward>>,
+    /// Carries connections from a unix socket here to the server's in the container.
+    unix_forward: Mutex<Option<UnixForward>>,
 }
 
 /// A log that is brought here.
@@ -89,13 +89,13 @@ impl ContainerMachine {
             survey,
             archives,
             pool,
-            harmed: AtomicBool::new(false),
+            had_fault: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             image,
             here,
             next_listener: AtomicU16::new(FIRST_LISTENER),
             logs: Mutex::default(),
-            way: Mutex::default(),
+            unix_forward: Mutex::default(),
         }
     }
 
@@ -262,16 +262,16 @@ impl Machine for ContainerMachine {
     fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, MachineError> {
         let name = format!(".s.PGSQL.{port}");
         let here = self.here(directory);
-        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
-        if way.is_none() {
+        let mut forward = self.unix_forward.lock().unwrap_or_else(PoisonError::into_inner);
+        if forward.is_none() {
             let opened = UnixForward::open(self.agent_container.agent().clone(), &here.join(&name), &directory.join(&name));
-            *way = Some(opened.map_err(|error| MachineError::UnixForward { source: Arc::new(error) })?);
+            *forward = Some(opened.map_err(|error| MachineError::UnixForward { source: Arc::new(error) })?);
         }
         Ok(Address::Unix { directory: here, port })
     }
 
     async fn pause(&self, _: &Path, _: u32, _: Duration) -> Result<Paused, MachineError> {
-        self.harmed.store(true, Ordering::Relaxed);
+        self.had_fault.store(true, Ordering::Relaxed);
         self.agent_container.pause().await?;
         Ok(Paused::Container)
     }
@@ -281,7 +281,7 @@ impl Machine for ContainerMachine {
     }
 
     async fn kill(&self, _: Option<Paused>, _: &Path, child: &mut Process, limit: Duration) -> Result<(), MachineError> {
-        self.harmed.store(true, Ordering::Relaxed);
+        self.had_fault.store(true, Ordering::Relaxed);
         self.agent_container.kill().await?;
         // The agent's end is the child's.
         let ended = tokio::time::timeout(limit, child.wait()).await;
@@ -308,7 +308,7 @@ impl Machine for ContainerMachine {
     }
 
     async fn cut(&self) -> Result<(), MachineError> {
-        self.harmed.store(true, Ordering::Relaxed);
+        self.had_fault.store(true, Ordering::Relaxed);
         Ok(self.agent_container.cut().await?)
     }
 
@@ -325,7 +325,8 @@ impl Machine for ContainerMachine {
             // Another may have it by now.
             return;
         }
-        let empty = !self.harmed.load(Ordering::Relaxed) && self.agent_container.agent().remove(&[self.root().to_path_buf()]).await.is_ok();
+        let empty =
+            !self.had_fault.load(Ordering::Relaxed) && self.agent_container.agent().remove(&[self.root().to_path_buf()]).await.is_ok();
         if empty {
             self.pool.give(&self.image, self.purpose, Arc::clone(&self.agent_container));
         } else {

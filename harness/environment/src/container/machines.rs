@@ -96,7 +96,7 @@ impl ContainerMachines {
         let networks = NetworkName::OF_CLIENTS.map(|network| Attachment { network, host: Some(CLIENT) });
         let starter = ContainerStarter { scope, token, found, surveys: Mutex::default(), pool: Arc::default(), run_directory };
         let clients = AgentContainer::start(&starter.scope, &starter.token, "clients", image, &networks, &[]);
-        let (clients, ()) = tokio::join!(clients, starter.warm_up(uses));
+        let (clients, ()) = tokio::join!(clients, starter.start_first(uses));
         let clients = Arc::new(clients?);
         let client_container = Arc::new(ClientContainer::new(clients.agent().clone(), HARNESS));
         Ok(Self { starter, clients, client_container, gateways: OnceCell::new(), archives: Arc::new(Archives::new(cache_directory)) })
@@ -121,7 +121,7 @@ impl ContainerMachines {
 impl ContainerStarter {
     /// Starts so many containers for each use, so that it is known what is in the images, and that the first servers find theirs. One that
     /// does not come up is told of by the server that asks for it.
-    async fn warm_up(&self, uses: &BTreeMap<ImageUse, usize>) {
+    async fn start_first(&self, uses: &BTreeMap<ImageUse, usize>) {
         let there = uses.iter().filter(|(image_use, _)| self.found.get(*image_use).is_some_and(Result::is_ok));
         let roles = there.filter_map(|(image_use, count)| Some(std::iter::repeat_n(role(*image_use)?, *count))).flatten();
         let assigned = futures_util::future::join_all(roles.map(|role| self.assign(role, GATEWAYS))).await;
@@ -149,13 +149,13 @@ impl ContainerStarter {
             Role::Gateway if is_installations(name) => (Purpose::Gateway, Vec::new(), None),
             Role::Gateway => (Purpose::Gateways, Vec::new(), Some(GATEWAY)),
         };
-        let spare = match self.pool.take(&image.id, purpose) {
+        let free = match self.pool.take(&image.id, purpose) {
             // Its agent may have ended meanwhile.
-            Some(spare) if spare.agent().hold().await.is_ok() => Some(spare),
+            Some(free) if free.agent().hold().await.is_ok() => Some(free),
             _ => None,
         };
-        let agent_container = match spare {
-            Some(spare) => spare,
+        let agent_container = match free {
+            Some(free) => free,
             None => {
                 let networks = NetworkName::ALL.map(|network| Attachment { network, host });
                 let name = self.pool.name(image_use(role));

@@ -23,7 +23,7 @@ pub enum EnvironmentError {
         /// The server's key, or the gateway's name.
         server: String,
         /// What was tried and found.
-        source: StartCause,
+        source: Box<StartCause>,
         /// The file that tells more: its log, its output, or that of the program which prepares it.
         log: PathBuf,
     },
@@ -33,7 +33,7 @@ pub enum EnvironmentError {
         /// Its key, such as `postgres-17-documented`.
         server: String,
         /// What was tried and found.
-        source: ConfigureCause,
+        source: Box<ConfigureCause>,
         /// The file that it writes its log to.
         log: PathBuf,
     },
@@ -43,7 +43,7 @@ pub enum EnvironmentError {
         /// The server's key, or the gateway's name.
         server: String,
         /// How that is known.
-        source: LostCause,
+        source: Box<LostCause>,
         /// The file that it wrote its log to, or its output where there is nothing in its log.
         log: PathBuf,
     },

@@ -18,7 +18,7 @@ impl Failure {
     }
 
     /// The same of a server with this name.
-    pub(crate) fn at_start_of(self, server: impl ToString) -> EnvironmentError {
-        EnvironmentError::Start { server: server.to_string(), source: self.cause, log: self.log }
+    pub(crate) fn at_start_of(self, server: &impl ToString) -> EnvironmentError {
+        EnvironmentError::Start { server: server.to_string(), source: Box::new(self.cause), log: self.log }
     }
 }

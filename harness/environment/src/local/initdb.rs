@@ -1,7 +1,7 @@
 //! Data directories made once and copied for every server.
 //!
 //! `initdb` takes most of a second, a copy some tens of milliseconds. A result is kept under a name that says what it was made from:
-//! version, the `postgres` file's size and time, and our recipe. It comes into being by a rename, so whoever sees it sees all of it;
+//! version, the `postgres` file's size and time, and the options and statements that it is made with. It comes into being by a rename, so whoever sees it sees all of it;
 //! a lock file keeps others from making the same thing at the same time.
 
 use std::fs::File;
@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::error::{DataError, Failure, MachineError};
-use crate::servers::recipe::{LIMIT, OPTIONS, ROLES, SINGLE};
+use crate::servers::data_directory::{LIMIT, OPTIONS, ROLES, SINGLE};
 use os::child::{ChildSpec, Pipes, tail};
 use os::toolchain::PostgresBuild;
 use os::user::RunAs;
@@ -73,8 +73,8 @@ pub(super) async fn prepared(
 fn name(build: &PostgresBuild, bin: &Path) -> io::Result<String> {
     // A copied build (see `build`) has the times of the copy: look at the original.
     let status = std::fs::metadata(build.bin.join("postgres")).or_else(|_| std::fs::metadata(bin.join("postgres")))?;
-    let recipe = format!("{}|{}|{}|{OPTIONS:?}|{ROLES:?}|{SINGLE:?}", build.version, status.len(), status.mtime());
-    let digest = Sha256::digest(recipe.as_bytes());
+    let made_from = format!("{}|{}|{}|{OPTIONS:?}|{ROLES:?}|{SINGLE:?}", build.version, status.len(), status.mtime());
+    let digest = Sha256::digest(made_from.as_bytes());
     let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     // As read by another user it would be no use: files are the maker's alone.
     Ok(format!("postgres-{}-uid{}-{short}", build.major, nix::unistd::geteuid()))

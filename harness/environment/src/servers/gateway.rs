@@ -171,7 +171,7 @@ impl HaproxyGateway {
             }
             Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &log)))
         };
-        started.await.map_err(|failure: Failure| failure.at_start_of(name))
+        started.await.map_err(|failure: Failure| failure.at_start_of(&name))
     }
 
     fn take_ports(&mut self, backends: &[Backend]) -> Result<(), Failure> {
@@ -323,7 +323,7 @@ impl Gateway for HaproxyGateway {
 
     async fn lost(&self) -> Option<EnvironmentError> {
         let status = self.child.lock().await.as_mut().and_then(Process::try_wait)?;
-        let source = LostCause::Ended { status, said: tail_since(&self.log, 0, 8) };
+        let source = Box::new(LostCause::Ended { status, said: tail_since(&self.log, 0, 8) });
         Some(EnvironmentError::Lost { server: self.name.clone(), source, log: self.log.clone() })
     }
 }

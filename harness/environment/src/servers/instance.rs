@@ -33,13 +33,13 @@ pub(super) trait Placed: Send + Sync {
     /// Does what [`Server::apply`] promises.
     async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError>;
 
-    /// How its process is. Does not wait for whoever works on it, and who finds out by himself: it is [`Life::Down`] meanwhile.
-    fn life(&self) -> Life;
+    /// How its process is. Does not wait for whoever works on it, and who finds out by himself: it is [`ProcessState::Down`] meanwhile.
+    fn process_state(&self) -> ProcessState;
 }
 
 /// How a server's process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum ProcessState {
     /// It runs, or is paused.
     Up,
     /// The harness has stopped it.
@@ -48,7 +48,7 @@ pub(super) enum Life {
     Ended(ExitStatus),
 }
 
-impl Life {
+impl ProcessState {
     /// That of a process which should run.
     pub(super) fn of(process: &mut Process) -> Self {
         process.try_wait().map_or(Self::Up, Self::Ended)
@@ -118,10 +118,10 @@ impl<T: Placed> Server for T {
     }
 
     async fn lost(&self) -> Option<EnvironmentError> {
-        match self.life() {
-            Life::Up => self.place().unseen(),
-            Life::Down => None,
-            Life::Ended(status) => Some(self.place().lost(status).await),
+        match self.process_state() {
+            ProcessState::Up => self.place().unseen(),
+            ProcessState::Down => None,
+            ProcessState::Ended(status) => Some(self.place().lost(status).await),
         }
     }
 }
@@ -356,7 +356,7 @@ impl Place {
 
     /// A configuration that wasn't taken.
     pub(super) fn not_configured(&self, cause: impl Into<ConfigureCause>) -> EnvironmentError {
-        EnvironmentError::Configure { server: self.key.to_string(), source: cause.into(), log: self.log.clone() }
+        EnvironmentError::Configure { server: self.key.to_string(), source: Box::new(cause.into()), log: self.log.clone() }
     }
 
     /// A server whose log can't be seen any more.
@@ -366,14 +366,14 @@ impl Place {
 
     /// A server that can't be used any more, which its log tells nothing of.
     pub(super) fn lost_by(&self, cause: LostCause) -> EnvironmentError {
-        EnvironmentError::Lost { server: self.key.to_string(), source: cause, log: self.log.clone() }
+        EnvironmentError::Lost { server: self.key.to_string(), source: Box::new(cause), log: self.log.clone() }
     }
 
     /// A server that has ended by itself.
     pub(super) async fn lost(&self, status: ExitStatus) -> EnvironmentError {
         self.await_shutdown(self.begun.load(Ordering::Relaxed), LAST_LINE_LIMIT).await;
         let (log, said) = self.last_lines(LogPosition::default());
-        EnvironmentError::Lost { server: self.key.to_string(), source: LostCause::Ended { status, said }, log }
+        EnvironmentError::Lost { server: self.key.to_string(), source: Box::new(LostCause::Ended { status, said }), log }
     }
 
     /// After a server's end: its last line may still be on the way, through the logging collector and the tailer. PostgreSQL's says that

@@ -2,6 +2,7 @@
 //! their first use and reconfigured in place; and installations.
 
 mod configure;
+pub(super) mod data_directory;
 mod environment;
 mod gateway;
 mod installation;
@@ -11,7 +12,6 @@ mod machine;
 mod manifest;
 mod postgres;
 pub(super) mod random;
-pub(super) mod recipe;
 mod redis;
 mod reload;
 mod shared;

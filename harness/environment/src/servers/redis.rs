@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::configure::Paths;
-use super::instance::{Instance, Life, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError, ended};
+use super::instance::{Instance, PORT_TRIES, Place, Placed, ProcessState, STOP_LIMIT, StartError, ended};
 use super::log::RedisLog;
 use super::machine::Process;
 use super::shared::Shared;
@@ -66,7 +66,7 @@ impl RedisServer {
             }
             Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
         };
-        let (program, place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        let (program, place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
         Ok(Self { shared, program, place, state: Mutex::new(state) })
     }
 }
@@ -150,8 +150,8 @@ impl Placed for RedisServer {
         &self.place
     }
 
-    fn life(&self) -> Life {
-        self.state.try_lock().map_or(Life::Down, |mut state| state.child.as_mut().map_or(Life::Down, Life::of))
+    fn process_state(&self) -> ProcessState {
+        self.state.try_lock().map_or(ProcessState::Down, |mut state| state.child.as_mut().map_or(ProcessState::Down, ProcessState::of))
     }
 
     async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {

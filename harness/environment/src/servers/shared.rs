@@ -55,6 +55,6 @@ impl Shared {
         if let Some(missing) = self.machines.missing(Role::Server(key)) {
             return Err(EnvironmentError::NotInstalled(missing));
         }
-        self.machines.machine(Role::Server(key), name).await.map_err(|failure| failure.at_start_of(key))
+        self.machines.machine(Role::Server(key), name).await.map_err(|failure| failure.at_start_of(&key))
     }
 }

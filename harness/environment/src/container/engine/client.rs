@@ -51,7 +51,7 @@ impl Engine {
     /// [`EngineError::Absent`], [`EngineError::Denied`] or [`EngineError::Remote`], within seconds.
     pub async fn connect() -> Result<Self, EngineError> {
         let host = host();
-        knock(&host).await?;
+        check_socket(&host).await?;
         let docker = docker_client_instance().await.map_err(|error| EngineError::absent(&host, error.to_string()))?;
         Self::answering(docker, host).await
     }
@@ -131,7 +131,7 @@ pub(super) fn host() -> String {
 }
 
 /// Whether somebody listens at a unix socket, and lets us in: the client's own errors tell these two badly apart.
-pub(super) async fn knock(host: &str) -> Result<(), EngineError> {
+pub(super) async fn check_socket(host: &str) -> Result<(), EngineError> {
     let Some(path) = host.strip_prefix("unix://") else { return Err(EngineError::Remote { host: host.to_owned() }) };
     match tokio::time::timeout(limits::PING, UnixStream::connect(path)).await {
         Err(_) => Err(EngineError::absent(host, format!("it did not take a connection within {:?}", limits::PING))),

@@ -64,7 +64,7 @@ fn reserve(shared: &Arc<Shared>, spec: &ContainerSpec) -> Result<Container, Engi
         let network = attachment.network;
         let taken = match places.iter().any(|place| place.network == network) {
             true => Err(AttachmentProblem::Twice),
-            false => reservations.addresses.entry(network).or_default().take(attachment.host).ok_or_else(|| match attachment.host {
+            false => reservations.addresses.entry(network).or_default().take(attachment.host).ok_or(match attachment.host {
                 Some(host) => AttachmentProblem::AddressTaken(host),
                 None => AttachmentProblem::NoAddress,
             }),

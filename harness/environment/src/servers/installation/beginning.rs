@@ -42,14 +42,14 @@ pub(super) struct PreparedParts {
     pub(super) mounts: BTreeMap<Target, Mounted>,
     pub(super) site: Option<Site>,
     pub(super) directory: Directory,
-    pub(super) with: Beside,
+    pub(super) with: OptionalParts,
 }
 
 /// Issues everything, makes the changes of the set-up, and fills what clients mount.
 pub(super) async fn prepare(shared: &Shared, options: &InstallOptions) -> Result<PreparedParts, InstallError> {
     let key = options.key;
     let template = shared.options.template.as_ref().ok_or(InstallError::NoManifests)?;
-    let mut with = Beside::default();
+    let mut with = OptionalParts::default();
     for target in &options.with {
         match target {
             Target::Replica if key.service == Service::Postgres => with.replica = true,
@@ -86,7 +86,7 @@ pub(super) async fn prepare(shared: &Shared, options: &InstallOptions) -> Result
 
 /// What an installation has beside its server.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Beside {
+pub(super) struct OptionalParts {
     replica: bool,
     gateway: bool,
     site: bool,
@@ -103,7 +103,7 @@ pub(super) struct Running {
 pub(super) async fn start(
     shared: &Arc<Shared>,
     key: ServerKey,
-    with: Beside,
+    with: OptionalParts,
     directory: &Directory,
     state: &State,
 ) -> Result<Running, EnvironmentError> {

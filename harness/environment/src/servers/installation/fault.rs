@@ -33,11 +33,11 @@ impl RunningInstallation {
             Change::Kill(target) => kill(self.installed(*target)?.as_ref()).await,
             Change::Cut(target) => {
                 let place = self.installed(*target)?.place();
-                place.machine.cut().await.map_err(|source| fault(place.key, CUT, source))
+                place.machine.cut().await.map_err(|source| fault(&place.key, CUT, source))
             }
             Change::Mend(target) => {
                 let place = self.installed(*target)?.place();
-                place.machine.mend().await.map_err(|source| fault(place.key, MENDED, source))
+                place.machine.mend().await.map_err(|source| fault(&place.key, MENDED, source))
             }
             other => Err(EnvironmentError::NoChange(other.to_string())),
         }
@@ -55,7 +55,7 @@ async fn pause(server: &dyn Installed) -> Result<(), EnvironmentError> {
 
 async fn resume(server: &dyn Installed) -> Result<(), EnvironmentError> {
     let mut process = server.process().lock().await;
-    let paused = process.paused.take().ok_or_else(|| not_paused(server.place().key))?;
+    let paused = process.paused.take().ok_or_else(|| not_paused(&server.place().key))?;
     let resumed = server.place().machine.resume(paused).await;
     resumed.map_err(|error| server.place().lost_by(LostCause::Resume(error)))
 }
@@ -71,11 +71,11 @@ async fn kill(server: &dyn Installed) -> Result<(), EnvironmentError> {
     killed.map_err(|error| place.lost_by(LostCause::Kill(error)))
 }
 
-fn fault(what: impl ToString, action: &'static str, source: MachineError) -> EnvironmentError {
+fn fault(what: &impl ToString, action: &'static str, source: MachineError) -> EnvironmentError {
     EnvironmentError::Fault { what: what.to_string(), action, source }
 }
 
-fn not_paused(what: impl ToString) -> EnvironmentError {
+fn not_paused(what: &impl ToString) -> EnvironmentError {
     EnvironmentError::State { what: what.to_string(), state: WrongState::NotPaused }
 }
 
@@ -100,7 +100,7 @@ impl HaproxyGateway {
     }
 
     async fn resume(&self) -> Result<(), EnvironmentError> {
-        let paused = self.paused.lock().await.take().ok_or_else(|| not_paused(GATEWAY))?;
+        let paused = self.paused.lock().await.take().ok_or_else(|| not_paused(&GATEWAY))?;
         let resumed = self.machine.resume(paused).await;
         resumed.map_err(|source| self.fault("resumed", source))
     }

@@ -9,14 +9,14 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::super::configure::{ConfigFile, Paths};
-use super::super::instance::{Life, LogPosition, PORT_TRIES, Place, Placed, StartError};
+use super::super::instance::{LogPosition, PORT_TRIES, Place, Placed, ProcessState, StartError};
 use super::super::log::JsonLog;
 use super::super::machine;
 use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
 use super::super::postgres::process::{main_file, reload, start_once};
 use super::super::shared::Shared;
 use super::super::written::Written;
-use super::server::{FilesAt, Installed, Process, life};
+use super::server::{FilesAt, Installed, Process, process_state};
 use crate::Applied;
 use crate::error::{EnvironmentError, Failure, MachineError, StartCause};
 use deployment::postgres::{self, ReplicaPlaces};
@@ -87,10 +87,10 @@ impl InstalledPostgres {
             }
             Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
         };
-        let (bin, place, process, main) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        let (bin, place, process, main) = started.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
         if follows.is_none() {
             prepare_application(&shared, &place).await.map_err(|source| {
-                place.failure(LogPosition::default(), |said| StartCause::Application { source, said }).at_start_of(key)
+                place.failure(LogPosition::default(), |said| StartCause::Application { source, said }).at_start_of(&key)
             })?;
         }
         Ok(Self { shared, bin, place, follows, process: Mutex::new(process), main: Mutex::new(main) })
@@ -130,8 +130,8 @@ impl Placed for InstalledPostgres {
         &self.place
     }
 
-    fn life(&self) -> Life {
-        life(&self.process)
+    fn process_state(&self) -> ProcessState {
+        process_state(&self.process)
     }
 
     async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {

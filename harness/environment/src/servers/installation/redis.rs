@@ -10,12 +10,12 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 
-use super::super::instance::{Life, PORT_TRIES, Place, Placed, StartError};
+use super::super::instance::{PORT_TRIES, Place, Placed, ProcessState, StartError};
 use super::super::log::RedisLog;
 use super::super::machine;
 use super::super::redis::{make_data, sets_several, start_once};
 use super::super::shared::Shared;
-use super::server::{FilesAt, Installed, Process, life};
+use super::server::{FilesAt, Installed, Process, process_state};
 use crate::Applied;
 use crate::error::{ConfigureCause, EnvironmentError, Failure, StartCause};
 use deployment::redis_conf::{CLIENT_CA, SERVER_CERTIFICATE, SERVER_KEY};
@@ -60,7 +60,7 @@ impl InstalledRedis {
             }
             Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
         };
-        let (program, place, admin, process) = started.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        let (program, place, admin, process) = started.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
         Ok(Self { shared, program, place, admin, process: Mutex::new(process) })
     }
 
@@ -89,8 +89,8 @@ impl Placed for InstalledRedis {
         &self.place
     }
 
-    fn life(&self) -> Life {
-        life(&self.process)
+    fn process_state(&self) -> ProcessState {
+        process_state(&self.process)
     }
 
     async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {

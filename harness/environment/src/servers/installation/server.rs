@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::super::configure::{ConfigFile, Paths};
-use super::super::instance::{Life, Placed, STOP_LIMIT, StartError};
+use super::super::instance::{Placed, ProcessState, STOP_LIMIT, StartError};
 use super::super::machine::{self, Machine, Paused};
 use super::super::shared::Shared;
 use super::super::written::Written;
@@ -44,9 +44,9 @@ impl Process {
     }
 }
 
-/// What [`Placed::life`] tells of a server of an installation.
-pub(super) fn life(process: &Mutex<Process>) -> Life {
-    process.try_lock().map_or(Life::Down, |mut process| process.child.as_mut().map_or(Life::Down, Life::of))
+/// What [`Placed::process_state`] tells of a server of an installation.
+pub(super) fn process_state(process: &Mutex<Process>) -> ProcessState {
+    process.try_lock().map_or(ProcessState::Down, |mut process| process.child.as_mut().map_or(ProcessState::Down, ProcessState::of))
 }
 
 /// A server of an installation. It stays the same over its stops and starts, with its address.
@@ -120,7 +120,7 @@ pub(super) trait Installed: Server + Placed {
                 Ok(Applied::default())
             }
             Err(StartError::Ended(said, _)) => Ok(Applied { objection: Some(said) }),
-            Err(error) => Err(error.into_failure().at_start_of(key)),
+            Err(error) => Err(error.into_failure().at_start_of(&key)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 
-use super::record::{Parser, Place, Record};
+use super::record::{LinePosition, Parser, Record};
 use model::observation::LogLine;
 
 /// The parser of that log: each line is a connection of its own, which it opens and ends.
@@ -42,7 +42,7 @@ impl Parser for HaproxyLog {
             detail: upstream.map(|upstream| upstream.to_string()),
             peer: Some(peer),
         };
-        Some(Record { line, connection: Some(Place { peer, session: self.connections, opens: true, ends: true }) })
+        Some(Record { line, connection: Some(LinePosition { peer, session: self.connections, opens: true, ends: true }) })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::record::{Place, Record};
+use super::record::{LinePosition, Record};
 use crate::LogCondition;
 use model::observation::LogLine;
 
@@ -21,7 +21,7 @@ const SERVER_LINES: usize = 512;
 /// A bound on one connection's lines; a session that logs on and on keeps its first ones.
 const LINES_OF_A_CONNECTION: usize = 256;
 
-impl Place {
+impl LinePosition {
     /// The session of a line whose format doesn't tell it: the address's latest connection.
     pub(super) const LATEST: u64 = u64::MAX;
 }
@@ -226,7 +226,7 @@ impl Entries {
     }
 }
 
-impl Place {
+impl LinePosition {
     fn session_is(&self, session: u64) -> bool {
         self.session == session || self.session == Self::LATEST
     }
@@ -242,7 +242,7 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    fn line(message: &str, connection: Option<Place>) -> Record {
+    fn line(message: &str, connection: Option<LinePosition>) -> Record {
         let line = LogLine {
             severity: "LOG".to_owned(),
             sqlstate: None,
@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn of(port: u16, session: u64, message: &str) -> Record {
-        let place = Place { peer: peer(port), session, opens: message == "received", ends: message == "end" };
+        let place = LinePosition { peer: peer(port), session, opens: message == "received", ends: message == "end" };
         line(message, Some(place))
     }
 
@@ -356,7 +356,7 @@ mod tests {
         for number in 0..3 * CONNECTIONS {
             let address =
                 SocketAddr::from(([127, 0, u8::try_from(number >> 12).expect("small"), 1], u16::try_from(number % 4096).expect("small")));
-            let place = Place { peer: address, session: number as u64, opens: true, ends: false };
+            let place = LinePosition { peer: address, session: number as u64, opens: true, ends: false };
             index.add([line("received", Some(place)), line("server", None)]);
         }
         for _ in 0..2 * LINES_OF_A_CONNECTION {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 
-use super::record::{Parser, Place, Record};
+use super::record::{LinePosition, Parser, Record};
 use model::observation::LogLine;
 
 /// The parser of jsonlog: every line says by itself which connection it is of.
@@ -47,7 +47,7 @@ impl Parser for JsonLog {
             let (start, pid) = id.split_once('.')?;
             Some(u64::from_str_radix(start, 16).ok()? << 32 | u64::from_str_radix(pid, 16).ok()?)
         });
-        let connection = peer.zip(session).map(|(peer, session)| Place {
+        let connection = peer.zip(session).map(|(peer, session)| LinePosition {
             peer,
             session,
             opens: fields.message.starts_with("connection received:"),

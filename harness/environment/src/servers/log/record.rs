@@ -10,12 +10,12 @@ pub(in super::super) struct Record {
     /// The line; its `peer` is that of `connection`, where there is one.
     pub(in super::super) line: LogLine,
     /// The connection it belongs to; `None` for the server's own lines.
-    pub(in super::super) connection: Option<Place>,
+    pub(in super::super) connection: Option<LinePosition>,
 }
 
 /// Where in a connection's life a line stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Place {
+pub(in super::super) struct LinePosition {
     /// The client's address and port, as the server saw them.
     pub(in super::super) peer: SocketAddr,
     /// What tells this connection from an earlier one of the same address.

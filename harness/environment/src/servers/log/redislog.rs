@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::record::{Parser, Place, Record};
+use super::record::{LinePosition, Parser, Record};
 use model::observation::LogLine;
 
 /// The parser of that log. It remembers the connection that was accepted last: some lines name none.
@@ -48,11 +48,11 @@ impl Parser for RedisLog {
 }
 
 impl RedisLog {
-    fn place(&mut self, message: &str) -> Option<Place> {
+    fn place(&mut self, message: &str) -> Option<LinePosition> {
         if let Some(peer) = message.strip_prefix("Accepted ").and_then(address) {
             self.accepted += 1;
             self.latest = Some(peer);
-            return Some(Place { peer, session: self.accepted, opens: true, ends: false });
+            return Some(LinePosition { peer, session: self.accepted, opens: true, ends: false });
         }
         let ends = ["Error accepting a client connection", "Reading from client", "Client closed connection"]
             .iter()
@@ -65,7 +65,7 @@ impl RedisLog {
             None => self.latest.filter(|_| ends)?,
         };
         // Without a session of its own in the log, a named line belongs to the address's latest connection, whichever that is.
-        Some(Place { peer, session: Place::LATEST, opens: false, ends })
+        Some(LinePosition { peer, session: LinePosition::LATEST, opens: false, ends })
     }
 }
 

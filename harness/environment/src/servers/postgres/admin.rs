@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
+use super::super::data_directory;
 use super::super::instance::Place;
-use super::super::recipe;
 use super::super::shared::Shared;
 use crate::error::{AdminError, AskError};
 use model::server::Application;
@@ -13,7 +13,7 @@ use model::server::Application;
 /// The line of pg_hba.conf that lets the harness in. It is for a role of the harness's own: no rule that a client can meet is before or
 /// after it.
 pub(in super::super) fn rule() -> String {
-    format!("local postgres {} trust\n", recipe::ADMIN)
+    format!("local postgres {} trust\n", data_directory::ADMIN)
 }
 
 /// How long a session that is ended may take for it, in milliseconds: a backend ends at its next look, which idle ones have at once.
@@ -39,7 +39,7 @@ pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place
 
 /// Ends the sessions of clients, and returns when they have ended. WAL senders and the harness's own sessions stay.
 pub(in super::super) async fn end_client_sessions(place: &Place, limit: Duration) -> Result<(), AdminError> {
-    let clients = format!("backend_type = 'client backend' AND usename IS DISTINCT FROM '{}'", recipe::ADMIN);
+    let clients = format!("backend_type = 'client backend' AND usename IS DISTINCT FROM '{}'", data_directory::ADMIN);
     end_backends(place, limit, &clients).await.map_err(AdminError::Sessions)
 }
 
@@ -78,7 +78,7 @@ async fn ask(place: &Place, limit: Duration, statements: &[String]) -> Result<Ve
     tokio::time::timeout(limit, asked).await.unwrap_or(Err(AskError::Silent(limit)))
 }
 
-/// A session as [`recipe::ADMIN`], and the task that carries it.
+/// A session as [`data_directory::ADMIN`], and the task that carries it.
 pub(in super::super) struct Session {
     client: tokio_postgres::Client,
     connection: tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>,
@@ -88,7 +88,7 @@ impl Session {
     /// Opens one to a server that listens.
     pub(in super::super) async fn open(place: &Place) -> Result<Self, AskError> {
         let mut config = tokio_postgres::Config::new();
-        config.user(recipe::ADMIN).dbname("postgres");
+        config.user(data_directory::ADMIN).dbname("postgres");
         // A failed statement would be logged with its text.
         config.options("-c log_min_error_statement=panic");
         let socket = place.paths.sockets.join(format!(".s.PGSQL.{}", place.paths.port));

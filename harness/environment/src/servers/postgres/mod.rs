@@ -12,7 +12,7 @@ use self::admin::prepare_application;
 use self::process::{main_file, reload, start_once};
 use super::configure::ConfigFile;
 use super::configure::Paths;
-use super::instance::{Instance, Life, LogPosition, PORT_TRIES, Place, Placed, STOP_LIMIT, StartError};
+use super::instance::{Instance, LogPosition, PORT_TRIES, Place, Placed, ProcessState, STOP_LIMIT, StartError};
 use super::log::JsonLog;
 use super::machine::Process;
 use super::manifest::HBA_FILE;
@@ -63,10 +63,10 @@ impl PostgresServer {
             }
             Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
         };
-        let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(key))?;
+        let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
         prepare_application(&shared, &place)
             .await
-            .map_err(|source| place.failure(LogPosition::default(), |said| StartCause::Application { source, said }).at_start_of(key))?;
+            .map_err(|source| place.failure(LogPosition::default(), |said| StartCause::Application { source, said }).at_start_of(&key))?;
         let server = Self { shared, place, state: Mutex::new(state) };
         server.configure(&ServerConfig::default()).await?;
         Ok(server)
@@ -97,8 +97,8 @@ impl Placed for PostgresServer {
         &self.place
     }
 
-    fn life(&self) -> Life {
-        self.state.try_lock().map_or(Life::Down, |mut state| Life::of(&mut state.child))
+    fn process_state(&self) -> ProcessState {
+        self.state.try_lock().map_or(ProcessState::Down, |mut state| ProcessState::of(&mut state.child))
     }
 
     async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {

@@ -6,7 +6,7 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use nix::unistd::{Uid, setfsuid};
 use tokio::net::UnixListener;
 
-use super::super::client::knock;
+use super::super::client::check_socket;
 use super::super::{Engine, EngineError, limits};
 use super::{IMAGES, engine_and_image};
 
@@ -15,19 +15,19 @@ async fn without_an_engine_the_error_says_where_it_was_looked_for_and_how_to_sta
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("docker.sock");
     let host = format!("unix://{}", path.display());
-    let error = knock(&host).await.expect_err("nobody is there");
+    let error = check_socket(&host).await.expect_err("nobody is there");
     assert!(matches!(error, EngineError::Absent { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains(&host) && text.contains("No such file") && text.contains("systemctl start docker"), "{text}");
     drop(UnixListener::bind(&path).expect("binds"));
-    let text = knock(&host).await.expect_err("nobody listens").to_string();
+    let text = check_socket(&host).await.expect_err("nobody listens").to_string();
     assert!(text.contains("refused"), "{text}");
 }
 
 #[tokio::test]
 async fn an_engine_that_may_be_on_another_machine_is_refused_before_anything_is_sent_to_it() {
     for host in ["tcp://127.0.0.1:1", "ssh://user@engine.example", "http://127.0.0.1:1", "npipe:////./pipe/docker_engine"] {
-        let error = knock(host).await.expect_err("refused");
+        let error = check_socket(host).await.expect_err("refused");
         assert!(matches!(error, EngineError::Remote { .. }), "{error:?}");
         assert!(error.to_string().contains(host) && error.to_string().contains("unix://"), "{error}");
     }
@@ -39,7 +39,7 @@ async fn an_engine_that_does_not_answer_counts_as_absent_soon() {
     let path = directory.path().join("docker.sock");
     let _mute = UnixListener::bind(&path).expect("binds");
     let host = format!("unix://{}", path.display());
-    knock(&host).await.expect("somebody listens");
+    check_socket(&host).await.expect("somebody listens");
     let docker = Docker::connect_with_unix(&host, 120, API_DEFAULT_VERSION).expect("the socket is there");
     let start = Instant::now();
     let error = Engine::answering(docker, host).await.expect_err("it is mute");
@@ -59,7 +59,7 @@ async fn an_engine_that_is_not_for_this_user_is_told_apart() {
     }
     // Of this thread alone, which also connects: the runtime has no other.
     let before = setfsuid(Uid::from_raw(64_000));
-    let result = knock(&format!("unix://{}", path.display())).await;
+    let result = check_socket(&format!("unix://{}", path.display())).await;
     setfsuid(before);
     let error = result.expect_err("permission denied");
     assert!(matches!(error, EngineError::Denied { .. }), "{error:?}");

@@ -84,7 +84,7 @@ async fn a_start_that_fails_is_an_error_with_the_servers_words_and_leaves_its_lo
     let setup = vec![overwrite(SERVER, SecretFile::Key, Content::Removed)];
     let refused = fixture.environment.install(&InstallOptions { setup, ..options(postgres()) }).await.map(drop).expect_err("no key");
     assert!(
-        matches!(&refused, EnvironmentError::Start { source: StartCause::Ended { said, .. }, .. } if said.contains("server.key")),
+        matches!(&refused, EnvironmentError::Start { source, .. } if matches!(&**source, StartCause::Ended { said, .. } if said.contains("server.key"))),
         "{refused}"
     );
     let log = refused.log().expect("it names a log");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// `--no-sync` and the smallest WAL segments: the result is copied for every server, and nobody mourns it after a power failure.
+/// `--no-sync` and the smallest WAL segments: the result is copied for every server, and none outlives the run.
 pub(crate) const OPTIONS: [&str; 6] =
     ["--username=postgres", "--auth=trust", "--no-sync", "--wal-segsize=1", "--locale=C", "--encoding=UTF8"];
 
