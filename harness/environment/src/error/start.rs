@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use os::growth::GrowthError;
+use os::file_watch::FileWatchError;
 use os::poll::PollTimeout;
 
 use super::{AdminError, ConfigError, DataError, MachineError};
@@ -24,7 +24,7 @@ pub enum StartCause {
     Data(#[from] DataError),
     /// Its log can't be followed.
     #[error(transparent)]
-    Log(Arc<GrowthError>),
+    Log(Arc<FileWatchError>),
     /// The machine that it was to run on lacks its program.
     #[error("there is no {0} where it should run")]
     NoProgram(&'static str),
