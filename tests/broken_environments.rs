@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use model::outcome::{Outcome, OutcomeKind};
+use model::outcome::{ErrorKind, Outcome, OutcomeKind};
 use model::report::Report;
 use os::toolchain::Toolchain;
 
@@ -101,12 +101,13 @@ fn broke(directory: &Path, command: Command) -> Broke {
 }
 
 impl Broke {
-    /// Every case is errored with all these words, the run ends with 3, and no claim has a verdict from it.
-    fn assert_errored_with(&self, words: &[&str]) {
+    /// Every case is errored with this kind and all these words, the run ends with 3, and no claim has a verdict from it.
+    fn assert_errored_with(&self, expected: ErrorKind, words: &[&str]) {
         assert_eq!(self.code, 3, "{}", self.said);
         assert!(!self.report.cases.is_empty(), "{}", self.said);
         for case in &self.report.cases {
-            let Outcome::Errored(message) = &case.outcome else { panic!("{}: {:?}", case.id, case.outcome) };
+            let Outcome::Errored { kind, text: message } = &case.outcome else { panic!("{}: {:?}", case.id, case.outcome) };
+            assert_eq!(*kind, expected, "{}: {message}", case.id);
             for word in words {
                 assert!(message.contains(word), "{word:?} is in: {message}");
             }
@@ -121,7 +122,7 @@ impl Broke {
 
     /// The log that the errors name is there after the run, and holds this text.
     fn assert_log_holds(&self, text: &str) {
-        let Outcome::Errored(message) = &self.report.cases[0].outcome else { panic!("{:?}", self.report.cases[0].outcome) };
+        let Outcome::Errored { text: message, .. } = &self.report.cases[0].outcome else { panic!("{:?}", self.report.cases[0].outcome) };
         let (_, log) = message.rsplit_once("its log: ").unwrap_or_else(|| panic!("a log is named: {message}"));
         let log = std::fs::read_to_string(self.directory.join(log)).unwrap_or_else(|error| panic!("{log}: {error}"));
         assert!(log.contains(text), "{text:?} is in: {log}");
@@ -133,7 +134,7 @@ fn a_server_whose_binary_is_gone_is_an_error() {
     let Some(broken) = Broken::new("") else { return };
     // There when the harness looks for what is installed, gone when it is needed.
     broken.program("postgres", "rm \"$0\"; echo 'postgres (PostgreSQL) MAJOR.0'");
-    broken.run().assert_errored_with(&["did not start", "native/bin/postgres does not exist", "make setup"]);
+    broken.run().assert_errored_with(ErrorKind::Start, &["did not start", "native/bin/postgres does not exist", "make setup"]);
 }
 
 #[test]
@@ -141,14 +142,14 @@ fn a_server_that_can_not_be_executed_is_an_error() {
     let Some(broken) = Broken::new("") else { return };
     // Its interpreter is gone, as a shared library's loader would be.
     broken.program("postgres", "sed -i '1s|.*|#!/nonexistent/sh|' \"$0\"; echo 'postgres (PostgreSQL) MAJOR.0'");
-    broken.run().assert_errored_with(&["could not start", "native/bin/postgres", "is it installed"]);
+    broken.run().assert_errored_with(ErrorKind::Start, &["could not start", "native/bin/postgres", "is it installed"]);
 }
 
 #[test]
 fn a_server_that_ends_early_is_an_error_with_its_last_words_and_its_log() {
     let Some(broken) = Broken::new("echo 'could not load library libssl.so.1.1' >&2; exit 3") else { return };
     let ran = broken.run();
-    ran.assert_errored_with(&["ended early with exit status: 3", "could not load library libssl.so.1.1"]);
+    ran.assert_errored_with(ErrorKind::Start, &["ended early with exit status: 3", "could not load library libssl.so.1.1"]);
     ran.assert_log_holds("could not load library libssl.so.1.1");
 }
 
@@ -156,7 +157,7 @@ fn a_server_that_ends_early_is_an_error_with_its_last_words_and_its_log() {
 fn a_server_that_hangs_address_at_origin_is_an_error_within_its_limit() {
     let Some(broken) = Broken::new("echo 'thinking' >&2; exec sleep 1000") else { return };
     let ran = broken.run();
-    ran.assert_errored_with(&["was not ready within 2s", "thinking"]);
+    ran.assert_errored_with(ErrorKind::Start, &["was not ready within 2s", "thinking"]);
     ran.assert_log_holds("thinking");
 }
 
@@ -165,7 +166,7 @@ fn a_preparation_that_fails_is_an_error_with_its_last_words_and_its_log() {
     let Some(broken) = Broken::new("") else { return };
     broken.program("initdb", "echo 'initdb: error: no locale' >&2; exit 1");
     let ran = broken.run();
-    ran.assert_errored_with(&["initdb", "ended with exit status: 1", "initdb: error: no locale"]);
+    ran.assert_errored_with(ErrorKind::Start, &["initdb", "ended with exit status: 1", "initdb: error: no locale"]);
     ran.assert_log_holds("initdb: error: no locale");
 }
 
@@ -175,7 +176,7 @@ fn a_port_that_is_taken_every_time_is_an_error_with_the_servers_words() {
     let port = taken.local_addr().expect("an address").port();
     let Some(broken) = Broken::around_real(&format!("exec REAL/postgres \"$@\" -c port={port}")) else { return };
     let ran = broken.run();
-    ran.assert_errored_with(&["is taken", "Address already in use"]);
+    ran.assert_errored_with(ErrorKind::Start, &["is taken", "Address already in use"]);
     ran.assert_log_holds("Address already in use");
 }
 
@@ -188,7 +189,7 @@ fn a_server_that_ends_when_it_is_reconfigured_is_an_error() {
         return;
     };
     let ran = broken.run();
-    ran.assert_errored_with(&["is no longer usable", "it ended with exit status: 4"]);
+    ran.assert_errored_with(ErrorKind::Lost, &["is no longer usable", "it ended with exit status: 4"]);
     ran.assert_log_holds("ready to accept connections");
 }
 
@@ -211,7 +212,7 @@ fn a_full_disk_is_an_error_that_says_so() {
     let mut command = namespace(&format!("{mount} && exec \"$@\""));
     command.arg(inner.get_program()).args(inner.get_args()).current_dir(broken.directory.path());
     command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    broke(broken.directory.path(), command).assert_errored_with(&["No space left on device"]);
+    broke(broken.directory.path(), command).assert_errored_with(ErrorKind::Start, &["No space left on device"]);
 }
 
 #[test]
@@ -226,7 +227,7 @@ fn a_redis_that_ends_early_is_an_error_with_its_last_words_and_its_log() {
     let mut command = harness(directory.path(), &args);
     command.env("PATH", path);
     let ran = broke(directory.path(), command);
-    ran.assert_errored_with(&["redis-documented did not start", "ended early with exit status: 1", "Fatal: no TLS here"]);
+    ran.assert_errored_with(ErrorKind::Start, &["redis-documented did not start", "ended early with exit status: 1", "Fatal: no TLS here"]);
     ran.assert_log_holds("Fatal: no TLS here");
 }
 
@@ -247,7 +248,7 @@ fn a_client_that_can_not_be_started_is_an_error() {
         "json=report.json",
     ];
     let ran = broke(directory.path(), harness(directory.path(), &args));
-    ran.assert_errored_with(&["driver mine could not be started", "client"]);
+    ran.assert_errored_with(ErrorKind::Client, &["driver mine could not be started", "client"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use model::outcome::{Outcome, Witness};
+use model::outcome::{ErrorKind, Outcome, Witness};
 use model::report::{CaseRecord, Report};
 
 use crate::support::{REPORT, Ran, harness, ran, skipped, toolchain};
@@ -149,7 +149,7 @@ fn a_gateway_that_ends_early_is_an_error_of_the_cases_that_need_it_with_its_last
     let (straight, through): (Vec<_>, Vec<_>) = report.cases.iter().partition(|case| case.id.ends_with("via=server,rule=sites"));
     assert!(!straight.is_empty() && straight.iter().all(|case| case.outcome == Outcome::Pass));
     for case in through {
-        let Outcome::Errored(message) = &case.outcome else { panic!("{}: {:?}", case.id, case.outcome) };
+        let Outcome::Errored { kind: ErrorKind::Start, text: message } = &case.outcome else { panic!("{}: {:?}", case.id, case.outcome) };
         assert!(message.contains("ended early with exit status: 3") && message.contains("out of sockets"), "{message}");
         let (_, log) = message.rsplit_once("its log: ").expect("a log is named");
         let log = std::fs::read_to_string(gateway.directory.path().join(log)).expect("it is there after the run");

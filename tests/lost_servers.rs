@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use model::outcome::{Outcome, SkipReason};
+use model::outcome::{ErrorKind, Outcome, SkipReason};
 use model::report::Report;
 use os::toolchain::PostgresBuild;
 
@@ -30,7 +30,9 @@ pub(crate) fn assert_errored(run: &mut Middle, lost: &str) {
     for case in &report.cases {
         match &case.outcome {
             Outcome::Pass | Outcome::Deviates { .. } | Outcome::Skipped(SkipReason::FailFast) => {}
-            Outcome::Errored(message) if message.starts_with(lost) && message.contains(" is no longer usable: ") => {
+            Outcome::Errored { kind: ErrorKind::Lost, text: message }
+                if message.starts_with(lost) && message.contains(" is no longer usable: ") =>
+            {
                 errors += 1;
                 let (_, log) = message.rsplit_once("its log: ").unwrap_or_else(|| panic!("a log is named: {message}"));
                 assert!(run.directory.path().join(log).is_file(), "{log} is there after the run");

@@ -16,7 +16,7 @@ use load::{Catalogue, ScenarioSet, expand};
 use model::case::Case;
 use model::claim::Verdict;
 use model::network::{Network, NetworkName};
-use model::outcome::{Outcome, OutcomeKind, SkipReason, Witness};
+use model::outcome::{ErrorKind, Outcome, OutcomeKind, SkipReason, Witness};
 use model::report::{CaseRecord, EnvironmentRecord, Summary};
 use report::run_result::RunResult;
 use run::event::Event;
@@ -148,10 +148,11 @@ impl Ran {
         self.summary.totals.outcomes[&kind]
     }
 
-    fn errored(&self, part: &str) -> &str {
+    /// The text of an error that must be of this kind.
+    fn errored(&self, part: &str, expected: ErrorKind) -> &str {
         match self.outcome(part) {
-            Outcome::Errored(message) => message,
-            other => panic!("{part}: {other:?}"),
+            Outcome::Errored { kind, text } if *kind == expected => text,
+            other => panic!("{part} is not errored with {expected}: {other:?}"),
         }
     }
 }
@@ -211,8 +212,16 @@ async fn a_known_deviation_that_passes_is_an_unexpected_pass() {
 #[tokio::test]
 async fn a_driver_that_fails_or_panics_makes_the_case_errored_and_never_loses_it() {
     let ran = World::of_users("app, breaks, panics").run().await;
-    assert!(ran.errored("user=breaks").contains("its log: fake.log"), "{}", ran.errored("user=breaks"));
-    assert!(ran.errored("user=panics").contains("the harness itself failed"), "{}", ran.errored("user=panics"));
+    assert!(
+        ran.errored("user=breaks", ErrorKind::Client).contains("its log: fake.log"),
+        "{}",
+        ran.errored("user=breaks", ErrorKind::Client)
+    );
+    assert!(
+        ran.errored("user=panics", ErrorKind::Harness).contains("the harness itself failed"),
+        "{}",
+        ran.errored("user=panics", ErrorKind::Harness)
+    );
     assert_eq!(ran.outcome("user=app"), &Outcome::Pass);
     assert_eq!((ran.result, ran.count(OutcomeKind::Errored)), (RunResult::Errored, 2));
 }
@@ -247,9 +256,9 @@ async fn a_refusal_with_a_good_control_passes_and_names_it() {
 
 #[tokio::test]
 async fn a_refusal_whose_control_fails_is_errored_and_never_passes() {
-    for (control, reason) in [("breaks", "it fell over"), ("unable", "it never learnt that")] {
+    for (control, kind, reason) in [("breaks", ErrorKind::Client, "it fell over"), ("unable", ErrorKind::Harness, "it never learnt that")] {
         let ran = refused_with_control(control).run().await;
-        let message = ran.errored("fake/case");
+        let message = ran.errored("fake/case", kind);
         assert!(message.contains("its positive control failed") && message.contains(reason), "{message}");
         assert_eq!(ran.result, RunResult::Errored);
     }
@@ -259,7 +268,8 @@ async fn a_refusal_whose_control_fails_is_errored_and_never_passes() {
          - connect: {{user: refused, identity: none, trust: none}}\n    expect:\n      - refused: {{auth: no-hba-entry}}\n"
     );
     let ran = World::new(&scenario, "").run().await;
-    assert!(ran.errored("fake/case").contains("it was refused too (auth: no-hba-entry)"), "{}", ran.errored("fake/case"));
+    let message = ran.errored("fake/case", ErrorKind::Harness);
+    assert!(message.contains("it was refused too (auth: no-hba-entry)"), "{message}");
 }
 
 /// One case a version of PostgreSQL; all pass.
@@ -286,10 +296,13 @@ async fn a_server_that_does_not_start_or_takes_no_configuration_makes_its_cases_
         .insert(17, EnvironmentError::Configure { server, source: ConfigureCause::Objection("a bad line".to_owned()).into(), log });
     let ran = world.run().await;
     assert_eq!(
-        ran.errored("postgres=16"),
+        ran.errored("postgres=16", ErrorKind::Start),
         "postgres-16 did not start: there is no postgres where it should run; its log: /run/16/server.log"
     );
-    assert_eq!(ran.errored("postgres=17"), "postgres-17 did not take its configuration: a bad line; its log: /run/17/server.log");
+    assert_eq!(
+        ran.errored("postgres=17", ErrorKind::Configure),
+        "postgres-17 did not take its configuration: a bad line; its log: /run/17/server.log"
+    );
     assert_eq!((ran.count(OutcomeKind::Pass), ran.count(OutcomeKind::Errored)), (2, 2));
     assert_eq!(ran.result, RunResult::Errored);
 }
@@ -305,7 +318,7 @@ async fn what_a_case_did_not_pass_with_is_an_error_where_the_server_was_lost_mea
     let (server, log) = ("postgres-17".to_owned(), "/run/17/server.log".into());
     world.environment.lost.insert(17, EnvironmentError::Lost { server, source: killed().into(), log });
     let ran = world.run().await;
-    let error = ran.errored("postgres=17");
+    let error = ran.errored("postgres=17", ErrorKind::Lost);
     assert_eq!(
         error,
         "postgres-17 is no longer usable: it ended with signal: 9 (SIGKILL); its last lines: (nothing); its log: /run/17/server.log"

@@ -164,7 +164,7 @@ impl Tally {
         match &record.outcome {
             Outcome::Skipped(reason) => *self.skipped.entry(reason.to_string()).or_default() += 1,
             Outcome::Pass | Outcome::Deviates { .. } => self.ran += 1,
-            Outcome::Fail(_) | Outcome::UnexpectedPass { .. } | Outcome::Errored(_) | Outcome::TimedOut(_) => {
+            Outcome::Fail(_) | Outcome::UnexpectedPass { .. } | Outcome::Errored { .. } | Outcome::TimedOut(_) => {
                 self.ran += 1;
                 self.failures.push(redactor.text(&failure::block(record)).into_owned());
             }

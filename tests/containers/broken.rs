@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use model::outcome::{Outcome, SkipReason};
+use model::outcome::{ErrorKind, Outcome, SkipReason};
 
 use super::ends::CONTAINERS;
 use super::outside::{IMAGES, Outside};
@@ -121,7 +121,9 @@ fn an_image_that_can_not_run_the_harness_is_an_error_that_says_what_an_image_nee
         let ran = with_images(&[&format!("redis={}", image.reference)]);
         assert_eq!(ran.code, 3, "{}", ran.said);
         let errored = outcomes(&ran, "redis/");
-        let [Outcome::Errored(reason)] = errored.values().copied().collect::<Vec<_>>()[..] else { panic!("{errored:?}") };
+        let [Outcome::Errored { kind: ErrorKind::Start, text: reason }] = errored.values().copied().collect::<Vec<_>>()[..] else {
+            panic!("{errored:?}")
+        };
         assert!(reason.contains(&image.reference) && reason.contains(found), "{reason}");
         assert!(reason.contains("the image must be of Linux with a glibc that is no older than this machine's"), "{reason}");
         let others = outcomes(&ran, "postgres/");

@@ -28,7 +28,7 @@ use model::report::Component;
 use model::server::{Application, ServerConfig, ServerKey, Service};
 use os::command::CommandRun;
 use os::dial::{Dialer, Direct};
-use run::credentials::CredentialSource;
+use run::credentials::{CredentialError, CredentialSource};
 
 /// What the user's name makes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -324,7 +324,7 @@ impl Environment for FakeEnvironment {
 pub(crate) struct NoMaterial;
 
 impl CredentialSource for NoMaterial {
-    fn client_files(&self, _: Option<&str>, _: Option<&str>) -> Result<ClientFiles, String> {
+    fn client_files(&self, _: Option<&str>, _: Option<&str>) -> Result<ClientFiles, CredentialError> {
         Ok(ClientFiles::default())
     }
 
@@ -332,8 +332,8 @@ impl CredentialSource for NoMaterial {
         None
     }
 
-    fn path(&self, reference: &str) -> Result<PathBuf, String> {
-        Err(format!("there is no {reference}"))
+    fn path(&self, reference: &str) -> Result<PathBuf, CredentialError> {
+        Err(CredentialError::UnknownReference(reference.to_owned()))
     }
 
     fn default_host(&self, _: Service) -> String {

@@ -139,7 +139,7 @@ fn situation(scenario: &str, values: &IndexMap<String, String>) -> String {
 mod tests {
     use super::*;
     use model::observation::{ClientObservation, ClientOutcome, Observation, Phases, Refused};
-    use model::outcome::{Outcome, SkipReason};
+    use model::outcome::{ErrorKind, Outcome, SkipReason};
     use model::refusal::{Alert, Refusal, Stage};
     use model::report::StepRecord;
 
@@ -228,7 +228,7 @@ mod tests {
         divergence.add(&case(Some("libpq-18"), Outcome::Pass, unknown_ca));
         divergence.add(&case(Some("rustls"), Outcome::Deviates { deviation: "rustls.closed".to_owned() }, closed));
         divergence.add(&case(Some("libpq-17"), Outcome::Fail(vec![]), closed));
-        divergence.add(&case(Some("libpq-16"), Outcome::Errored("no log".to_owned()), closed));
+        divergence.add(&case(Some("libpq-16"), Outcome::Errored { kind: ErrorKind::Lost, text: "no log".to_owned() }, closed));
         divergence.add(&case(Some("libpq-15"), Outcome::Skipped(SkipReason::FailFast), closed));
         divergence.add(&case(None, Outcome::Pass, closed));
         let records = divergence.finish();

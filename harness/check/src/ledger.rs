@@ -245,7 +245,7 @@ impl ClaimTally {
                 Weight::Refutes
             }
             Outcome::Skipped(reason) => Weight::SaysNothing(reason.to_string()),
-            Outcome::Errored(text) => Weight::SaysNothing(format!("errored: {}", first_line(text))),
+            Outcome::Errored { text, .. } => Weight::SaysNothing(format!("errored: {}", first_line(text))),
             Outcome::TimedOut(text) => Weight::SaysNothing(format!("timed out: {}", first_line(text))),
         }
     }

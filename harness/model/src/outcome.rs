@@ -95,6 +95,27 @@ pub enum ErrorKind {
     Limit,
 }
 
+impl ErrorKind {
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Configure => "configure",
+            Self::Lost => "lost",
+            Self::Client => "client",
+            Self::Harness => "harness",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+impl std::fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// How a case ended. There is no default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -116,7 +137,12 @@ pub enum Outcome {
     /// It did not run.
     Skipped(SkipReason),
     /// The harness or its environment failed: nothing is known.
-    Errored(String),
+    Errored {
+        /// What failed.
+        kind: ErrorKind,
+        /// What was tried, what was found, and where to read on.
+        text: String,
+    },
     /// It did not end within its time limit: which, and what it was doing.
     TimedOut(String),
 }
@@ -182,7 +208,7 @@ impl Outcome {
             Self::Deviates { .. } => OutcomeKind::Deviates,
             Self::UnexpectedPass { .. } => OutcomeKind::UnexpectedPass,
             Self::Skipped(_) => OutcomeKind::Skipped,
-            Self::Errored(_) => OutcomeKind::Errored,
+            Self::Errored { .. } => OutcomeKind::Errored,
             Self::TimedOut(_) => OutcomeKind::TimedOut,
         }
     }

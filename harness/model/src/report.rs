@@ -15,7 +15,7 @@ use super::timeline::ClientKind;
 use super::timeline::record::TimelineRecord;
 
 /// The report format's version: raised when a reader of the old one could go wrong.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// A program or library that the run used or looked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

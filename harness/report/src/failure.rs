@@ -34,8 +34,7 @@ pub(crate) enum Part {
 
 /// The lines about a case that failed, passed unexpectedly, errored or timed out; none about others.
 pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
-    let title = (Part::Title, format!("{} {}", case.outcome.kind().name().to_uppercase(), case.id));
-    let mut lines = vec![title];
+    let mut lines = vec![(Part::Title, title(case))];
     match &case.outcome {
         Outcome::Pass | Outcome::Deviates { .. } | Outcome::Skipped(_) => return Vec::new(),
         Outcome::Fail(mismatches) => {
@@ -55,7 +54,7 @@ pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
             lines.push((Part::Expected, format!("  expected  the known deviation `{deviation}`")));
             lines.push((Part::Observed, "  observed  what the document says: narrow or remove the deviation".to_owned()));
         }
-        Outcome::Errored(text) | Outcome::TimedOut(text) => {
+        Outcome::Errored { text, .. } | Outcome::TimedOut(text) => {
             lines.extend(text.lines().take(ERROR_LINES).map(|line| (Part::Observed, format!("  {}", clip(line, ERROR_TEXT)))));
         }
     }
@@ -67,6 +66,15 @@ pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
     }
     lines.push((Part::Plain, format!("  repeat    {}", case.repro)));
     lines
+}
+
+/// The outcome, for an error what failed, and the id: `ERRORED (start) postgres/unset:driver=rustls`.
+fn title(case: &CaseRecord) -> String {
+    let name = case.outcome.kind().name().to_uppercase();
+    match &case.outcome {
+        Outcome::Errored { kind, .. } => format!("{name} ({kind}) {}", case.id),
+        _ => format!("{name} {}", case.id),
+    }
 }
 
 /// Which step or phase, where there are several.

@@ -74,7 +74,7 @@ impl Reporter for FileReports {
 mod tests {
     use super::*;
     use crate::fixture;
-    use model::outcome::Outcome;
+    use model::outcome::{ErrorKind, Outcome};
 
     #[test]
     fn every_target_is_written_without_secrets() {
@@ -86,7 +86,7 @@ mod tests {
         let mut summary = fixture::summary();
         summary.problems.push("control of s3cret-word failed".to_owned());
         let mut case = fixture::cases().remove(0);
-        case.outcome = Outcome::Errored("password s3cret-word refused".to_owned());
+        case.outcome = Outcome::Errored { kind: ErrorKind::Client, text: "password s3cret-word refused".to_owned() };
         case.evidence = Some("-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n-----END PRIVATE KEY-----".to_owned());
         for event in [Event::CaseFinished(Box::new(case)), Event::RunFinished(Box::new(summary))] {
             reports.event(&event).expect("writes");

@@ -12,7 +12,7 @@ use model::connect::TlsVersion;
 use model::driver::{DriverInfo, Family};
 use model::network::{Network, NetworkName, Networks};
 use model::observation::{ClientObservation, ClientOutcome, LogLine, Observation, Phases, Refused, ServerView, Session};
-use model::outcome::{Mismatch, Outcome, OutcomeKind, SkipReason, Witness};
+use model::outcome::{ErrorKind, Mismatch, Outcome, OutcomeKind, SkipReason, Witness};
 use model::refusal::{AuthRefusal, Refusal, Stage};
 use model::report::{CaseRecord, ClaimRecord, Component, DivergenceRecord, EnvironmentRecord, SCHEMA_VERSION, StepRecord, Summary, Totals};
 use model::server::Service;
@@ -111,7 +111,12 @@ pub(crate) fn cases() -> Vec<CaseRecord> {
     ];
     let mut failed = sslmode("rustls", "require", Outcome::Fail(mismatches), Some(refused()));
     failed.evidence = Some("/tmp/mtls-conformance-x1/postgres-17".to_owned());
-    let mut errored = sslmode("psycopg2-2.9.12", "require", Outcome::Errored("the positive control failed\nsee its log".to_owned()), None);
+    let mut errored = sslmode(
+        "psycopg2-2.9.12",
+        "require",
+        Outcome::Errored { kind: ErrorKind::Harness, text: "the positive control failed\nsee its log".to_owned() },
+        None,
+    );
     errored.evidence = Some("/tmp/mtls-conformance-x1/control".to_owned());
     let mut openssl = case("openssl/inspect", &[("certificate", "server")], Outcome::Pass, None);
     openssl.steps[0].output = Some("X509v3 Extended Key Usage: TLS Web Client Authentication".to_owned());

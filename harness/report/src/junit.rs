@@ -95,7 +95,7 @@ fn test_case(case: &CaseRecord) -> TestCase {
         Outcome::UnexpectedPass { deviation } => {
             unsound(NonSuccessKind::Failure, case, format!("passed, though the known deviation `{deviation}` was expected"))
         }
-        Outcome::Errored(text) | Outcome::TimedOut(text) => unsound(NonSuccessKind::Error, case, text.clone()),
+        Outcome::Errored { text, .. } | Outcome::TimedOut(text) => unsound(NonSuccessKind::Error, case, text.clone()),
     };
     let mut test = TestCase::new(case.id.as_str(), status);
     test.set_classname(case.scenario.as_str()).set_time(duration(case.duration_ms));
@@ -113,7 +113,13 @@ fn test_case(case: &CaseRecord) -> TestCase {
 
 fn unsound(kind: NonSuccessKind, case: &CaseRecord, message: String) -> TestCaseStatus {
     let mut status = TestCaseStatus::non_success(kind);
-    status.set_message(message).set_type(case.outcome.kind().name()).set_description(failure::block(case));
+    let name = case.outcome.kind().name();
+    let outcome_type = match &case.outcome {
+        // Dotted as names of exceptions are, which CI servers group by.
+        Outcome::Errored { kind, .. } => format!("{name}.{kind}"),
+        _ => name.to_owned(),
+    };
+    status.set_message(message).set_type(outcome_type).set_description(failure::block(case));
     status
 }
 
@@ -134,6 +140,7 @@ fn shape(element: &str) -> io::Error {
 mod tests {
     use super::*;
     use crate::fixture;
+    use model::outcome::ErrorKind;
 
     fn written(cases: &[CaseRecord]) -> String {
         fixture::written(cases, write)
@@ -164,7 +171,7 @@ mod tests {
     #[test]
     fn texts_that_xml_can_not_hold_are_escaped_or_left_out() {
         let mut case = fixture::cases().remove(0);
-        case.outcome = Outcome::Errored("</failure> & <testcase name='x'> \u{1} ]]>".to_owned());
+        case.outcome = Outcome::Errored { kind: ErrorKind::Lost, text: "</failure> & <testcase name='x'> \u{1} ]]>".to_owned() };
         let text = written(&[case]);
         assert!(text.contains("&lt;/failure&gt; &amp; &lt;testcase"), "{text}");
         assert!(!text.contains('\u{1}'));

@@ -36,7 +36,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary, cases: SpooledCases<'_>, ta
     writeln!(out, "{}\n", speed(summary))?;
     writeln!(out, "| outcome | cases |\n|---|---:|")?;
     for kind in OutcomeKind::ALL {
-        writeln!(out, "| {} | {} |", kind.name(), summary.totals.outcomes.get(&kind).copied().unwrap_or(0))?;
+        writeln!(out, "| {} | {} |", tally.outcome_name(kind), summary.totals.outcomes.get(&kind).copied().unwrap_or(0))?;
     }
     let problems: Vec<String> = summary.problems.iter().map(|problem| format!("- {}\n", cell(problem))).collect();
     Section::of("Problems of the run", SMALL, &problems).write(out)?;
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
     use crate::fixture;
     use crate::spool::Spool;
-    use model::outcome::Outcome;
+    use model::outcome::{ErrorKind, Outcome};
     use os::redact::Redactor;
 
     fn written(summary: &Summary, cases: &[model::report::CaseRecord]) -> String {
@@ -244,7 +244,7 @@ mod tests {
             .map(|index| {
                 case.id = format!("{index}");
                 case.outcome = match index % 3 {
-                    0 => Outcome::Errored(format!("{long}\n").repeat(10)),
+                    0 => Outcome::Errored { kind: ErrorKind::Start, text: format!("{long}\n").repeat(10) },
                     1 => Outcome::Skipped(model::outcome::SkipReason::ServerMissing(format!("{index}{long}"))),
                     _ => Outcome::Deviates { deviation: format!("{index}{long}") },
                 };

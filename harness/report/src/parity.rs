@@ -147,7 +147,8 @@ fn of_outcome(outcome: &Outcome) -> Fact {
         }
         Outcome::Deviates { deviation } | Outcome::UnexpectedPass { deviation } => format!("{name}: {deviation}").into(),
         Outcome::Skipped(reason) => Fact { told: format!("{name}: {reason}"), compared: name },
-        Outcome::Errored(reason) | Outcome::TimedOut(reason) => Fact { told: format!("{name}: {reason}"), compared: name },
+        Outcome::TimedOut(reason) => Fact { told: format!("{name}: {reason}"), compared: name },
+        Outcome::Errored { kind, text } => Fact { told: format!("{name} ({kind}): {text}"), compared: format!("{name} ({kind})") },
     }
 }
 

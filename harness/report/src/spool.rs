@@ -125,6 +125,7 @@ impl<'a> SpooledCases<'a> {
 mod tests {
     use super::*;
     use crate::fixture;
+    use model::outcome::{ErrorKind, Outcome};
 
     #[test]
     fn cases_come_back_whole_and_by_id_in_whatever_order_they_ended() {
@@ -158,11 +159,12 @@ mod tests {
     #[test]
     fn what_is_spooled_holds_no_secret() {
         let mut case = fixture::cases().remove(0);
-        case.outcome = model::outcome::Outcome::Errored("the server said: password hunter2 is wrong".to_owned());
+        let errored = |text: &str| Outcome::Errored { kind: ErrorKind::Client, text: text.to_owned() };
+        case.outcome = errored("the server said: password hunter2 is wrong");
         let mut spool = Spool::create(Redactor::new(["hunter2"])).expect("makes a file");
         spool.push(&case).expect("spools");
         let spooled = spool.cases().expect("flushes");
         let read = spooled.read(&spooled.entries()[0]).expect("reads");
-        assert_eq!(read.outcome, model::outcome::Outcome::Errored("the server said: password *** is wrong".to_owned()));
+        assert_eq!(read.outcome, errored("the server said: password *** is wrong"));
     }
 }

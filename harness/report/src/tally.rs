@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::outcome::{Outcome, SkipReason};
+use model::outcome::{ErrorKind, Outcome, OutcomeKind, SkipReason};
 use model::report::CaseRecord;
 
 /// Ids of failed cases that a tally keeps; the rest is counted.
@@ -21,6 +21,8 @@ pub struct Tally {
     pub failing: usize,
     /// Number of cases that errored or timed out.
     pub erroring: usize,
+    /// Number of errored cases by what failed.
+    pub errors: BTreeMap<ErrorKind, usize>,
     /// Whether a case was skipped since the run was interrupted.
     pub interrupted: bool,
     /// Id and outcome name of the first failing and erroring cases.
@@ -38,13 +40,24 @@ impl Tally {
                 *self.skipped.entry(reason.to_string()).or_default() += 1;
             }
             Outcome::Deviates { deviation } => *self.deviations.entry(deviation.clone()).or_default() += 1,
-            Outcome::Pass | Outcome::Fail(_) | Outcome::UnexpectedPass { .. } | Outcome::Errored(_) | Outcome::TimedOut(_) => {}
+            Outcome::Pass | Outcome::Fail(_) | Outcome::UnexpectedPass { .. } | Outcome::TimedOut(_) => {}
+            Outcome::Errored { kind, .. } => *self.errors.entry(*kind).or_default() += 1,
         }
         self.failing += usize::from(kind.is_failure());
         self.erroring += usize::from(kind.is_error());
         if (kind.is_failure() || kind.is_error()) && self.unsound.len() < KEPT_IDS {
             self.unsound.push((case.id.clone(), kind.name()));
         }
+    }
+
+    /// An outcome's name; that of errors with what failed: `errored (2 start, 1 client)`.
+    #[must_use]
+    pub fn outcome_name(&self, kind: OutcomeKind) -> String {
+        if kind != OutcomeKind::Errored || self.errors.is_empty() {
+            return kind.name().to_owned();
+        }
+        let errors: Vec<String> = self.errors.iter().map(|(error, count)| format!("{count} {error}")).collect();
+        format!("{} ({})", kind.name(), errors.join(", "))
     }
 
     /// Pairs by number, the largest first.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::observe::NotRun;
+use super::not_run::{CaseError, NotRun};
 use agent::{ClientContainer, RelaySpec, RemoteRelay};
 use model::outcome::SkipReason;
 use model::server::Service;
@@ -32,7 +32,7 @@ impl CaseRelay {
         let listen = if upstream.is_ipv6() { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
         let Some(client_container) = client_container else {
             let options = RelayOptions { dialer, upstream, source, listen, service, faults: Vec::new() };
-            return Relay::open(options).await.map(Self::OnHost).map_err(|error| NotRun::Error(error.to_string()));
+            return Ok(Self::OnHost(Relay::open(options).await.map_err(CaseError::OpenRelay)?));
         };
         let nowhere = |_| {
             let from = source.map_or_else(|| "any address".to_owned(), |source| source.to_string());
@@ -40,7 +40,7 @@ impl CaseRelay {
         };
         let upstream = dialer.address_at_origin(upstream, source).map_err(nowhere)?;
         let relay = client_container.agent().open_relay(RelaySpec { upstream, source, listen, service }).await;
-        relay.map(Self::InContainer).map_err(|error| NotRun::Error(error.to_string()))
+        Ok(Self::InContainer(relay.map_err(CaseError::RemoteRelay)?))
     }
 
     /// Where the client connects.
@@ -55,7 +55,7 @@ impl CaseRelay {
     pub(super) async fn finish(self, limit: Duration) -> Result<WireTrace, NotRun> {
         match self {
             Self::OnHost(relay) => Ok(relay.finish(limit).await),
-            Self::InContainer(relay) => relay.finish(limit).await.map_err(|error| NotRun::Error(error.to_string())),
+            Self::InContainer(relay) => Ok(relay.finish(limit).await.map_err(CaseError::RemoteRelay)?),
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::credentials::CredentialError;
 use super::execute::{RunContext, StepResult, expected_value};
-use super::observe::{NotRun, file_references, with_paths};
+use super::not_run::{CaseError, NotRun};
+use super::observe::{file_references, with_paths};
 use check::judge::describe;
-use environment::{CommandError, Server};
+use environment::Server;
 use model::case::{Expectation, Expected, OpensslPlan, PlannedStep};
 use model::outcome::{Mismatch, SkipReason, Witness};
 use model::report::StepRecord;
@@ -22,20 +24,20 @@ impl RunContext {
         deviation: Option<&Expectation>,
     ) -> Result<StepResult, NotRun> {
         let there = |text: &String| with_paths(text, plan.at, server, self.credentials.as_ref());
-        let args = plan.args.iter().map(there).collect::<Result<Vec<_>, _>>().map_err(NotRun::Error)?;
+        let args = plan.args.iter().map(there).collect::<Result<Vec<_>, _>>()?;
         let CommandRun { command, status, output } = match plan.at {
             CommandPlace::Here => {
                 let missing = || NotRun::Skip(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned()));
                 command::run(self.openssl.as_ref().ok_or_else(missing)?, &args, self.limits.connect)
                     .await
-                    .map_err(|error| NotRun::Error(error.to_string()))?
+                    .map_err(|error| CaseError::Command(error.to_string()))?
             }
             CommandPlace::Server => {
-                let files = self.own_files(&plan.args).map_err(NotRun::Error)?;
+                let files = self.own_files(&plan.args)?;
                 server.openssl(&args, &files, self.limits.connect).await?
             }
         };
-        let judged = |expectation: &Expectation| judge_output(index, expectation, status, &output, &there).map_err(NotRun::Error);
+        let judged = |expectation: &Expectation| judge_output(index, expectation, status, &output, &there);
         let mismatches = judged(&step.expectation)?;
         let deviation = deviation.map(judged).transpose()?;
         let record =
@@ -44,18 +46,9 @@ impl RunContext {
     }
 
     /// The clients' files that arguments name.
-    fn own_files(&self, args: &[String]) -> Result<Vec<PathBuf>, String> {
+    fn own_files(&self, args: &[String]) -> Result<Vec<PathBuf>, CredentialError> {
         let references = args.iter().flat_map(|arg| file_references(arg)).filter(|reference| !reference.starts_with("server:"));
         references.map(|reference| self.credentials.path(reference)).collect()
-    }
-}
-
-impl From<CommandError> for NotRun {
-    fn from(error: CommandError) -> Self {
-        match error {
-            CommandError::Missing(reason) => Self::Skip(reason),
-            error => Self::Error(error.to_string()),
-        }
     }
 }
 
@@ -65,8 +58,8 @@ fn judge_output(
     expectation: &Expectation,
     status: Option<i32>,
     output: &str,
-    there: &dyn Fn(&String) -> Result<String, String>,
-) -> Result<Vec<Mismatch>, String> {
+    there: &dyn Fn(&String) -> Result<String, CredentialError>,
+) -> Result<Vec<Mismatch>, CredentialError> {
     let mut mismatches = Vec::new();
     let mut add = |what: &str, expected: String, observed: String| {
         mismatches.push(Mismatch { step, witness: Witness::Command, what: what.to_owned(), expected, observed });

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
+use super::not_run::ControlError;
 use model::case::ConnectPlan;
 
 /// What a control showed: `Err` says why the refused cases that rely on it prove nothing.
-pub(crate) type ControlResult = Result<(), String>;
+pub(crate) type ControlResult = Result<(), Arc<ControlError>>;
 
 /// The controls of one server configuration.
 #[derive(Default)]

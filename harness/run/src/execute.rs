@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::control::{ControlResult, Controls};
-use super::credentials::CredentialSource;
-use super::observe::{ConnectContext, NotRun, request};
+use super::credentials::{CredentialError, CredentialSource};
+use super::not_run::{CaseError, ControlError, Disagreement, NotRun};
+use super::observe::{ConnectContext, request};
 use check::agree::disagreements;
 use check::judge::{Context, judge};
 use driver::{Driver, catalogue};
@@ -141,7 +142,7 @@ impl RunContext {
             limit: self.limits.connect,
         };
         let start = Instant::now();
-        let mut record = self.record_without_run(case, Outcome::Errored("the case was not carried out".to_owned()));
+        let mut record = self.record_without_run(case, CaseError::NotCarriedOut.into());
         let outcome = match tokio::time::timeout(self.limits.case, self.steps(case, &connect_context, &mut record)).await {
             Err(_) => Outcome::TimedOut(format!(
                 "no end within {:?}; {} of {} steps were done",
@@ -149,8 +150,7 @@ impl RunContext {
                 steps_done(&record),
                 case.steps.len()
             )),
-            Ok(Err(NotRun::Skip(reason))) => Outcome::Skipped(reason),
-            Ok(Err(NotRun::Error(message))) => Outcome::Errored(message),
+            Ok(Err(not_run)) => not_run.into(),
             Ok(Ok(outcome)) => outcome,
         };
         let gateway = gateway.filter(|_| case.needs_gateway());
@@ -176,8 +176,8 @@ impl RunContext {
         Fut: Future<Output = Option<EnvironmentError>>,
     {
         match &outcome {
-            Outcome::Fail(_) | Outcome::TimedOut(_) | Outcome::Errored(_) => match poll::find(LOSS, LOSS_INTERVAL, lost).await {
-                Some(lost) => Outcome::Errored(super::keep::log(self.evidence.as_deref(), name, lost).to_string()),
+            Outcome::Fail(_) | Outcome::TimedOut(_) | Outcome::Errored { .. } => match poll::find(LOSS, LOSS_INTERVAL, lost).await {
+                Some(lost) => CaseError::Environment(super::keep::log(self.evidence.as_deref(), name, lost)).into(),
                 None => outcome,
             },
             _ => outcome,
@@ -230,7 +230,7 @@ impl RunContext {
         if let (ClientOutcome::Refused(_), Some(control_plan)) = (&observation.client.outcome, &step.control) {
             let (result, made) = connect_context.controls.result(control_plan, || self.control(control_plan, connect_context)).await;
             *connections += u32::from(made);
-            result.map_err(|reason| NotRun::Error(format!("its positive control failed, so the refusal proves nothing: {reason}")))?;
+            result.map_err(CaseError::Control)?;
             control = Some(describe_control(plan, control_plan));
         }
         let sha256 = |identity: &str| connect_context.credentials.certificate_sha256(identity);
@@ -252,27 +252,24 @@ impl RunContext {
     }
 
     async fn control(&self, plan: &ConnectPlan, connect_context: &ConnectContext<'_>) -> ControlResult {
-        let observation = match self.observe(plan, connect_context, None, None).await {
-            Ok(observation) => observation,
-            Err(NotRun::Error(message)) => return Err(message),
-            Err(NotRun::Skip(reason)) => return Err(reason.to_string()),
+        let observation = self.observe(plan, connect_context, None, None).await.map_err(|error| Arc::new(error.into()))?;
+        let failed = match &observation.client.outcome {
+            ClientOutcome::Refused(refused) => {
+                Some(ControlError::Refused { refusal: refused.refusal, text: refused.text.trim().to_owned() })
+            }
+            ClientOutcome::Session(_) => {
+                let mut disagreements = disagreements(0, connect_context.service, &observation).into_iter();
+                disagreements.next().map(|mismatch| ControlError::Disagrees(Disagreement(mismatch)))
+            }
         };
-        match &observation.client.outcome {
-            ClientOutcome::Refused(refused) => Err(format!("it was refused too ({}): {}", refused.refusal, refused.text.trim())),
-            ClientOutcome::Session(_) => match disagreements(0, connect_context.service, &observation).first() {
-                None => Ok(()),
-                Some(mismatch) => {
-                    Err(format!("{:?} disagrees: expected {}, saw {}", mismatch.witness, mismatch.expected, mismatch.observed))
-                }
-            },
-        }
+        failed.map_or(Ok(()), |error| Err(Arc::new(error)))
     }
 
     /// What a plan asks of a driver, straight to the server: names become files and passwords.
     ///
     /// # Errors
-    /// A line of text where a file can't be issued or written.
-    pub fn request(&self, plan: &ConnectPlan, service: Service, server: &dyn Server) -> Result<ConnectRequest, String> {
+    /// [`CredentialError`] where a file can't be issued or written.
+    pub fn request(&self, plan: &ConnectPlan, service: Service, server: &dyn Server) -> Result<ConnectRequest, CredentialError> {
         request(plan, service, server, self.credentials.as_ref())
     }
 

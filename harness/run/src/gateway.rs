@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::observe::{ConnectContext, NotRun};
+use super::not_run::{CaseError, NotRun};
+use super::observe::ConnectContext;
 use environment::{Gateway, GatewayRoute};
 use model::case::ConnectPlan;
 use model::outcome::SkipReason;
@@ -15,7 +16,7 @@ pub(super) fn way<'a>(plan: &ConnectPlan, connect_context: &ConnectContext<'a>) 
         return Ok(None);
     }
     let found = connect_context.gateway.and_then(|gateway| Some((gateway, gateway.route(connect_context.service)?)));
-    found.map(Some).ok_or_else(|| NotRun::Error("no gateway stands in front of the server".to_owned()))
+    Ok(Some(found.ok_or(CaseError::NoGateway)?))
 }
 
 /// Where a relay's connections go: to the gateway or to the server, over IPv6 where their source is such an address.

@@ -9,6 +9,7 @@ pub mod execute;
 pub mod fold;
 mod gateway;
 mod keep;
+mod not_run;
 mod observe;
 pub mod schedule;
 mod timeline;

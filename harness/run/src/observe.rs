@@ -5,30 +5,22 @@ use std::time::{Duration, Instant};
 
 use super::case_relay::CaseRelay;
 use super::control::Controls;
-use super::credentials::CredentialSource;
+use super::credentials::{CredentialError, CredentialSource};
 use super::execute::RunContext;
 use super::gateway;
+use super::not_run::{CaseError, NotRun};
 use check::agree::{log_has, log_witness};
 use check::judge::same_class;
-use driver::{Driver, DriverError, HeldSession, Opened};
+use driver::{Driver, HeldSession, Opened};
 use environment::{Gateway, Server};
 use model::case::{ConnectPlan, Expectation, PasswordChoice};
 use model::connect::{ConnectRequest, Password, PostgresRequest, RedisRequest};
 use model::endpoint::{Address, Endpoint};
-use model::network::NoNetwork;
 use model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
 use model::outcome::SkipReason;
 use model::refusal::Refusal;
 use model::scenario::CommandPlace;
 use model::server::Service;
-
-/// A case that could not be carried out.
-pub(super) enum NotRun {
-    /// Something is missing here, which is no failure.
-    Skip(SkipReason),
-    /// The harness, a client or the environment failed.
-    Error(String),
-}
 
 /// Where a case's connections are made.
 pub(crate) struct ConnectContext<'a> {
@@ -51,7 +43,7 @@ pub(super) struct PendingObservation {
     plan: ConnectPlan,
     /// What the client saw.
     pub(super) client: ClientObservation,
-    /// CaseRelay client and server; `None` over a unix socket.
+    /// Between client and server; `None` over a unix socket.
     relay: Option<CaseRelay>,
     /// How far the server's log had come before.
     mark: u64,
@@ -93,8 +85,7 @@ impl RunContext {
     /// One connection as its client sees it. With `keep`, a session stays open, and so does the relay.
     pub(super) async fn call(&self, plan: &ConnectPlan, connect_context: &ConnectContext<'_>, keep: bool) -> Result<Call, NotRun> {
         let driver = self.driver(plan)?;
-        let mut request =
-            request(plan, connect_context.service, connect_context.server, connect_context.credentials).map_err(NotRun::Error)?;
+        let mut request = request(plan, connect_context.service, connect_context.server, connect_context.credentials)?;
         let way = gateway::way(plan, connect_context)?;
         if let (Some((_, route)), None) = (&way, &plan.host) {
             request.endpoint_mut().host.clone_from(&route.host);
@@ -104,7 +95,7 @@ impl RunContext {
             client_container
                 .bring(request.files().into_iter().map(Path::to_path_buf))
                 .await
-                .map_err(|error| NotRun::Error(error.to_string()))?;
+                .map_err(|error| CaseError::Files(error.to_string()))?;
         }
         let relay = if plan.unix {
             if client_container.is_some() {
@@ -114,7 +105,7 @@ impl RunContext {
             let socket = connect_context
                 .server
                 .unix_socket()
-                .map_err(|error| NotRun::Error(error.to_string()))?
+                .map_err(|error| CaseError::UnixSocket(error.to_string()))?
                 .ok_or_else(|| NotRun::Skip(SkipReason::EnvironmentUnable("the environment gives no unix socket".to_owned())))?;
             request.endpoint_mut().address = socket;
             None
@@ -168,7 +159,7 @@ impl RunContext {
             gateway::pass_on(trace, gateway, limit).await;
         }
         if let Some(error) = wire.as_ref().and_then(|wire| wire.error.as_ref()) {
-            return Err(NotRun::Error(format!("the relay failed: {error}")));
+            return Err(CaseError::Relay(error.clone()).into());
         }
         let peers: Vec<_> = wire.iter().flat_map(|wire| &wire.connections).filter_map(|connection| connection.upstream).collect();
         let enough = |lines: &[LogLine]| wanted.iter().all(|text| log_has(lines, text));
@@ -195,31 +186,16 @@ impl ConnectContext<'_> {
     }
 }
 
-impl From<DriverError> for NotRun {
-    fn from(error: DriverError) -> Self {
-        match error {
-            DriverError::Unable { .. } => Self::Skip(SkipReason::DriverUnable(error.to_string())),
-            other => Self::Error(other.to_string()),
-        }
-    }
-}
-
-impl From<NoNetwork> for NotRun {
-    fn from(error: NoNetwork) -> Self {
-        Self::Skip(error.into())
-    }
-}
-
 /// What a plan asks of a driver, straight to the server: names become files and passwords.
 ///
 /// # Errors
-/// A line of text where a file can't be issued or written.
+/// [`CredentialError`] where a file can't be issued or written.
 pub(crate) fn request(
     plan: &ConnectPlan,
     service: Service,
     server: &dyn Server,
     credentials: &dyn CredentialSource,
-) -> Result<ConnectRequest, String> {
+) -> Result<ConnectRequest, CredentialError> {
     let files = credentials.client_files(plan.identity.as_deref(), plan.trust.as_deref())?;
     let password = match plan.password {
         PasswordChoice::Right => Some(server.password()),
@@ -230,7 +206,7 @@ pub(crate) fn request(
     let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
     let application = credentials.application();
     let with_paths = |(name, text): (&String, &String)| Ok((name.clone(), with_paths(text, CommandPlace::Here, server, credentials)?));
-    let env = plan.env.iter().map(with_paths).collect::<Result<_, String>>()?;
+    let env = plan.env.iter().map(with_paths).collect::<Result<_, CredentialError>>()?;
     Ok(match service {
         Service::Postgres => ConnectRequest::Postgres(PostgresRequest {
             endpoint,
@@ -261,16 +237,21 @@ pub(crate) fn request(
 /// `${identity:NAME/FILE}`, `${trust:NAME}` and `${server:FILE}` replaced by the paths that they have at a place.
 ///
 /// # Errors
-/// A line of text where a reference has no end, or there is no such file.
-pub(super) fn with_paths(text: &str, at: CommandPlace, server: &dyn Server, credentials: &dyn CredentialSource) -> Result<String, String> {
+/// [`CredentialError`] where a reference has no end, or there is no such file.
+pub(super) fn with_paths(
+    text: &str,
+    at: CommandPlace,
+    server: &dyn Server,
+    credentials: &dyn CredentialSource,
+) -> Result<String, CredentialError> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((head, tail)) = rest.split_once("${") {
-        let (reference, tail) = tail.split_once('}').ok_or_else(|| format!("`${{` without `}}` in {text:?}"))?;
+        let (reference, tail) = tail.split_once('}').ok_or_else(|| CredentialError::OpenReference(text.to_owned()))?;
         let path = match reference.strip_prefix("server:") {
             Some(file) => {
                 let path = if at == CommandPlace::Server { server.own_file(file) } else { server.file(file) };
-                path.ok_or_else(|| format!("the server has no file `{file}`"))?
+                path.ok_or_else(|| CredentialError::NoServerFile(file.to_owned()))?
             }
             None => credentials.path(reference)?,
         };

@@ -13,6 +13,7 @@ use super::control::Controls;
 use super::event::Event;
 use super::execute::RunContext;
 use super::keep;
+use super::not_run::CaseError;
 use environment::{Environment, Gateway, Server};
 use model::case::Case;
 use model::outcome::{Outcome, SkipReason};
@@ -153,7 +154,7 @@ impl Shared {
             }
             Err(error) => {
                 let error = keep::log(self.run_context.evidence.as_deref(), &key.to_string(), error);
-                self.end_all(&all, &Outcome::Errored(error.to_string()));
+                self.end_all(&all, &CaseError::Environment(error).into());
                 return;
             }
         };
@@ -207,7 +208,7 @@ impl Shared {
         }
         environment.gateway(key).await.map_err(|error| {
             let error = keep::log(self.run_context.evidence.as_deref(), &key.to_string(), error);
-            Outcome::Errored(error.to_string())
+            CaseError::Environment(error).into()
         })
     }
 
@@ -223,7 +224,7 @@ impl Shared {
             return;
         }
         let Some(key) = cases.first().map(|case| case.key.to_string()) else { return };
-        let errored = |error| Outcome::Errored(keep::log(self.run_context.evidence.as_deref(), &key, error).to_string());
+        let errored = |error| Outcome::from(CaseError::Environment(keep::log(self.run_context.evidence.as_deref(), &key, error)));
         // A lost one would only be waited for.
         let applied = match server.lost().await {
             Some(lost) => Err(lost),
@@ -307,8 +308,7 @@ impl Running {
             }
             Err(error) => {
                 if let Some(case) = self.cases.remove(&error.id()) {
-                    let outcome = Outcome::Errored(format!("the harness itself failed: {error}"));
-                    shared.finish(shared.run_context.record_without_run(&case, outcome));
+                    shared.finish(shared.run_context.record_without_run(&case, CaseError::Panic(error).into()));
                 }
             }
         }

@@ -7,7 +7,7 @@ use model::connect::ClientFiles;
 use model::credential::SecretFile;
 use model::server::{Application, Service};
 use pki::Pki;
-use run::credentials::CredentialSource;
+use run::credentials::{CredentialError, CredentialSource};
 
 /// [`CredentialSource`] from a [`Pki`].
 pub(super) struct Issued {
@@ -15,9 +15,9 @@ pub(super) struct Issued {
 }
 
 impl CredentialSource for Issued {
-    fn client_files(&self, identity: Option<&str>, trust: Option<&str>) -> Result<ClientFiles, String> {
-        let identity = identity.map(|name| self.pki.identity(name)).transpose().map_err(|error| error.to_string())?;
-        let root = trust.map(|name| self.pki.trust(name)).transpose().map_err(|error| error.to_string())?;
+    fn client_files(&self, identity: Option<&str>, trust: Option<&str>) -> Result<ClientFiles, CredentialError> {
+        let identity = identity.map(|name| self.pki.identity(name)).transpose()?;
+        let root = trust.map(|name| self.pki.trust(name)).transpose()?;
         Ok(ClientFiles {
             certificate: identity.as_ref().map(|identity| identity.path(SecretFile::Certificate)),
             key: identity.as_ref().map(|identity| identity.path(SecretFile::Key)),
@@ -29,19 +29,15 @@ impl CredentialSource for Issued {
         self.pki.identity(identity).ok().map(|identity| identity.sha256.clone())
     }
 
-    fn path(&self, reference: &str) -> Result<PathBuf, String> {
-        let unknown = || {
-            format!(
-                "`${{{reference}}}` names nothing: write identity:NAME/tls.crt, identity:NAME/tls.key, identity:NAME/ca.crt or trust:NAME"
-            )
-        };
+    fn path(&self, reference: &str) -> Result<PathBuf, CredentialError> {
+        let unknown = || CredentialError::UnknownReference(reference.to_owned());
         match reference.split_once(':') {
-            Some(("trust", name)) => self.pki.trust(name).map_err(|error| error.to_string()),
+            Some(("trust", name)) => Ok(self.pki.trust(name)?),
             Some(("identity", rest)) => {
                 let (name, file) = rest.split_once('/').ok_or_else(unknown)?;
                 let files = [SecretFile::Certificate, SecretFile::Key, SecretFile::Ca];
                 let file = files.into_iter().find(|candidate| candidate.file_name() == file).ok_or_else(unknown)?;
-                Ok(self.pki.identity(name).map_err(|error| error.to_string())?.path(file))
+                Ok(self.pki.identity(name)?.path(file))
             }
             _ => Err(unknown()),
         }

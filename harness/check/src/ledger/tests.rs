@@ -1,5 +1,5 @@
 use super::*;
-use model::outcome::{Mismatch, SkipReason, Witness};
+use model::outcome::{ErrorKind, Mismatch, SkipReason, Witness};
 
 const REAL: [Subject; 3] = [Subject::Postgres, Subject::Libpq, Subject::Config];
 
@@ -55,7 +55,12 @@ fn verdicts_follow_from_outcomes() {
     let refuted_text = Some("plaintext with a password is let in");
     let table: &[(&str, &[Outcome], Verdict, Option<&str>)] = &[
         ("one pass", &[Outcome::Pass], Verdict::Confirmed, None),
-        ("a pass among skipped and errored", &[skipped("x"), Outcome::Pass, Outcome::Errored("y".to_owned())], Verdict::Confirmed, None),
+        (
+            "a pass among skipped and errored",
+            &[skipped("x"), Outcome::Pass, Outcome::Errored { kind: ErrorKind::Start, text: "y".to_owned() }],
+            Verdict::Confirmed,
+            None,
+        ),
         ("a pass and a deviation", &[Outcome::Pass, deviates()], Verdict::Refuted, refuted_text),
         ("the same deviation twice is said once", &[deviates(), deviates()], Verdict::Refuted, refuted_text),
         (
@@ -85,7 +90,7 @@ fn verdicts_follow_from_outcomes() {
         ("skipped for two reasons as often", &[skipped("b"), skipped("a")], Verdict::NotExercised, Some("a")),
         (
             "only errored: the first line of its text",
-            &[Outcome::Errored("the server ended early\nlog follows".to_owned())],
+            &[Outcome::Errored { kind: ErrorKind::Start, text: "the server ended early\nlog follows".to_owned() }],
             Verdict::NotExercised,
             Some("errored: the server ended early"),
         ),

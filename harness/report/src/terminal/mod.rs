@@ -146,11 +146,11 @@ impl Reporter for Terminal {
             },
             Event::TimelinesStarted { planned } => match &self.bar {
                 Some(bar) => {
-                    bar.set_prefix(format!("{} at their clients' schedule_options", plural(*planned, "timeline")));
+                    bar.set_prefix(format!("{} at their clients' pace", plural(*planned, "timeline")));
                     Ok(())
                 }
                 None => {
-                    let line = format!("  timelines {planned}, at their clients' schedule_options");
+                    let line = format!("  timelines {planned}, at their clients' pace");
                     self.say(&self.style.paint(Emphasis::Faint, &line))
                 }
             },
@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
     use crate::fixture;
-    use model::outcome::{Outcome, SkipReason};
+    use model::outcome::{ErrorKind, Outcome, SkipReason};
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn secrets_do_not_reach_the_terminal() {
         let mut case = fixture::cases().remove(0);
-        case.outcome = Outcome::Errored("password hunter22 refused".to_owned());
+        case.outcome = Outcome::Errored { kind: ErrorKind::Start, text: "password hunter22 refused".to_owned() };
         let events = [Event::CaseFinished(Box::new(case)), Event::Problem("hunter22".to_owned())];
         let text = said(Style::plain(100), Redactor::new(["hunter22"]), &events);
         assert!(!text.contains("hunter22") && text.contains("password *** refused") && text.contains("PROBLEM ***"), "{text}");
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn many_failures_are_counted_after_the_first_ones() {
         let mut case = fixture::cases().remove(0);
-        case.outcome = Outcome::Errored("no server".to_owned());
+        case.outcome = Outcome::Errored { kind: ErrorKind::Start, text: "no server".to_owned() };
         let events: Vec<Event> = (0..SHOWN_FAILURES * 2)
             .map(|index| {
                 case.id = format!("x:{index}");
@@ -271,7 +271,7 @@ mod tests {
             })
             .collect();
         let text = said(Style::plain(100), Redactor::default(), &events);
-        assert_eq!(text.matches("ERRORED x:").count(), SHOWN_FAILURES);
+        assert_eq!(text.matches("ERRORED (start) x:").count(), SHOWN_FAILURES);
         assert_eq!(text.matches("more cases fail").count(), 1);
     }
 

@@ -22,7 +22,7 @@ const INDENT: usize = 17;
 
 pub(super) fn text(summary: &Summary, tally: &Tally, style: Style) -> String {
     let mut page = Page { style, lines: Vec::new() };
-    page.outcomes(summary);
+    page.outcomes(summary, tally);
     page.counts("Skipped", &Tally::ranked(&tally.skipped));
     page.counts("Known deviations seen", &Tally::ranked(&tally.deviations));
     page.claims(&summary.claims);
@@ -58,7 +58,7 @@ impl Page {
         usize::from(self.style.width).saturating_sub(indent)
     }
 
-    fn outcomes(&mut self, summary: &Summary) {
+    fn outcomes(&mut self, summary: &Summary, tally: &Tally) {
         self.head("Outcomes");
         for kind in OutcomeKind::ALL {
             let count = summary.totals.outcomes.get(&kind).copied().unwrap_or(0);
@@ -68,7 +68,7 @@ impl Page {
                     OutcomeKind::Deviates | OutcomeKind::Skipped => Emphasis::Odd,
                     OutcomeKind::Fail | OutcomeKind::UnexpectedPass | OutcomeKind::Errored | OutcomeKind::TimedOut => Emphasis::Bad,
                 };
-                self.line(format!("  {count:>7}  {}", self.style.paint(emphasis, kind.name())));
+                self.line(format!("  {count:>7}  {}", self.style.paint(emphasis, &tally.outcome_name(kind))));
             }
         }
     }

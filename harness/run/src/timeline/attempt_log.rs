@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::super::observe::NotRun;
+use super::super::not_run::NotRun;
 use check::timeline::{Attempt, ClientSeen};
 use model::driver::Family;
 use model::timeline::plan::ClientPlan;
@@ -139,11 +139,11 @@ impl AttemptLog {
 
     /// All attempts of a client, in order of their beginnings.
     pub(super) fn attempts(&self, client: usize) -> Vec<Arc<Attempt>> {
-        self.case_relay(client, Duration::ZERO, None)
+        self.between(client, Duration::ZERO, None)
     }
 
     /// The attempts that began at `from` or later and ended by `to`.
-    pub(super) fn case_relay(&self, client: usize, from: Duration, to: Option<Duration>) -> Vec<Arc<Attempt>> {
+    pub(super) fn between(&self, client: usize, from: Duration, to: Option<Duration>) -> Vec<Arc<Attempt>> {
         let clients = self.clients();
         let all = clients.attempts.get(client).into_iter().flatten();
         let mut chosen: Vec<Arc<Attempt>> =

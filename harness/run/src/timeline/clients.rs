@@ -9,7 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::super::observe::{Call, NotRun, PendingObservation};
+use super::super::not_run::{CaseError, Disagreement, NotRun};
+use super::super::observe::{Call, PendingObservation};
 use super::TimelineContext;
 use super::attempt_log::SILENCE;
 use check::timeline::Attempt;
@@ -155,7 +156,7 @@ where
 }
 
 fn done(ended: Result<Result<(), NotRun>, tokio::task::JoinError>) -> Result<(), NotRun> {
-    ended.unwrap_or_else(|error| Err(NotRun::Error(format!("the harness itself failed: {error}"))))
+    ended.unwrap_or_else(|error| Err(CaseError::Panic(error).into()))
 }
 
 /// One connection, and what its witnesses say. `place` is given back once the client has its answer.
@@ -237,23 +238,20 @@ impl OpenSession {
     async fn close(self, context: &TimelineContext, index: usize) -> Result<(), NotRun> {
         self.session.close().await;
         let observation = context.run_context.witnesses(self.pending, &context.connect_context(index), None, None).await?;
-        match check::agree::disagreements(0, context.service, &observation).first() {
+        match check::agree::disagreements(0, context.service, &observation).into_iter().next() {
             None => Ok(()),
-            Some(mismatch) => Err(NotRun::Error(format!(
-                "a kept session was not what its client took it for: {:?} expected {}, saw {}",
-                mismatch.witness, mismatch.expected, mismatch.observed
-            ))),
+            Some(mismatch) => Err(CaseError::KeptSession(Disagreement(mismatch)).into()),
         }
     }
 }
 
 async fn replication(context: &Arc<TimelineContext>, index: usize, stop: Stop) -> Result<(), NotRun> {
-    let replication = context.replication.clone().ok_or_else(|| NotRun::Error("the installation has no replica".to_owned()))?;
+    let replication = context.replication.clone().ok_or(CaseError::NoReplica)?;
     overlapping(stop, CHANGES_IN_FLIGHT, |place| {
         let (context, replication) = (Arc::clone(context), Arc::clone(&replication));
         async move {
             let from = context.attempt_log.now();
-            let state = replication.probe(REPLICATION_LIMIT).await.map_err(|error| NotRun::Error(error.to_string()))?;
+            let state = replication.probe(REPLICATION_LIMIT).await?;
             let to = context.attempt_log.now();
             drop(place);
             context.attempt_log.add(index, Attempt { from, to, fresh: true, result: arrival(state), observation: None });

@@ -15,7 +15,8 @@ use self::attempt_log::AttemptLog;
 use self::mounts::Mounts;
 use super::control::Controls;
 use super::execute::RunContext;
-use super::observe::{ConnectContext, NotRun};
+use super::not_run::{CaseError, NotRun};
+use super::observe::ConnectContext;
 use check::agree::log_has;
 use check::timeline::{ClientSeen, PhaseContext, bound_mismatch, client_record, judge_phase, milliseconds, observed_in_short, settled};
 use environment::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Replication, Server};
@@ -77,23 +78,22 @@ impl RunContext {
     /// Runs a case that has a timeline.
     pub(crate) async fn execute_timeline(self: &Arc<Self>, case: &Case, environment: &dyn Environment) -> CaseRecord {
         let start = Instant::now();
-        let mut record = self.record_without_run(case, Outcome::Errored("the case was not carried out".to_owned()));
+        let mut record = self.record_without_run(case, CaseError::NotCarriedOut.into());
         let Some(plan) = &case.timeline else { return record };
         let options =
             InstallOptions { key: case.key, config: case.config.as_ref().clone(), with: plan.with.clone(), setup: plan.setup.clone() };
         let installation = match environment.install(&options).await {
             Ok(installation) => installation,
             Err(error) => {
-                record.outcome =
-                    Outcome::Errored(super::keep::log(self.evidence.as_deref(), &super::keep::directory(&case.id), error).to_string());
+                let error = super::keep::log(self.evidence.as_deref(), &super::keep::directory(&case.id), error);
+                record.outcome = CaseError::Environment(error).into();
                 return record;
             }
         };
         let limit = self.limits.timeline;
         let outcome = match tokio::time::timeout(limit, self.run_phases(case, plan, &installation, &mut record)).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(NotRun::Skip(reason))) => Outcome::Skipped(reason),
-            Ok(Err(NotRun::Error(message))) => Outcome::Errored(message),
+            Ok(Err(not_run)) => not_run.into(),
             Err(_) => Outcome::TimedOut(format!("no end within {limit:?}")),
         };
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
@@ -115,9 +115,7 @@ impl RunContext {
         record: &mut CaseRecord,
     ) -> Result<Outcome, NotRun> {
         let service = case.key.service;
-        let server = installation
-            .server(service.into())
-            .ok_or_else(|| NotRun::Error(format!("the installation of {} has no such server", case.key)))?;
+        let server = installation.server(service.into()).ok_or(CaseError::NoServer(case.key))?;
         let context = Arc::new(TimelineContext {
             run_context: Arc::clone(self),
             plan: Arc::clone(plan),
@@ -154,7 +152,7 @@ impl RunContext {
             if let Err(error) = ended
                 && error.is_panic()
             {
-                not_run.get_or_insert(NotRun::Error(format!("the harness itself failed: {error}")));
+                not_run.get_or_insert(CaseError::Panic(error).into());
             }
         }
         if let Some(error) = context.attempt_log.not_run() {
@@ -237,8 +235,11 @@ impl TimelineContext {
         let watched = self.installation.server(expectation.on).map(|server| (server.log_mark(), server));
         let mut objections = Vec::new();
         for change in &phase.changes {
-            let applied =
-                self.change(change).await.map_err(|error| NotRun::Error(format!("phase `{}`: {change}: {error}", phase.title)))?;
+            let applied = self.change(change).await.map_err(|source| CaseError::Change {
+                phase: phase.title.clone(),
+                change: change.to_string(),
+                source,
+            })?;
             if let Some(said) = applied {
                 objections.push((change.to_string(), said));
             }
@@ -263,7 +264,7 @@ impl TimelineContext {
                 server.says_since(*mark, &enough, self.run_context.limits.log).await
             }
             None if expectation.server_says.is_empty() => Vec::new(),
-            None => return Err(NotRun::Error(format!("phase `{}`: there is no {} whose log could be read", phase.title, expectation.on))),
+            None => return Err(CaseError::NoLog { phase: phase.title.clone(), target: expectation.on }.into()),
         };
         let certificate = expectation.server_certificate.as_deref();
         let certificate_sha256 = certificate.and_then(|certificate| self.installation.certificate_sha256(certificate));
@@ -320,7 +321,7 @@ impl TimelineContext {
             .map(|(index, client)| attempt_log::ClientAttempts {
                 client,
                 family: self.family(client),
-                attempts: self.attempt_log.case_relay(index, changed, to),
+                attempts: self.attempt_log.between(index, changed, to),
                 lost: self.attempt_log.lost(index, to),
                 waits: self.attempt_log.waits(index, to),
             })

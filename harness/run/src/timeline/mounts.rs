@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::super::credentials::CredentialSource;
+use super::super::credentials::{CredentialError, CredentialSource};
 use environment::Installation;
 use model::change::Target;
 use model::connect::ClientFiles;
@@ -17,18 +17,18 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    fn mount(&self, name: &str) -> Result<ClientFiles, String> {
+    fn mount(&self, name: &str) -> Result<ClientFiles, CredentialError> {
         let target = match name {
             "client" => Target::Client,
             "site" => Target::Site,
-            _ => return Err(format!("`{name}` is no mount: client and site are")),
+            _ => return Err(CredentialError::UnknownMount(name.to_owned())),
         };
-        self.installation.mount(target).ok_or_else(|| format!("the installation has no mount for {target}"))
+        self.installation.mount(target).ok_or(CredentialError::NoMount(target))
     }
 }
 
 impl CredentialSource for Mounts {
-    fn client_files(&self, identity: Option<&str>, trust: Option<&str>) -> Result<ClientFiles, String> {
+    fn client_files(&self, identity: Option<&str>, trust: Option<&str>) -> Result<ClientFiles, CredentialError> {
         let identity = identity.map(|name| self.mount(name)).transpose()?;
         let trust = trust.map(|name| self.mount(name)).transpose()?;
         Ok(ClientFiles {
@@ -42,8 +42,8 @@ impl CredentialSource for Mounts {
         self.installation.certificate_sha256(certificate)
     }
 
-    fn path(&self, reference: &str) -> Result<PathBuf, String> {
-        Err(format!("`${{{reference}}}` has no meaning in a timeline"))
+    fn path(&self, reference: &str) -> Result<PathBuf, CredentialError> {
+        Err(CredentialError::InTimeline(reference.to_owned()))
     }
 
     fn default_host(&self, service: Service) -> String {

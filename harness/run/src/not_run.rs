@@ -1,0 +1,238 @@
+//! Why a case says nothing about the deployment: it was skipped, or something failed that is no behaviour of a server.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::task::JoinError;
+
+use agent::AgentError;
+use driver::DriverError;
+use environment::{CommandError, EnvironmentError};
+use model::change::Target;
+use model::network::NoNetwork;
+use model::outcome::{ErrorKind, Mismatch, Outcome, SkipReason};
+use model::refusal::Refusal;
+use model::server::ServerKey;
+use os::dial;
+use wire::RelayError;
+
+use super::credentials::CredentialError;
+
+/// A case that could not be carried out.
+#[derive(Debug)]
+pub(crate) enum NotRun {
+    /// Something is missing here, which is no failure.
+    Skip(SkipReason),
+    /// The harness, a client or the environment failed.
+    Error(CaseError),
+}
+
+/// What ended a case before it could say anything.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CaseError {
+    /// A server, a gateway or a container failed.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// A change of a timeline could not be made.
+    #[error("phase `{phase}`: {change}: {source}")]
+    Change { phase: String, change: String, source: EnvironmentError },
+    /// A client failed.
+    #[error(transparent)]
+    Driver(DriverError),
+    /// A client's file could not be made, or a text names none.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// A client's files did not reach the container that it runs in.
+    #[error("{0}")]
+    Files(String),
+    /// The server has a unix socket that clients can't reach.
+    #[error("{0}")]
+    UnixSocket(String),
+    /// No relay could be opened beside a client of this machine.
+    #[error(transparent)]
+    OpenRelay(#[from] RelayError),
+    /// A relay beside a client in a container could not be opened, or was lost with what it saw.
+    #[error(transparent)]
+    RemoteRelay(#[from] AgentError),
+    /// A relay failed while it carried a connection; the text is that of [`WireTrace::error`](model::wire::WireTrace::error).
+    #[error("the relay failed: {0}")]
+    Relay(String),
+    /// A documented command did not run to its end.
+    #[error("{0}")]
+    Command(String),
+    /// A case goes through a gateway where there is none.
+    #[error("no gateway stands in front of the server")]
+    NoGateway,
+    /// An installation lacks the server that its own timeline is about.
+    #[error("the installation of {0} has no such server")]
+    NoServer(ServerKey),
+    /// An installation lacks the replica that a client of its timeline watches.
+    #[error("the installation has no replica")]
+    NoReplica,
+    /// A phase expects something of the log of a server that the installation lacks.
+    #[error("phase `{phase}`: there is no {target} whose log could be read")]
+    NoLog { phase: String, target: Target },
+    /// Wire or log contradict what the client of a held session saw at its beginning.
+    #[error("a kept session was not what its client took it for: {0}")]
+    KeptSession(Disagreement),
+    /// The refused case differs from one that should connect, and that one did not.
+    #[error("its positive control failed, so the refusal proves nothing: {0}")]
+    Control(Arc<ControlError>),
+    /// A task panicked.
+    #[error("the harness itself failed: {0}")]
+    Panic(#[from] JoinError),
+    /// The schedule has a case that nothing carries out.
+    #[error("the case was not carried out")]
+    NotCarriedOut,
+}
+
+/// Why a positive control shows nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ControlError {
+    /// It could not be carried out.
+    #[error("{0}")]
+    Failed(CaseError),
+    /// Something that it needs is missing here.
+    #[error("{0}")]
+    Skipped(SkipReason),
+    /// The server or the client refused it like the case itself.
+    #[error("it was refused too ({refusal}): {text}")]
+    Refused { refusal: Refusal, text: String },
+    /// Its witnesses contradict each other.
+    #[error("{0}")]
+    Disagrees(Disagreement),
+}
+
+/// Two witnesses that contradict each other about one connection.
+#[derive(Debug)]
+pub(crate) struct Disagreement(pub(crate) Mismatch);
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Mismatch { witness, expected, observed, .. } = &self.0;
+        write!(f, "{witness:?} disagrees: expected {expected}, saw {observed}")
+    }
+}
+
+impl CaseError {
+    /// What a report groups it by.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Environment(error) => error.kind(),
+            // Whatever kept a change from being made, its phase has no beginning.
+            Self::Change { source, .. } => match source.kind() {
+                ErrorKind::Harness => ErrorKind::Configure,
+                kind => kind,
+            },
+            Self::Driver(error) => error.kind(),
+            Self::OpenRelay(RelayError::Listen { source, .. }) if dial::is_own_failure(source) => ErrorKind::Limit,
+            Self::RemoteRelay(error) => of_agent(error),
+            Self::Control(error) => match error.as_ref() {
+                ControlError::Failed(error) => error.kind(),
+                ControlError::Skipped(_) | ControlError::Refused { .. } | ControlError::Disagrees(_) => ErrorKind::Harness,
+            },
+            Self::Credential(_)
+            | Self::Files(_)
+            | Self::UnixSocket(_)
+            | Self::OpenRelay(_)
+            | Self::Relay(_)
+            | Self::Command(_)
+            | Self::NoGateway
+            | Self::NoServer(_)
+            | Self::NoReplica
+            | Self::NoLog { .. }
+            | Self::KeptSession(_)
+            | Self::Panic(_)
+            | Self::NotCarriedOut => ErrorKind::Harness,
+        }
+    }
+}
+
+fn of_agent(error: &AgentError) -> ErrorKind {
+    match error {
+        AgentError::Connect { .. } | AgentError::Lost { .. } => ErrorKind::Lost,
+        AgentError::Slow { .. } => ErrorKind::Limit,
+        AgentError::Refused { .. } | AgentError::Local { .. } => ErrorKind::Harness,
+    }
+}
+
+/// An error with its causes: `could not listen on 127.0.0.1: address in use`. A cause that the error's own text quotes isn't said twice.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl From<CaseError> for Outcome {
+    fn from(error: CaseError) -> Self {
+        Self::Errored { kind: error.kind(), text: with_causes(&error) }
+    }
+}
+
+impl From<EnvironmentError> for NotRun {
+    fn from(error: EnvironmentError) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl From<NotRun> for Outcome {
+    fn from(not_run: NotRun) -> Self {
+        match not_run {
+            NotRun::Skip(reason) => Self::Skipped(reason),
+            NotRun::Error(error) => error.into(),
+        }
+    }
+}
+
+impl From<CaseError> for NotRun {
+    fn from(error: CaseError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<CredentialError> for NotRun {
+    fn from(error: CredentialError) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl From<NotRun> for ControlError {
+    fn from(not_run: NotRun) -> Self {
+        match not_run {
+            NotRun::Skip(reason) => Self::Skipped(reason),
+            NotRun::Error(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl From<DriverError> for NotRun {
+    fn from(error: DriverError) -> Self {
+        match error {
+            DriverError::Unable { .. } => Self::Skip(SkipReason::DriverUnable(error.to_string())),
+            other => Self::Error(CaseError::Driver(other)),
+        }
+    }
+}
+
+impl From<CommandError> for NotRun {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Missing(reason) => Self::Skip(reason),
+            CommandError::Failed(reason) => Self::Error(CaseError::Command(reason)),
+        }
+    }
+}
+
+impl From<NoNetwork> for NotRun {
+    fn from(error: NoNetwork) -> Self {
+        Self::Skip(error.into())
+    }
+}
