@@ -19,8 +19,8 @@ use model::network::{Network, NetworkName};
 use model::outcome::{ErrorKind, Outcome, OutcomeKind, SkipReason, Witness};
 use model::report::{CaseRecord, EnvironmentRecord, Summary};
 use report::run_result::RunResult;
+use run::context::{Limits, RunContext};
 use run::event::Event;
-use run::execute::{Limits, RunContext};
 use run::fold::Fold;
 use run::schedule::{ScheduleOptions, run};
 

@@ -22,8 +22,8 @@ use model::report::CaseRecord;
 use os::redact::Redactor;
 use os::toolchain::Toolchain;
 use report::failure;
+use run::context::Limits;
 use run::event::Event;
-use run::execute::Limits;
 use run::schedule::ScheduleOptions;
 use session::{EnvironmentKind, Session, SessionOptions, check, default_jobs, plan};
 

@@ -19,7 +19,7 @@ use os::toolchain::Toolchain;
 use os::tree;
 use os::user::RunAs;
 use pki::Pki;
-use run::execute::Limits;
+use run::context::Limits;
 use session::{self, EnvironmentKind, SessionOptions};
 use tokio::sync::watch;
 

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::context::{RunContext, expected_value};
 use super::credentials::CredentialError;
-use super::execute::{RunContext, StepResult, expected_value};
 use super::not_run::{CaseError, NotRun};
 use super::observe::{file_references, with_paths};
+use super::step::StepResult;
 use check::judge::describe;
 use environment::Server;
 use model::case::{Expectation, Expected, OpensslPlan, PlannedStep};

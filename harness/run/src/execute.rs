@@ -1,62 +1,27 @@
 //! One case: relay, driver, log, judgement.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::connect_context::ConnectContext;
+use super::context::{RunContext, expected_value};
 use super::control::{ControlResult, Controls};
-use super::credentials::{CredentialError, CredentialSource};
+use super::credentials::CredentialError;
 use super::not_run::{CaseError, ControlError, Disagreement, NotRun};
-use super::observe::{ConnectContext, request};
+use super::observe::request;
+use super::step::StepResult;
 use check::agree::disagreements;
 use check::judge::{Context, judge};
-use driver::{Driver, catalogue};
 use environment::{EnvironmentError, Gateway, Server};
 use model::case::{Action, Case, ConnectPlan, Expectation, PlannedStep};
 use model::connect::{ConnectRequest, SslMode, SslNegotiation};
-use model::network::Networks;
-use model::observation::{ClientOutcome, Phases};
-use model::outcome::{Mismatch, Outcome, SkipReason};
+use model::observation::ClientOutcome;
+use model::outcome::Outcome;
 use model::report::{CaseRecord, ClientRecord, StepRecord};
 use model::server::Service;
 use os::poll;
 use os::toolchain::NAUTOBOT_DRIVERS;
-
-/// Every time limit of a case, in one place.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// One client call.
-    pub connect: Duration,
-    /// From the client's end until the relay's connections have ended on both sides.
-    pub wire: Duration,
-    /// Until the server's log shows what it must: only a failing case waits that long.
-    pub log: Duration,
-    /// The same where a log need show nothing: then it is only for the report.
-    pub unwanted: Duration,
-    /// A whole case, control included.
-    pub case: Duration,
-    /// From the end of a phase's changes until every client of a timeline has shown what it sees.
-    pub phase: Duration,
-    /// A whole timeline, its installation's start left out.
-    pub timeline: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            // A handshake takes milliseconds: a machine that is busy a thousandfold still passes.
-            connect: Duration::from_secs(10),
-            wire: Duration::from_secs(3),
-            log: Duration::from_secs(3),
-            unwanted: Duration::from_millis(50),
-            case: Duration::from_secs(30),
-            // A client shows what it sees within a second.
-            phase: Duration::from_secs(8),
-            timeline: Duration::from_secs(60),
-        }
-    }
-}
 
 /// How long after a case that did not pass it may take until a server's end is known: clients see that of its connections first. That of a
 /// container is told by the end of the agent in it, some milliseconds later.
@@ -65,71 +30,7 @@ const LOSS: Duration = Duration::from_millis(200);
 /// How often it is asked for meanwhile.
 const LOSS_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What all cases of a run share.
-pub struct RunContext {
-    /// Drivers by name.
-    pub drivers: HashMap<String, Arc<dyn Driver>>,
-    /// Credentials.
-    pub credentials: Arc<dyn CredentialSource>,
-    /// Those of the environment.
-    pub networks: Networks,
-    /// The `openssl` command.
-    pub openssl: Option<PathBuf>,
-    /// Time limits.
-    pub limits: Limits,
-    /// Where evidence of failed cases goes.
-    pub evidence: Option<PathBuf>,
-    /// What stands after `mtls-conformance run ID` to repeat a case in the same environment.
-    pub repro_options: String,
-}
-
-pub(super) struct StepResult {
-    pub(super) record: StepRecord,
-    pub(super) mismatches: Vec<Mismatch>,
-    /// The same observation against the deviation's signature.
-    pub(super) deviation: Option<Vec<Mismatch>>,
-    pub(super) session: Option<(ClientRecord, Phases)>,
-    pub(super) control: Option<String>,
-}
-
 impl RunContext {
-    /// Why a case can't run that needs a driver in a container, where there is none.
-    pub(super) fn elsewhere(&self, case: &Case) -> Option<SkipReason> {
-        let missing = |name: &&str| catalogue::in_container(name).is_some() && !self.drivers.contains_key(*name);
-        case.drivers().find(missing).map(|name| SkipReason::DriverMissing(catalogue::container_missing(name)))
-    }
-
-    /// The record of a case that doesn't run.
-    #[must_use]
-    pub fn record_without_run(&self, case: &Case, outcome: Outcome) -> CaseRecord {
-        CaseRecord {
-            id: case.id.clone(),
-            scenario: case.scenario.clone(),
-            values: case.values.clone(),
-            deployment: case.key.deployment.to_string(),
-            outcome,
-            claims: case.claims.clone(),
-            steps: case
-                .steps
-                .iter()
-                .map(|step| StepRecord { expected: expected_value(&step.expectation), observed: None, command: None, output: None })
-                .collect(),
-            timeline: None,
-            client: None,
-            phases: None,
-            connections: 0,
-            control: None,
-            duration_ms: 0.0,
-            evidence: None,
-            repro: self.repro(case),
-        }
-    }
-
-    fn repro(&self, case: &Case) -> String {
-        let options = if self.repro_options.is_empty() { String::new() } else { format!(" {}", self.repro_options) };
-        format!("mtls-conformance run {}{options}", case.id)
-    }
-
     /// Runs a case on a server that has its configuration.
     pub(crate) async fn execute(&self, case: &Case, server: &dyn Server, gateway: Option<&dyn Gateway>, controls: &Controls) -> CaseRecord {
         let connect_context = ConnectContext {
@@ -305,10 +206,6 @@ fn copy_log(log: &Path, to: &Path) {
 
 fn steps_done(record: &CaseRecord) -> usize {
     record.steps.iter().filter(|step| step.observed.is_some() || step.output.is_some()).count()
-}
-
-pub(super) fn expected_value(expectation: &Expectation) -> serde_json::Value {
-    serde_json::to_value(expectation).unwrap_or_default()
 }
 
 /// How the latencies of a session are grouped.

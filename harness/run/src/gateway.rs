@@ -3,14 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::connect_context::ConnectContext;
 use super::not_run::{CaseError, NotRun};
-use super::observe::ConnectContext;
 use environment::{Gateway, GatewayRoute};
 use model::case::ConnectPlan;
 use model::outcome::SkipReason;
 use model::wire::WireTrace;
 
-/// The gateway that a plan goes through, with the way to the connect_context's server; `None` for a plan that goes straight to it.
+/// The gateway that a plan goes through, with the way to the context's server; `None` for a plan that goes straight to it.
 pub(super) fn way<'a>(plan: &ConnectPlan, connect_context: &ConnectContext<'a>) -> Result<Option<(&'a dyn Gateway, GatewayRoute)>, NotRun> {
     if !plan.gateway {
         return Ok(None);

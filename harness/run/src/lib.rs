@@ -2,14 +2,17 @@
 
 mod case_relay;
 mod command;
+mod connect_context;
+pub mod context;
 mod control;
 pub mod credentials;
 pub mod event;
-pub mod execute;
+mod execute;
 pub mod fold;
 mod gateway;
 mod keep;
 mod not_run;
 mod observe;
 pub mod schedule;
+mod step;
 mod timeline;

@@ -1,18 +1,18 @@
 //! One connection with its three witnesses: client, server log, wire.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::case_relay::CaseRelay;
-use super::control::Controls;
+use super::connect_context::ConnectContext;
+use super::context::RunContext;
 use super::credentials::{CredentialError, CredentialSource};
-use super::execute::RunContext;
 use super::gateway;
 use super::not_run::{CaseError, NotRun};
 use check::agree::{log_has, log_witness};
 use check::judge::same_class;
-use driver::{Driver, HeldSession, Opened};
-use environment::{Gateway, Server};
+use driver::{HeldSession, Opened};
+use environment::Server;
 use model::case::{ConnectPlan, Expectation, PasswordChoice};
 use model::connect::{ConnectRequest, Password, PostgresRequest, RedisRequest};
 use model::endpoint::{Address, Endpoint};
@@ -21,22 +21,6 @@ use model::outcome::SkipReason;
 use model::refusal::Refusal;
 use model::scenario::CommandPlace;
 use model::server::Service;
-
-/// Where a case's connections are made.
-pub(crate) struct ConnectContext<'a> {
-    pub(crate) service: Service,
-    pub(crate) server: &'a dyn Server,
-    /// In front of the server, where the case has connections that go through one.
-    pub(crate) gateway: Option<&'a dyn Gateway>,
-    /// The clients' files.
-    pub(crate) credentials: &'a dyn CredentialSource,
-    pub(crate) controls: &'a Controls,
-    /// Several connections at a time also to a server whose log does not name its clients: then it is enough that the log says since the
-    /// connection began what it must say of it.
-    pub(crate) overlapping: bool,
-    /// How long a client waits for the answer to a call.
-    pub(crate) limit: Duration,
-}
 
 /// A client's testimony, before the other witnesses were asked.
 pub(super) struct PendingObservation {
@@ -62,13 +46,6 @@ pub(super) struct Call {
 }
 
 impl RunContext {
-    /// The driver of a connection.
-    pub(super) fn driver(&self, plan: &ConnectPlan) -> Result<&dyn Driver, NotRun> {
-        let driver = self.drivers.get(&plan.driver);
-        let missing = || NotRun::Skip(SkipReason::DriverMissing(format!("driver {} is not there", plan.driver)));
-        driver.map(AsRef::as_ref).ok_or_else(missing)
-    }
-
     /// One connection with its three witnesses.
     pub(super) async fn observe(
         &self,
@@ -177,13 +154,6 @@ impl RunContext {
 
 fn is_timeout(outcome: &ClientOutcome) -> bool {
     matches!(outcome, ClientOutcome::Refused(refused) if matches!(refused.refusal, Refusal::TimedOut(_)))
-}
-
-impl ConnectContext<'_> {
-    /// Held around a connection to a server whose log does not name its clients.
-    pub(super) async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        if self.overlapping || self.server.log_names_clients() { None } else { Some(self.controls.turn().await) }
-    }
 }
 
 /// What a plan asks of a driver, straight to the server: names become files and passwords.

@@ -9,9 +9,9 @@ use std::time::Instant;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::context::RunContext;
 use super::control::Controls;
 use super::event::Event;
-use super::execute::RunContext;
 use super::keep;
 use super::not_run::CaseError;
 use environment::{Environment, Gateway, Server};

@@ -32,8 +32,8 @@ use os::rundir::RunDir;
 use os::toolchain::{POSTGRES_MAJORS, Toolchain};
 use os::user::RunAs;
 use pki::{self, Pki};
+use run::context::{Limits, RunContext};
 use run::event::Event;
-use run::execute::{Limits, RunContext};
 use run::schedule::{ScheduleOptions, run as run_cases};
 
 /// The identity of the global cluster's pods: installations mount the Secret of its Certificate.

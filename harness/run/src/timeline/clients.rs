@@ -11,8 +11,8 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::super::not_run::{CaseError, Disagreement, NotRun};
 use super::super::observe::{Call, PendingObservation};
-use super::TimelineContext;
 use super::attempt_log::SILENCE;
+use super::context::TimelineContext;
 use check::timeline::Attempt;
 use driver::protocol::Failure;
 use driver::{HeldSession, Queried, classify};

@@ -2,77 +2,31 @@
 
 mod attempt_log;
 mod clients;
+mod context;
 mod mounts;
+mod phase;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 
 use self::attempt_log::AttemptLog;
+use self::context::TimelineContext;
 use self::mounts::Mounts;
+use self::phase::Judged;
+use super::context::RunContext;
 use super::control::Controls;
-use super::execute::RunContext;
 use super::not_run::{CaseError, NotRun};
-use super::observe::ConnectContext;
-use check::agree::log_has;
-use check::timeline::{ClientSeen, PhaseContext, bound_mismatch, client_record, judge_phase, milliseconds, observed_in_short, settled};
-use environment::{Environment, EnvironmentError, Gateway, InstallOptions, Installation, Replication, Server};
-use model::case::{AppliedDeviation, Case, Expected};
-use model::change::{Change, Target};
-use model::driver::Family;
-use model::observation::LogLine;
+use check::timeline::{bound_mismatch, client_record};
+use environment::{Environment, Gateway, InstallOptions, Installation, Server};
+use model::case::Case;
 use model::outcome::{Mismatch, Outcome};
 use model::report::CaseRecord;
-use model::server::Service;
-use model::timeline::ClientKind;
-use model::timeline::plan::{ClientExpectation, ClientPlan, PhaseExpectation, PhasePlan, TimelinePlan};
-use model::timeline::record::{PhaseRecord, TimelineRecord};
-
-/// What everything of a running timeline shares.
-struct TimelineContext {
-    run_context: Arc<RunContext>,
-    plan: Arc<TimelinePlan>,
-    service: Service,
-    installation: Arc<dyn Installation>,
-    server: Arc<dyn Server>,
-    gateway: Option<Arc<dyn Gateway>>,
-    replication: Option<Arc<dyn Replication>>,
-    mounts: Mounts,
-    controls: Controls,
-    attempt_log: AttemptLog,
-    /// The phase whose changes were done last, from 0.
-    phase: AtomicUsize,
-    /// Held for reading while a client reads its mounted files, for writing while these change. The kubelet swaps all files of a mount at
-    /// once, but a client opens one after the other: whoever does so across the swap sees a key that does not fit. That lasts microseconds
-    /// and is not what a timeline is about.
-    files: RwLock<()>,
-}
-
-/// A phase that is over. It is judged when the clients have ended: of its last connections, wire and log speak a little later.
-struct EndedPhase {
-    from: Duration,
-    /// When its changes were done.
-    changed: Duration,
-    to: Duration,
-    /// What the targets of its changes said against them.
-    /// Changes that were not taken, with what their targets said.
-    objections: Vec<(String, String)>,
-    /// The lines of the log that belong to no connection.
-    says: Vec<LogLine>,
-    /// SHA-256 of the certificate that new sessions had to be shown: a Certificate may be issued again later.
-    certificate_sha256: Option<String>,
-}
-
-/// How a phase was judged.
-struct Judged {
-    record: PhaseRecord,
-    mismatches: Vec<Mismatch>,
-    /// Against the deviation's signature; `None` without one.
-    deviation: Option<Vec<Mismatch>>,
-}
+use model::timeline::plan::TimelinePlan;
+use model::timeline::record::TimelineRecord;
 
 impl RunContext {
     /// Runs a case that has a timeline.
@@ -199,148 +153,4 @@ fn outcome(case: &Case, phases: &[Judged], bounds: Vec<Mismatch>) -> Outcome {
         (Some(deviation), false) if deviates && as_deviation => Outcome::Deviates { deviation: deviation.id.clone() },
         (_, false) => Outcome::Fail(mismatches),
     }
-}
-
-impl TimelineContext {
-    /// How long a client waits for the answer to a call.
-    fn limit(&self, client: usize) -> Duration {
-        let run = self.run_context.limits.connect;
-        self.plan.clients.get(client).and_then(|client| client.limit).map_or(run, |own| own.min(run))
-    }
-
-    fn connect_context(&self, client: usize) -> ConnectContext<'_> {
-        ConnectContext {
-            service: self.service,
-            server: self.server.as_ref(),
-            gateway: self.gateway.as_deref(),
-            credentials: &self.mounts,
-            controls: &self.controls,
-            overlapping: true,
-            limit: self.limit(client),
-        }
-    }
-
-    fn family(&self, client: &ClientPlan) -> Family {
-        match client.kind {
-            // The replica's WAL receiver is libpq.
-            ClientKind::Replication => Family::Libpq,
-            _ => self.run_context.drivers.get(&client.connect.driver).map_or(Family::Other, |driver| driver.info().family),
-        }
-    }
-
-    /// Makes the changes, and waits until every client has shown what it sees.
-    async fn phase(&self, index: usize, phase: &PhasePlan) -> Result<EndedPhase, NotRun> {
-        let from = self.attempt_log.now();
-        let expectation = &phase.expectation;
-        let watched = self.installation.server(expectation.on).map(|server| (server.log_mark(), server));
-        let mut objections = Vec::new();
-        for change in &phase.changes {
-            let applied = self.change(change).await.map_err(|source| CaseError::Change {
-                phase: phase.title.clone(),
-                change: change.to_string(),
-                source,
-            })?;
-            if let Some(said) = applied {
-                objections.push((change.to_string(), said));
-            }
-        }
-        self.phase.store(index, Ordering::Relaxed);
-        let changed = self.attempt_log.now();
-        let limit = self.run_context.limits.phase;
-        let settle = self.attempt_log.wait_until(|| {
-            self.seen(changed, None).iter().all(|seen| {
-                expectation.clients.iter().any(|(name, expected)| *name == seen.client.name && settled(expected, &seen.as_seen()))
-            })
-        });
-        // What has not settled by then is told by judging.
-        let _ = tokio::time::timeout(limit, settle).await;
-        let to = self.attempt_log.now();
-        if let Some(not_run) = self.attempt_log.not_run() {
-            return Err(not_run);
-        }
-        let says = match &watched {
-            Some((mark, server)) => {
-                let enough = |lines: &[LogLine]| expectation.server_says.iter().all(|text| log_has(lines, text));
-                server.says_since(*mark, &enough, self.run_context.limits.log).await
-            }
-            None if expectation.server_says.is_empty() => Vec::new(),
-            None => return Err(CaseError::NoLog { phase: phase.title.clone(), target: expectation.on }.into()),
-        };
-        let certificate = expectation.server_certificate.as_deref();
-        let certificate_sha256 = certificate.and_then(|certificate| self.installation.certificate_sha256(certificate));
-        Ok(EndedPhase { from, changed, to, objections, says, certificate_sha256 })
-    }
-
-    fn judge(&self, index: usize, phase: &PhasePlan, passed: &EndedPhase, deviation: Option<&AppliedDeviation>) -> Judged {
-        let EndedPhase { from, changed, to, .. } = *passed;
-        let expectation = &phase.expectation;
-        let owned = self.seen(changed, Some(to));
-        let seen: Vec<ClientSeen<'_>> = owned.iter().map(attempt_log::ClientAttempts::as_seen).collect();
-        // A phase names one certificate at most.
-        let sha256 = |_: &str| passed.certificate_sha256.clone();
-        // Judged without the changes' names: those are no words of a target.
-        let in_lines = |line: &dyn Fn(&(String, String)) -> String| {
-            (!passed.objections.is_empty()).then(|| passed.objections.iter().map(line).collect::<Vec<_>>().join("\n"))
-        };
-        let objection = in_lines(&|(_, said)| said.clone());
-        let context = PhaseContext {
-            phase: index,
-            service: self.service,
-            certificate_sha256: &sha256,
-            says: &passed.says,
-            objection: objection.as_deref(),
-        };
-        let mismatches = judge_phase(expectation, &seen, &context);
-        let deviation = deviation.map(|deviation| judge_phase(&as_deviation(expectation, deviation, &mismatches), &seen, &context));
-        let record = PhaseRecord {
-            title: phase.title.clone(),
-            from_ms: milliseconds(from),
-            changed_ms: Some(milliseconds(changed)),
-            to_ms: Some(milliseconds(to)),
-            changes: phase.changes.iter().map(ToString::to_string).collect(),
-            expected: serde_json::to_value(expectation).unwrap_or_default(),
-            objection: in_lines(&|(change, said)| format!("{change}: {said}")),
-            observed: seen.iter().map(|seen| (seen.name.to_owned(), observed_in_short(seen))).collect(),
-        };
-        Judged { record, mismatches, deviation }
-    }
-
-    /// Makes one change; the objection of its target.
-    async fn change(&self, change: &Change<String>) -> Result<Option<String>, EnvironmentError> {
-        let _files = match change {
-            Change::Sync(Target::Client | Target::Site) => Some(self.files.write().await),
-            _ => None,
-        };
-        Ok(self.installation.apply(change).await?.objection)
-    }
-
-    /// The clients as they saw it since `changed`, and until `to`.
-    fn seen(&self, changed: Duration, to: Option<Duration>) -> Vec<attempt_log::ClientAttempts<'_>> {
-        let clients = self.plan.clients.iter().enumerate();
-        clients
-            .map(|(index, client)| attempt_log::ClientAttempts {
-                client,
-                family: self.family(client),
-                attempts: self.attempt_log.between(index, changed, to),
-                lost: self.attempt_log.lost(index, to),
-                waits: self.attempt_log.waits(index, to),
-            })
-            .collect()
-    }
-}
-
-/// The expectation with the deviation's refusal for every client that did not see what it was to see.
-fn as_deviation(expectation: &PhaseExpectation, deviation: &AppliedDeviation, mismatches: &[Mismatch]) -> PhaseExpectation {
-    let mut expectation = expectation.clone();
-    if let Expected::Refused(classes) = &deviation.observed.expected {
-        for (name, expected) in &mut expectation.clients {
-            let prefix = format!("{name}: ");
-            if mismatches.iter().any(|mismatch| mismatch.what.starts_with(&prefix)) {
-                *expected = ClientExpectation::Refused(classes.clone());
-                expectation.text.clone_from(&deviation.observed.text);
-                expectation.server_log.clone_from(&deviation.observed.server_log);
-            }
-        }
-    }
-    expectation
 }

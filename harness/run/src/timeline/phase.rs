@@ -1,0 +1,143 @@
+//! One phase: its changes are made, its clients watched, and what they saw is judged.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::super::not_run::{CaseError, NotRun};
+use super::attempt_log::ClientAttempts;
+use super::context::TimelineContext;
+use check::agree::log_has;
+use check::timeline::{ClientSeen, PhaseContext, judge_phase, milliseconds, observed_in_short, settled};
+use environment::EnvironmentError;
+use model::case::{AppliedDeviation, Expected};
+use model::change::{Change, Target};
+use model::observation::LogLine;
+use model::outcome::Mismatch;
+use model::timeline::plan::{ClientExpectation, PhaseExpectation, PhasePlan};
+use model::timeline::record::PhaseRecord;
+
+/// A phase that is over. It is judged when the clients have ended: of its last connections, wire and log speak a little later.
+pub(super) struct EndedPhase {
+    from: Duration,
+    /// When its changes were done.
+    changed: Duration,
+    to: Duration,
+    /// Changes that were not taken, with what their targets said.
+    objections: Vec<(String, String)>,
+    /// The lines of the log that belong to no connection.
+    says: Vec<LogLine>,
+    /// SHA-256 of the certificate that new sessions had to be shown: a Certificate may be issued again later.
+    certificate_sha256: Option<String>,
+}
+
+/// How a phase was judged.
+pub(super) struct Judged {
+    pub(super) record: PhaseRecord,
+    pub(super) mismatches: Vec<Mismatch>,
+    /// Against the deviation's signature; `None` without one.
+    pub(super) deviation: Option<Vec<Mismatch>>,
+}
+
+impl TimelineContext {
+    /// Makes the changes, and waits until every client has shown what it sees.
+    pub(super) async fn phase(&self, index: usize, phase: &PhasePlan) -> Result<EndedPhase, NotRun> {
+        let from = self.attempt_log.now();
+        let expectation = &phase.expectation;
+        let watched = self.installation.server(expectation.on).map(|server| (server.log_mark(), server));
+        let mut objections = Vec::new();
+        for change in &phase.changes {
+            let applied = self.change(change).await.map_err(|source| CaseError::Change {
+                phase: phase.title.clone(),
+                change: change.to_string(),
+                source,
+            })?;
+            if let Some(said) = applied {
+                objections.push((change.to_string(), said));
+            }
+        }
+        self.phase.store(index, Ordering::Relaxed);
+        let changed = self.attempt_log.now();
+        let limit = self.run_context.limits.phase;
+        let settle = self.attempt_log.wait_until(|| {
+            self.seen(changed, None).iter().all(|seen| {
+                expectation.clients.iter().any(|(name, expected)| *name == seen.client.name && settled(expected, &seen.as_seen()))
+            })
+        });
+        // What has not settled by then is told by judging.
+        let _ = tokio::time::timeout(limit, settle).await;
+        let to = self.attempt_log.now();
+        if let Some(not_run) = self.attempt_log.not_run() {
+            return Err(not_run);
+        }
+        let says = match &watched {
+            Some((mark, server)) => {
+                let enough = |lines: &[LogLine]| expectation.server_says.iter().all(|text| log_has(lines, text));
+                server.says_since(*mark, &enough, self.run_context.limits.log).await
+            }
+            None if expectation.server_says.is_empty() => Vec::new(),
+            None => return Err(CaseError::NoLog { phase: phase.title.clone(), target: expectation.on }.into()),
+        };
+        let certificate = expectation.server_certificate.as_deref();
+        let certificate_sha256 = certificate.and_then(|certificate| self.installation.certificate_sha256(certificate));
+        Ok(EndedPhase { from, changed, to, objections, says, certificate_sha256 })
+    }
+
+    pub(super) fn judge(&self, index: usize, phase: &PhasePlan, passed: &EndedPhase, deviation: Option<&AppliedDeviation>) -> Judged {
+        let EndedPhase { from, changed, to, .. } = *passed;
+        let expectation = &phase.expectation;
+        let owned = self.seen(changed, Some(to));
+        let seen: Vec<ClientSeen<'_>> = owned.iter().map(ClientAttempts::as_seen).collect();
+        // A phase names one certificate at most.
+        let sha256 = |_: &str| passed.certificate_sha256.clone();
+        // Judged without the changes' names: those are no words of a target.
+        let in_lines = |line: &dyn Fn(&(String, String)) -> String| {
+            (!passed.objections.is_empty()).then(|| passed.objections.iter().map(line).collect::<Vec<_>>().join("\n"))
+        };
+        let objection = in_lines(&|(_, said)| said.clone());
+        let context = PhaseContext {
+            phase: index,
+            service: self.service,
+            certificate_sha256: &sha256,
+            says: &passed.says,
+            objection: objection.as_deref(),
+        };
+        let mismatches = judge_phase(expectation, &seen, &context);
+        let deviation = deviation.map(|deviation| judge_phase(&as_deviation(expectation, deviation, &mismatches), &seen, &context));
+        let record = PhaseRecord {
+            title: phase.title.clone(),
+            from_ms: milliseconds(from),
+            changed_ms: Some(milliseconds(changed)),
+            to_ms: Some(milliseconds(to)),
+            changes: phase.changes.iter().map(ToString::to_string).collect(),
+            expected: serde_json::to_value(expectation).unwrap_or_default(),
+            objection: in_lines(&|(change, said)| format!("{change}: {said}")),
+            observed: seen.iter().map(|seen| (seen.name.to_owned(), observed_in_short(seen))).collect(),
+        };
+        Judged { record, mismatches, deviation }
+    }
+
+    /// Makes one change; the objection of its target.
+    async fn change(&self, change: &Change<String>) -> Result<Option<String>, EnvironmentError> {
+        let _files = match change {
+            Change::Sync(Target::Client | Target::Site) => Some(self.files.write().await),
+            _ => None,
+        };
+        Ok(self.installation.apply(change).await?.objection)
+    }
+}
+
+/// The expectation with the deviation's refusal for every client that did not see what it was to see.
+fn as_deviation(expectation: &PhaseExpectation, deviation: &AppliedDeviation, mismatches: &[Mismatch]) -> PhaseExpectation {
+    let mut expectation = expectation.clone();
+    if let Expected::Refused(classes) = &deviation.observed.expected {
+        for (name, expected) in &mut expectation.clients {
+            let prefix = format!("{name}: ");
+            if mismatches.iter().any(|mismatch| mismatch.what.starts_with(&prefix)) {
+                *expected = ClientExpectation::Refused(classes.clone());
+                expectation.text.clone_from(&deviation.observed.text);
+                expectation.server_log.clone_from(&deviation.observed.server_log);
+            }
+        }
+    }
+    expectation
+}
