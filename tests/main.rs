@@ -19,5 +19,6 @@ mod outcomes;
 mod pods;
 mod schema;
 mod support;
+mod timed_out;
 mod timelines;
 mod wrong_on_purpose;

@@ -14,8 +14,10 @@ use tokio::sync::watch;
 
 use driver::{BrokenError, Driver, DriverError, UnableError};
 use environment::{
-    CommandError, Environment, EnvironmentError, Gateway, InstallError, InstallOptions, Installation, LogCondition, MachineError, Server,
+    Applied, CommandError, Environment, EnvironmentError, Gateway, InstallOptions, Installation, LogCondition, MachineError, Replication,
+    Server,
 };
+use model::change::{Change, Target};
 use model::claim::Subject;
 use model::connect::{ClientFiles, ConnectRequest, Password};
 use model::driver::{DriverInfo, Family};
@@ -307,8 +309,8 @@ impl Environment for FakeEnvironment {
         }
     }
 
-    async fn install(&self, options: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError> {
-        Err(EnvironmentError::Install { key: options.key, source: InstallError::NoManifests })
+    async fn install(&self, _: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError> {
+        Ok(Arc::new(FakeInstallation { server: Arc::new(FakeServer::start(None, None)) }))
     }
 
     async fn gateway(&self, key: ServerKey) -> Result<Arc<dyn Gateway>, EnvironmentError> {
@@ -318,6 +320,44 @@ impl Environment for FakeEnvironment {
     async fn close(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// A fake server alone. Changes are made at once, but a reload never ends, and a restart is an error.
+struct FakeInstallation {
+    server: Arc<FakeServer>,
+}
+
+#[async_trait]
+impl Installation for FakeInstallation {
+    fn server(&self, target: Target) -> Option<Arc<dyn Server>> {
+        (target == Target::Postgres).then(|| Arc::clone(&self.server) as Arc<dyn Server>)
+    }
+
+    fn gateway(&self) -> Option<Arc<dyn Gateway>> {
+        None
+    }
+
+    fn replication(&self) -> Option<Arc<dyn Replication>> {
+        None
+    }
+
+    fn mount(&self, _: Target) -> Option<ClientFiles> {
+        Some(ClientFiles::default())
+    }
+
+    fn certificate_sha256(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    async fn apply(&self, change: &Change<String>) -> Result<Applied, EnvironmentError> {
+        match change {
+            Change::Reload(_) => std::future::pending().await,
+            Change::Restart(_) => Err(EnvironmentError::Other("a fake is started once".to_owned())),
+            _ => Ok(Applied::default()),
+        }
+    }
+
+    async fn close(&self) {}
 }
 
 /// No files at all.

@@ -2,6 +2,7 @@
 
 pub(crate) mod fakes;
 pub(crate) mod middle;
+pub(crate) mod world;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};

@@ -185,9 +185,9 @@ pub(super) struct RunArgs {
     /// Cases at a time [default: four a processor]
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
-    /// Time limit of one case in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub(super) timeout: Duration,
+    /// Time limit of one case in seconds [default: 30, with a timeline 60]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) timeout: Option<Duration>,
     /// Time limit of a server's start in seconds
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(super) start_timeout: Duration,

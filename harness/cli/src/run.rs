@@ -100,7 +100,7 @@ async fn carry_out(
         cache: cache_directory()?,
         own_drivers: args.exec_driver.clone(),
         nautobot_config: args.nautobot_config.clone(),
-        limits: Limits { case: args.timeout, ..Limits::default() },
+        limits: args.timeout.map_or_else(Limits::default, Limits::within),
         start_limit: Some(args.start_timeout),
         evidence: Some(args.evidence.clone()),
         repro_options: repro_options(args),

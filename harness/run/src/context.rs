@@ -28,8 +28,16 @@ pub struct Limits {
     pub case: Duration,
     /// From the end of a phase's changes until every client of a timeline has shown what it sees.
     pub phase: Duration,
-    /// A whole timeline, its installation's start left out.
+    /// A whole timeline, the start of its installation left out.
     pub timeline: Duration,
+}
+
+impl Limits {
+    /// The defaults, but for a case, with a timeline or without, which ends within `limit`.
+    #[must_use]
+    pub fn within(limit: Duration) -> Self {
+        Self { case: limit, timeline: limit, ..Self::default() }
+    }
 }
 
 impl Default for Limits {

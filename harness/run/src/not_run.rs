@@ -226,7 +226,7 @@ impl From<CommandError> for NotRun {
     fn from(error: CommandError) -> Self {
         match error {
             CommandError::Missing(reason) => Self::Skip(reason),
-            CommandError::Failed(reason) => Self::Error(CaseError::Command(reason)),
+            error => Self::Error(CaseError::Command(error.to_string())),
         }
     }
 }
@@ -234,5 +234,54 @@ impl From<CommandError> for NotRun {
 impl From<NoNetwork> for NotRun {
     fn from(error: NoNetwork) -> Self {
         Self::Skip(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn listen(source: io::Error) -> CaseError {
+        CaseError::OpenRelay(RelayError::Listen { address: IpAddr::V4(Ipv4Addr::LOCALHOST), source })
+    }
+
+    fn outcome(error: CaseError) -> (ErrorKind, String) {
+        match error.into() {
+            Outcome::Errored { kind, text } => (kind, text),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_errors_cause_is_told_once() {
+        let (_, text) = outcome(listen(io::Error::from_raw_os_error(nix::libc::EMFILE)));
+        assert_eq!(text, "listen for a relay's client on 127.0.0.1: Too many open files (os error 24)");
+        let source = EnvironmentError::Other("no such Secret".to_owned());
+        let (_, text) = outcome(CaseError::Change { phase: "one".to_owned(), change: "sync client".to_owned(), source });
+        assert_eq!(text, "phase `one`: sync client: no such Secret");
+    }
+
+    #[test]
+    fn the_kind_is_that_of_the_cause() {
+        let lost = |source| AgentError::Lost { address: ([127, 0, 0, 1], 1).into(), doing: "open a relay".to_owned(), source };
+        let hang = DriverError::Hang { driver: "libpq-18".to_owned(), limit: Duration::from_secs(1) };
+        let broken = || DriverError::Broken { driver: "libpq-18".to_owned(), reason: "it ended".to_owned() };
+        let control = |error| CaseError::Control(Arc::new(error));
+        let refused = ControlError::Skipped(SkipReason::FailFast);
+        for (error, kind) in [
+            (listen(io::Error::from_raw_os_error(nix::libc::EMFILE)), ErrorKind::Limit),
+            (listen(io::Error::from_raw_os_error(nix::libc::EACCES)), ErrorKind::Harness),
+            (CaseError::RemoteRelay(lost(io::ErrorKind::UnexpectedEof.into())), ErrorKind::Lost),
+            (CaseError::Driver(hang), ErrorKind::Limit),
+            (CaseError::Driver(broken()), ErrorKind::Client),
+            (control(ControlError::Failed(CaseError::Driver(broken()))), ErrorKind::Client),
+            (control(refused), ErrorKind::Harness),
+        ] {
+            assert_eq!(error.kind(), kind, "{error}");
+        }
     }
 }

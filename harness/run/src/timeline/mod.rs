@@ -8,20 +8,20 @@ mod phase;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Instant;
 
 use tokio::sync::{RwLock, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
 
 use self::attempt_log::AttemptLog;
 use self::context::TimelineContext;
 use self::mounts::Mounts;
-use self::phase::Judged;
+use self::phase::{Judged, Progress};
 use super::context::RunContext;
 use super::control::Controls;
 use super::not_run::{CaseError, NotRun};
 use check::timeline::{bound_mismatch, client_record};
-use environment::{Environment, Gateway, InstallOptions, Installation, Server};
+use environment::{Environment, InstallOptions, Installation};
 use model::case::Case;
 use model::outcome::{Mismatch, Outcome};
 use model::report::CaseRecord;
@@ -44,12 +44,7 @@ impl RunContext {
                 return record;
             }
         };
-        let limit = self.limits.timeline;
-        let outcome = match tokio::time::timeout(limit, self.run_phases(case, plan, &installation, &mut record)).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(not_run)) => not_run.into(),
-            Err(_) => Outcome::TimedOut(format!("no end within {limit:?}")),
-        };
+        let outcome = self.run_phases(case, plan, &installation, &mut record).await.unwrap_or_else(Outcome::from);
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
         record.outcome = self.unless_lost(&super::keep::directory(&case.id), outcome, || installation.lost()).await;
         if let Some(server) = installation.server(case.key.service.into())
@@ -61,6 +56,8 @@ impl RunContext {
         record
     }
 
+    /// All phases, within [`Limits::timeline`](super::context::Limits::timeline). What was seen until then goes into the record, however
+    /// they end.
     async fn run_phases(
         self: &Arc<Self>,
         case: &Case,
@@ -68,6 +65,8 @@ impl RunContext {
         installation: &Arc<dyn Installation>,
         record: &mut CaseRecord,
     ) -> Result<Outcome, NotRun> {
+        let limit = self.limits.timeline;
+        let deadline = Instant::now() + limit;
         let service = case.key.service;
         let server = installation.server(service.into()).ok_or(CaseError::NoServer(case.key))?;
         let context = Arc::new(TimelineContext {
@@ -86,28 +85,31 @@ impl RunContext {
         });
         let (stop, stopped) = watch::channel(false);
         let mut clients = JoinSet::new();
-        for index in 0..plan.clients.len() {
-            clients.spawn(clients::run(Arc::clone(&context), index, stopped.clone()));
-        }
+        let started: Vec<AbortHandle> =
+            (0..plan.clients.len()).map(|index| clients.spawn(clients::run(Arc::clone(&context), index, stopped.clone()))).collect();
         let mut passed = Vec::new();
-        let mut not_run = None;
-        for (index, phase) in plan.phases.iter().enumerate() {
-            match context.phase(index, phase).await {
-                Ok(phase) => passed.push(phase),
-                Err(error) => {
-                    not_run = Some(error);
-                    break;
-                }
-            }
+        let mut progress = Progress::default();
+        let (mut not_run, mut timed_out) = (None, None);
+        match timeout_at(deadline, context.phases(&mut passed, &mut progress)).await {
+            Ok(ended) => not_run = ended.err(),
+            Err(_) => timed_out = Some(context.describe(&progress)),
         }
         // The receivers are the clients'; none may be left.
         let _ = stop.send(true);
-        while let Some(ended) = clients.join_next().await {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                not_run.get_or_insert(CaseError::Panic(error).into());
+        let joined = timeout_at(deadline, async {
+            while let Some(ended) = clients.join_next().await {
+                if let Err(error) = ended
+                    && error.is_panic()
+                {
+                    not_run.get_or_insert(CaseError::Panic(error).into());
+                }
             }
+        });
+        if joined.await.is_err() {
+            let running = plan.clients.iter().zip(&started).filter(|(_, client)| !client.is_finished());
+            let names: Vec<&str> = running.map(|(client, _)| client.name.as_str()).collect();
+            timed_out.get_or_insert_with(|| format!("all phases were over, and these clients had not ended: {}", names.join(", ")));
+            clients.shutdown().await;
         }
         if let Some(error) = context.attempt_log.not_run() {
             not_run.get_or_insert(error);
@@ -133,9 +135,10 @@ impl RunContext {
             .collect();
         let outcome = outcome(case, &phases, bounds);
         record.timeline = Some(TimelineRecord { phases: phases.into_iter().map(|judged| judged.record).collect(), clients });
-        match not_run {
-            Some(not_run) => Err(not_run),
-            None => Ok(outcome),
+        match (not_run, timed_out) {
+            (Some(not_run), _) => Err(not_run),
+            (None, Some(doing)) => Ok(Outcome::TimedOut(format!("no end within {limit:?}: {doing}"))),
+            (None, None) => Ok(outcome),
         }
     }
 }

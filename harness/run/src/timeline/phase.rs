@@ -38,14 +38,74 @@ pub(super) struct Judged {
     pub(super) deviation: Option<Vec<Mismatch>>,
 }
 
+/// How far a timeline has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Progress {
+    /// The phase, from 0.
+    phase: usize,
+    step: Step,
+}
+
+/// What a phase consists of, in this order.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// The change of that index is made.
+    Change(usize),
+    /// Clients go on until each has shown what it sees, since that time.
+    Settle(Duration),
+    /// The server's log is read until it says what it must.
+    Log,
+}
+
+impl Default for Step {
+    fn default() -> Self {
+        Self::Change(0)
+    }
+}
+
 impl TimelineContext {
+    /// All phases in order; those that are over are in `ended`, also where this future is dropped.
+    pub(super) async fn phases(&self, ended: &mut Vec<EndedPhase>, progress: &mut Progress) -> Result<(), NotRun> {
+        for (index, phase) in self.plan.phases.iter().enumerate() {
+            *progress = Progress { phase: index, step: Step::default() };
+            ended.push(self.phase(index, phase, &mut progress.step).await?);
+        }
+        Ok(())
+    }
+
+    /// In words, for a timeline that did not end in time.
+    pub(super) fn describe(&self, progress: &Progress) -> String {
+        let Some(phase) = self.plan.phases.get(progress.phase) else { return String::new() };
+        let doing = match progress.step {
+            Step::Change(index) => match phase.changes.get(index) {
+                Some(change) => format!("`{change}` was not done"),
+                None => "it had just begun".to_owned(),
+            },
+            Step::Settle(changed) => {
+                let unsettled = self.unsettled(&phase.expectation, changed);
+                format!("these clients had not shown what they see: {}", unsettled.join(", "))
+            }
+            Step::Log => format!("the log of {} was still read", phase.expectation.on),
+        };
+        format!("in phase {} of {}, `{}`, {doing}", progress.phase + 1, self.plan.phases.len(), phase.title)
+    }
+
+    /// The names of the clients that have not shown yet what they see since `changed`.
+    fn unsettled(&self, expectation: &PhaseExpectation, changed: Duration) -> Vec<String> {
+        let is_settled = |seen: &ClientAttempts<'_>| {
+            expectation.clients.iter().any(|(name, expected)| *name == seen.client.name && settled(expected, &seen.as_seen()))
+        };
+        self.seen(changed, None).iter().filter(|seen| !is_settled(seen)).map(|seen| seen.client.name.clone()).collect()
+    }
+
     /// Makes the changes, and waits until every client has shown what it sees.
-    pub(super) async fn phase(&self, index: usize, phase: &PhasePlan) -> Result<EndedPhase, NotRun> {
+    async fn phase(&self, index: usize, phase: &PhasePlan, step: &mut Step) -> Result<EndedPhase, NotRun> {
         let from = self.attempt_log.now();
         let expectation = &phase.expectation;
         let watched = self.installation.server(expectation.on).map(|server| (server.log_mark(), server));
         let mut objections = Vec::new();
-        for change in &phase.changes {
+        for (index, change) in phase.changes.iter().enumerate() {
+            *step = Step::Change(index);
             let applied = self.change(change).await.map_err(|source| CaseError::Change {
                 phase: phase.title.clone(),
                 change: change.to_string(),
@@ -57,18 +117,16 @@ impl TimelineContext {
         }
         self.phase.store(index, Ordering::Relaxed);
         let changed = self.attempt_log.now();
+        *step = Step::Settle(changed);
         let limit = self.run_context.limits.phase;
-        let settle = self.attempt_log.wait_until(|| {
-            self.seen(changed, None).iter().all(|seen| {
-                expectation.clients.iter().any(|(name, expected)| *name == seen.client.name && settled(expected, &seen.as_seen()))
-            })
-        });
+        let settle = self.attempt_log.wait_until(|| self.unsettled(expectation, changed).is_empty());
         // What has not settled by then is told by judging.
         let _ = tokio::time::timeout(limit, settle).await;
         let to = self.attempt_log.now();
         if let Some(not_run) = self.attempt_log.not_run() {
             return Err(not_run);
         }
+        *step = Step::Log;
         let says = match &watched {
             Some((mark, server)) => {
                 let enough = |lines: &[LogLine]| expectation.server_says.iter().all(|text| log_has(lines, text));
