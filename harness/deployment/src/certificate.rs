@@ -275,13 +275,25 @@ pub enum Usage {
     OcspSigning,
 }
 
+/// A private key of a size that cert-manager, or this harness, does not make.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{size} is no size of an {algorithm:?} key that is interpreted here: {} are", allowed.iter().map(u32::to_string).collect::<Vec<_>>().join(", "))]
+pub struct KeySizeError {
+    /// The size that was asked for, in bits.
+    pub size: u32,
+    /// The key's algorithm.
+    pub algorithm: KeyAlgorithm,
+    /// The sizes that there are for it.
+    pub allowed: &'static [u32],
+}
+
 impl PrivateKey {
     /// The size with cert-manager's default; `None` where the algorithm has no sizes.
     ///
     /// # Errors
-    /// One line saying which sizes are allowed.
-    pub fn check_size(&self) -> Result<Option<u32>, String> {
-        let (default, allowed): (u32, &[u32]) = match self.algorithm {
+    /// [`KeySizeError`] with the sizes that are allowed.
+    pub fn check_size(&self) -> Result<Option<u32>, KeySizeError> {
+        let (default, allowed): (u32, &'static [u32]) = match self.algorithm {
             KeyAlgorithm::RSA => (2048, &[2048, 3072, 4096]),
             KeyAlgorithm::ECDSA => (256, &[256, 384, 521]),
             KeyAlgorithm::Ed25519 => return Ok(None),
@@ -290,7 +302,6 @@ impl PrivateKey {
         if allowed.contains(&size) {
             return Ok(Some(size));
         }
-        let allowed: Vec<_> = allowed.iter().map(u32::to_string).collect();
-        Err(format!("{size} is no size of an {:?} key that is interpreted here: {} are", self.algorithm, allowed.join(", ")))
+        Err(KeySizeError { size, algorithm: self.algorithm, allowed })
     }
 }

@@ -7,8 +7,8 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::fields;
-use super::manifests::Source;
-use super::template::Expression;
+use super::source::Source;
+use super::template::{Expression, TemplateError};
 use load::{LoadError, Place};
 use model::credential::SecretFile;
 use model::duration;
@@ -182,7 +182,7 @@ fn template(source: &Source, data: &BTreeMap<String, String>) -> Result<BTreeMap
     }
     data.iter()
         .map(|(key, text)| {
-            let expression = text.parse().map_err(|message: String| source.error(&[&path[..], &[key]].concat(), message))?;
+            let expression = text.parse().map_err(|error: TemplateError| source.error(&[&path[..], &[key]].concat(), error.to_string()))?;
             Ok((key.clone(), expression))
         })
         .collect()

@@ -1,9 +1,10 @@
 //! The way through a TLS-passthrough gateway: Gateway and TLSRoute objects of the Gateway API (1.5).
 
 use super::fields;
-use super::manifests::{Objects, Source};
+use super::objects::Objects;
 use super::redis::Redis;
-use super::workload;
+use super::redis_workload;
+use super::source::Source;
 use load::tree::Tree;
 use load::{LoadError, Place};
 use model::server::Service;
@@ -162,7 +163,7 @@ fn service(objects: &Objects, redis: Option<&Redis>, route: &Source) -> Result<S
     }
     let is_named = |service: &&Source| service.text(&["metadata", "name"]) == Some(backend) && service.namespace() == namespace;
     if let (Some(redis), Some(service)) = (redis, objects.services.iter().find(is_named))
-        && workload::is_selected(objects, &redis.name, &service.document.tree)
+        && redis_workload::is_selected(objects, &redis.name, &service.document.tree)
     {
         let ports = service.document.tree.get(&["spec", "ports"]).map(Tree::items).unwrap_or_default();
         let ports: Vec<_> = ports.iter().filter_map(|port| port.text_at(&["port"])).collect();

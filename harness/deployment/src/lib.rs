@@ -10,10 +10,13 @@ mod fields;
 pub mod gateway;
 pub mod haproxy;
 mod manifests;
+mod objects;
 pub mod postgres;
 pub mod redis;
 pub mod redis_conf;
+mod redis_workload;
 mod references;
+mod source;
 pub mod template;
 mod workload;
 

@@ -1,9 +1,10 @@
 //! References between objects: every name must lead somewhere, in the same namespace, and issuers must not go in circles.
 
 use super::certificate::{Certificate, Issuer, IssuerKind, IssuerRefKind};
-use super::manifests::{Objects, Source};
+use super::objects::Objects;
 use super::redis::Redis;
-use super::workload;
+use super::redis_workload;
+use super::source::Source;
 use load::{LoadError, Place};
 
 /// Checks all of them.
@@ -31,7 +32,7 @@ pub(super) fn check(objects: &Objects, redis: Option<&Redis>) -> Result<(), Load
     }
     if let Some(redis) = redis {
         for secret in [&redis.server_tls, &redis.client_ca] {
-            let place = workload::place_of_secret(objects, &redis.name, secret).unwrap_or_else(|| redis.place.clone());
+            let place = redis_workload::place_of_secret(objects, &redis.name, secret).unwrap_or_else(|| redis.place.clone());
             find_secret(objects, secret, redis.namespace.as_deref(), place)?;
         }
     }

@@ -22,17 +22,23 @@ static FORM: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
     Regex::new(r#"^\{\{[ \t\r\n]*\.([\p{L}_][\p{L}\p{Nd}_]*)[ \t\r\n]*(?:\|[ \t\r\n]*filterPEM[ \t]+"([^"\\\n]*)"[ \t\r\n]*)?\}\}(\s*)$"#)
 });
 
-impl FromStr for Expression {
-    type Err = String;
+/// A template that is not followed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TemplateError {
+    /// The template's text, of another form than the two that there are.
+    #[error("`{0}` is not interpreted: the local environment follows `{{{{ .FIELD }}}}` and `{{{{ .FIELD | filterPEM \"TYPE\" }}}}`")]
+    NotInterpreted(String),
+    /// The harness's own pattern for templates is broken.
+    #[error("the pattern of templates: {0}")]
+    Pattern(#[from] regex::Error),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let form = FORM.as_ref().map_err(ToString::to_string)?;
-        let Some(parts) = form.captures(text) else {
-            return Err(format!(
-                "`{}` is not interpreted: the local environment follows `{{{{ .FIELD }}}}` and `{{{{ .FIELD | filterPEM \"TYPE\" }}}}`",
-                text.trim()
-            ));
-        };
+impl FromStr for Expression {
+    type Err = TemplateError;
+
+    fn from_str(text: &str) -> Result<Self, TemplateError> {
+        let form = FORM.as_ref().map_err(Clone::clone)?;
+        let parts = form.captures(text).ok_or_else(|| TemplateError::NotInterpreted(text.trim().to_owned()))?;
         let part = |index: usize| parts.get(index).map(|part| part.as_str().to_owned());
         Ok(Self { field: part(1).unwrap_or_default(), filter: part(2), tail: part(3).unwrap_or_default() })
     }
@@ -51,7 +57,7 @@ impl fmt::Display for Expression {
 mod tests {
     use super::*;
 
-    fn expression(field: &str, filter: Option<&str>, tail: &str) -> Result<Expression, String> {
+    fn expression(field: &str, filter: Option<&str>, tail: &str) -> Result<Expression, TemplateError> {
         Ok(Expression { field: field.to_owned(), filter: filter.map(str::to_owned), tail: tail.to_owned() })
     }
 
@@ -76,7 +82,7 @@ mod tests {
             "{{ index . \"tls.crt\" }}",
             "{{ .a | filterCertChain \"leaf\" }}",
         ] {
-            let message = text.parse::<Expression>().expect_err(text);
+            let message = text.parse::<Expression>().expect_err(text).to_string();
             assert!(message.contains("{{ .FIELD | filterPEM \"TYPE\" }}"), "{message}");
         }
     }

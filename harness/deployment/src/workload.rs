@@ -1,24 +1,25 @@
-//! Redis' workload, read for one purpose: which Secret is mounted where `redis.conf` expects its certificates.
+//! The volumes of a StatefulSet or Deployment: which ConfigMaps and Secrets its containers see, and where.
 
-use super::manifests::{Objects, Source};
-use super::redis::{Redis, directives};
 use load::tree::{Position, Tree};
-use load::{LoadError, Place};
 
 /// The volumes of a StatefulSet or Deployment as its containers see them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Workload {
-    /// ConfigMaps by name.
-    config_maps: Vec<String>,
-    /// Mounted Secrets.
-    secrets: Vec<Mount>,
+    /// The names of the ConfigMaps that are volumes, mounted or not.
+    pub(super) config_maps: Vec<String>,
+    /// The Secrets that a container mounts, one entry a mount.
+    pub(super) secrets: Vec<Mount>,
 }
 
+/// A Secret in a container.
 #[derive(Debug, Clone)]
-struct Mount {
-    path: String,
-    secret: String,
-    position: Position,
+pub(super) struct Mount {
+    /// Its directory there, without a slash at the end.
+    pub(super) path: String,
+    /// The Secret's name.
+    pub(super) secret: String,
+    /// Where the volume names it.
+    pub(super) position: Position,
 }
 
 impl Workload {
@@ -42,83 +43,11 @@ impl Workload {
     }
 
     /// The Secret that a file comes from: the longest mount path above it.
-    fn secret_of(&self, file: &str) -> Option<&str> {
+    pub(super) fn secret_of(&self, file: &str) -> Option<&str> {
         self.secrets
             .iter()
             .filter(|mount| file.strip_prefix(mount.path.as_str()).is_some_and(|rest| rest.starts_with('/')))
             .max_by_key(|mount| mount.path.len())
             .map(|mount| mount.secret.as_str())
     }
-}
-
-/// The workload that mounts a ConfigMap.
-fn mounting<'a>(objects: &'a Objects, config_map: &str) -> Option<&'a (Workload, Source)> {
-    objects.workloads.iter().find(|(workload, _)| workload.config_maps.iter().any(|name| name == config_map))
-}
-
-/// Whether a Service's selector matches the pods of the workload that mounts a ConfigMap.
-pub(super) fn is_selected(objects: &Objects, config_map: &str, service: &Tree) -> bool {
-    let selector = service.get(&["spec", "selector"]).map(Tree::entries).unwrap_or_default();
-    let Some((_, workload)) = mounting(objects, config_map) else { return false };
-    let label = |name: &str| workload.text(&["spec", "template", "metadata", "labels", name]);
-    // Without a selector a Service leads to whatever somebody else says.
-    !selector.is_empty() && selector.iter().all(|entry| entry.value.text().is_some_and(|value| label(&entry.key) == Some(value)))
-}
-
-/// Where the workload that mounts a ConfigMap names a Secret.
-pub(super) fn place_of_secret(objects: &Objects, config_map: &str, secret: &str) -> Option<Place> {
-    let (workload, source) = mounting(objects, config_map)?;
-    let mount = workload.secrets.iter().find(|mount| mount.secret == secret)?;
-    Some(Place::at(&source.file, mount.position))
-}
-
-/// The deployment's Redis: at most one ConfigMap with `redis.conf`, and the workload that mounts it.
-pub(super) fn redis(objects: &Objects) -> Result<Option<Redis>, LoadError> {
-    let data = ["data", "redis.conf"];
-    let source = match objects.config_maps.as_slice() {
-        [] => return Ok(None),
-        [source] => source,
-        [first, second, ..] => {
-            let message = format!("a second `redis.conf`: one Redis is tested at a time, and the first is at {}", first.at(&data));
-            return Err(second.error(&data, message));
-        }
-    };
-    let tree = &source.document.tree;
-    let name = tree.text_at(&["metadata", "name"]).unwrap_or_default().to_owned();
-    let Some(text) = tree.text_at(&data) else { return Err(source.error(&data, "`redis.conf` is no text")) };
-    let directives = directives(text);
-    let Some((workload, _)) = mounting(objects, &name) else {
-        let message = format!("no StatefulSet or Deployment mounts the ConfigMap `{name}`: where its certificates come from can't be told");
-        return Err(source.error(&["metadata", "name"], message));
-    };
-    let mut redis = Redis {
-        name,
-        namespace: source.namespace(),
-        directives,
-        server_tls: String::new(),
-        client_ca: String::new(),
-        place: source.at(&["metadata", "name"]),
-    };
-    let secret = |directive: &str| {
-        let Some(file) = redis.value(directive) else {
-            return Err(
-                source.error(&data, format!("`{directive}` is missing in redis.conf: Redis is tested with TLS and client certificates"))
-            );
-        };
-        workload.secret_of(file.trim_matches('"')).map(str::to_owned).ok_or_else(|| {
-            let mounts: Vec<_> = workload.secrets.iter().map(|mount| format!("`{}` at {}", mount.secret, mount.path)).collect();
-            let mounts = if mounts.is_empty() { "none".to_owned() } else { mounts.join(", ") };
-            source.error(&data, format!("`{directive} {file}` is in no Secret that the workload mounts: it mounts {mounts}"))
-        })
-    };
-    let server_tls = secret("tls-cert-file")?;
-    let key = secret("tls-key-file")?;
-    let client_ca = secret("tls-ca-cert-file")?;
-    if key != server_tls {
-        let message = format!("tls-cert-file is in the Secret `{server_tls}` and tls-key-file in `{key}`: they must be of one Certificate");
-        return Err(source.error(&data, message));
-    }
-    redis.server_tls = server_tls;
-    redis.client_ca = client_ca;
-    Ok(Some(redis))
 }

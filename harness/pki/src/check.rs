@@ -28,12 +28,14 @@ pub fn check(manifests: &Manifests, credentials: &Credentials) -> Vec<Credential
     check.problems
 }
 
-/// The octal mode of a key file.
-pub(super) fn key_mode(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o7777)
-        .ok_or_else(|| format!("`{text}` is no octal file mode, such as \"0600\""))
+/// The text of a key file's mode that is none.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no octal file mode, such as \"0600\"")]
+pub(super) struct KeyModeError(String);
+
+/// The mode of a key file, from octal digits.
+pub(super) fn key_mode(text: &str) -> Result<u32, KeyModeError> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| KeyModeError(text.to_owned()))
 }
 
 pub(super) struct Check<'a> {
@@ -113,9 +115,9 @@ impl<'a> Check<'a> {
             self.add(&["identities", name, "key_of"], error.to_string());
         }
         if let Some(mode) = &identity.key_mode
-            && let Err(message) = key_mode(mode)
+            && let Err(error) = key_mode(mode)
         {
-            self.add(&["identities", name, "key_mode"], message);
+            self.add(&["identities", name, "key_mode"], error.to_string());
         }
     }
 

@@ -8,6 +8,7 @@ use super::site::{Provider, ProviderSecrets, SiteDistribution};
 use super::{Pki, check};
 use deployment::Manifests;
 use deployment::external_secret::{Copied, ExternalSecret};
+use deployment::template::TemplateError;
 use model::credential::{Distribution, SecretFile};
 
 /// `defaultMode` of the documented volume: octal 0400.
@@ -26,7 +27,8 @@ pub(super) fn external_secret(manifests: &Manifests, name: &str, distribution: &
         let key = file.file_name();
         match text {
             Some(text) => {
-                let expression = text.parse().map_err(|reason: String| PkiError::invalid(&what, format!("template.{key}: {reason}")))?;
+                let expression =
+                    text.parse().map_err(|error: TemplateError| PkiError::invalid(&what, format!("template.{key}: {error}")))?;
                 external_secret.template.insert(key.to_owned(), expression);
             }
             None => drop(external_secret.template.remove(key)),

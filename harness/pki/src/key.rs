@@ -27,7 +27,7 @@ impl fmt::Debug for Key {
 impl Key {
     /// Makes a new one as `spec.privateKey` says.
     pub(super) fn generate(what: &str, spec: &PrivateKey) -> Result<Self, PkiError> {
-        let size = spec.check_size().map_err(|reason| PkiError::invalid(what, reason))?;
+        let size = spec.check_size().map_err(|error| PkiError::invalid(what, error.to_string()))?;
         let pair = match (spec.algorithm, size) {
             (KeyAlgorithm::Ed25519, _) => KeyPair::generate_for(&rcgen::PKCS_ED25519),
             (KeyAlgorithm::ECDSA, Some(384)) => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),

@@ -100,8 +100,8 @@ impl Pki {
             let what = format!("identity `{name}`");
             let certified_key = self.identity_key(name)?;
             let other = identity.key_of.as_deref().map(|other| self.identity_key(other)).transpose()?;
-            let key_mode =
-                identity.key_mode.as_deref().map_or(Ok(0o600), check::key_mode).map_err(|reason| PkiError::invalid(&what, reason))?;
+            let key_mode = identity.key_mode.as_deref().map_or(Ok(0o600), check::key_mode);
+            let key_mode = key_mode.map_err(|error| PkiError::invalid(&what, error.to_string()))?;
             let variant = FileVariant {
                 with_intermediates: !identity.leave_out_intermediates,
                 key_pem: other.as_ref().map(|other| other.key.pem.as_str()),
