@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::error::SessionError;
 use environment::container::engine::Engine;
 use environment::container::{self, ContainerOptions, FoundImages};
 use environment::{Servers, ServersOptions};
@@ -25,20 +26,19 @@ pub(super) async fn environment(
     directory: &mut RunDir,
     cases: &[Arc<Case>],
     mut interrupted: watch::Receiver<bool>,
-) -> Result<Servers, String> {
-    let engine = Engine::connect().await.map_err(|error| error.to_string())?;
+) -> Result<Servers, SessionError> {
+    let engine = Engine::connect().await?;
     let images = tokio::select! {
         found = FoundImages::look(&engine, &images, uses(cases)) => found,
         // Nothing is to be removed yet.
         Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => {
-            return Err("interrupted while images were looked for or pulled".to_owned());
+            return Err(SessionError::Interrupted);
         }
     };
-    let run = directory.name().ok_or("the run's directory has no name")?;
-    let failed = |error| format!("the containers could not be entrusted to the watcher of the run's directory: {error}");
-    directory.entrust(&run).map_err(failed)?;
+    let run = directory.name().ok_or(SessionError::NoName)?;
+    directory.entrust(&run).map_err(SessionError::Entrust)?;
     let options = ContainerOptions { servers, images, harness: harness.to_path_buf(), run, cache_directory };
-    container::environment(&engine, options).await.map_err(|error| error.to_string())
+    Ok(container::environment(&engine, options).await?)
 }
 
 /// What the cases need images for, and for how many servers from the run's beginning: those of timelines come later, and take what is free.

@@ -34,10 +34,15 @@ pub struct OwnDriver {
     pub program: PathBuf,
 }
 
-impl FromStr for OwnDriver {
-    type Err = String;
+/// A text that names no own driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected NAME=PROGRAM or redis:NAME=PROGRAM, such as my-client=./client.sh")]
+pub struct OwnDriverError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for OwnDriver {
+    type Err = OwnDriverError;
+
+    fn from_str(text: &str) -> Result<Self, OwnDriverError> {
         let (service, rest) = match text.strip_prefix("redis:") {
             Some(rest) => (Service::Redis, rest),
             None => (Service::Postgres, text.strip_prefix("postgres:").unwrap_or(text)),
@@ -46,7 +51,7 @@ impl FromStr for OwnDriver {
             Some((name, program)) if !name.is_empty() && !program.is_empty() => {
                 Ok(Self { service, name: name.to_owned(), program: PathBuf::from(program) })
             }
-            _ => Err("expected NAME=PROGRAM or redis:NAME=PROGRAM, such as my-client=./client.sh".to_owned()),
+            _ => Err(OwnDriverError),
         }
     }
 }

@@ -6,6 +6,7 @@ mod changes;
 mod containers;
 mod credentials;
 pub mod drivers;
+mod error;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+
+pub use error::SessionError;
 
 use credentials::Issued;
 use deployment::Manifests;
@@ -38,11 +41,6 @@ use run::schedule::{ScheduleOptions, run as run_cases};
 
 /// The identity of the global cluster's pods: installations mount the Secret of its Certificate.
 const GLOBAL_CLIENT: &str = "app";
-
-/// A session could not be started: the run directory or the environment failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SessionError(String);
 
 /// Checks that everything the set's credentials and timelines name can be made from the manifests.
 ///
@@ -130,7 +128,7 @@ impl Session {
     /// [`SessionError`].
     pub async fn start(options: SessionOptions, cases: &[Arc<Case>]) -> Result<Self, SessionError> {
         #[cfg_attr(not(feature = "container"), expect(unused_mut, reason = "only containers are entrusted to it"))]
-        let mut directory = RunDir::create(Some(&options.harness)).map_err(|error| SessionError(error.to_string()))?;
+        let mut directory = RunDir::create(Some(&options.harness))?;
         let client = options.credentials.identities.get(GLOBAL_CLIENT).map(|identity| identity.certificate.clone());
         let template = InstallationTemplate { manifests: Arc::clone(&options.manifests), client };
         let pki = Arc::new(Pki::new(options.manifests, options.credentials, directory.path().join("pki"), RunAs::unprivileged()));
@@ -139,9 +137,7 @@ impl Session {
         servers.template = Some(template);
         servers.start_limit = options.start_limit.unwrap_or(servers.start_limit);
         let environment = match options.environment {
-            EnvironmentKind::Local => {
-                local::environment(LocalOptions::of(options.toolchain.clone(), options.cache, servers)).map_err(|error| error.to_string())
-            }
+            EnvironmentKind::Local => local::environment(LocalOptions::of(options.toolchain.clone(), options.cache, servers))?,
             #[cfg(feature = "container")]
             EnvironmentKind::Container(images) => {
                 containers::environment(
@@ -153,10 +149,10 @@ impl Session {
                     cases,
                     options.interrupted.clone(),
                 )
-                .await
+                .await?
             }
         };
-        let environment = Arc::new(environment.map_err(SessionError)?);
+        let environment = Arc::new(environment);
         let needed: BTreeSet<String> = cases
             .iter()
             .filter(|case| case.skip.is_none() && case.unmet(environment.name()).is_none())
