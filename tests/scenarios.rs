@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let planned = match Planned::load() {
         Ok(planned) => planned,
-        Err(message) => return broken(&message),
+        Err(error) => return broken(&error.to_string()),
     };
     let overdue = planned.overdue();
     let names: Vec<String> = planned.cases.keys().cloned().chain([REVIEW.to_owned()]).collect();
@@ -94,6 +94,9 @@ impl<'a> Meant<'a> {
     }
 }
 
+/// Whatever keeps the run from being made.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
 /// What is there to run.
 struct Planned {
     set: ScenarioSet,
@@ -110,13 +113,13 @@ fn repository() -> PathBuf {
 }
 
 impl Planned {
-    fn load() -> Result<Self, String> {
+    fn load() -> Result<Self, Error> {
         let lines = |errors: Vec<load::LoadError>| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             lines.join("\n")
         };
         let set = ScenarioSet::load(&[repository().join("scenarios")]).map_err(lines)?;
-        let manifests = Manifests::load(&repository().join("kind/deployment")).map_err(|error| error.to_string())?;
+        let manifests = Manifests::load(&repository().join("kind/deployment"))?;
         check(&set, &manifests).map_err(lines)?;
         let toolchain = Toolchain::find(&Toolchain::default_directory());
         let mut cases: BTreeMap<String, Vec<Arc<Case>>> = BTreeMap::new();
@@ -203,7 +206,7 @@ type Ends = BTreeMap<String, mpsc::Sender<Tally>>;
 enum State {
     /// No test has begun: the tests that will, and the ends of all.
     Waiting(BTreeSet<String>, Ends),
-    Running(JoinHandle<Result<(), String>>),
+    Running(JoinHandle<Result<(), Error>>),
     /// Why scenarios may be without an end.
     Over(String),
 }
@@ -258,7 +261,7 @@ impl Run {
             State::Running(thread) => {
                 let reason = match thread.join() {
                     Ok(Ok(())) => return None,
-                    Ok(Err(reason)) => reason,
+                    Ok(Err(error)) => error.to_string(),
                     Err(_) => "the run panicked, see above".to_owned(),
                 };
                 *state = State::Over(reason.clone());
@@ -271,18 +274,18 @@ impl Run {
         }
     }
 
-    fn carry_out(&self, selected: &BTreeSet<String>, ends: Ends) -> Result<(), String> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    fn carry_out(&self, selected: &BTreeSet<String>, ends: Ends) -> Result<(), Error> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let cases: Vec<Arc<Case>> =
             self.planned.cases.iter().filter(|(scenario, _)| selected.contains(*scenario)).flat_map(|(_, cases)| cases).cloned().collect();
         runtime.block_on(async {
-            let session = Session::start(self.planned.session_options(), &cases).await.map_err(|error| error.to_string())?;
+            let session = Session::start(self.planned.session_options(), &cases).await?;
             let redactor = Redactor::new(session.environment().secrets());
             let (sender, receiver) = events::unbounded_channel();
             let schedule_options = ScheduleOptions { jobs: default_jobs(), fail_fast: false };
             let ((), mut problems) = tokio::join!(session.run(cases, schedule_options, sender), self.tell(receiver, ends, &redactor));
             problems.extend(session.close().await);
-            if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
+            if problems.is_empty() { Ok(()) } else { Err(problems.join("\n").into()) }
         })
     }
 

@@ -1,8 +1,9 @@
 //! The engine as others see it: asked through its socket, without the harness's code.
 
 use std::collections::BTreeSet;
+use std::fmt::{self, Display};
 use std::io::Write as _;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 
 use environment::container::engine::Engine;
 use serde_json::Value;
@@ -22,6 +23,20 @@ const RUN: &str = "mtls-conformance.run";
 /// An engine that answers.
 pub(super) struct Outside {
     socket: String,
+}
+
+/// The engine did not do what it was asked for.
+#[derive(Debug)]
+pub(super) struct Failed {
+    path: String,
+    status: ExitStatus,
+    said: String,
+}
+
+impl Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.path, self.status, self.said)
+    }
 }
 
 impl Outside {
@@ -51,7 +66,7 @@ impl Outside {
     }
 
     /// Asks the engine: arguments of curl beside the address.
-    pub(super) fn ask(&self, path: &str, more: &[&str]) -> Result<Value, String> {
+    pub(super) fn ask(&self, path: &str, more: &[&str]) -> Result<Value, Failed> {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--fail", "--globoff", "--unix-socket", &self.socket])
             .args(more)
@@ -59,7 +74,11 @@ impl Outside {
             .output()
             .expect("curl runs");
         if !output.status.success() {
-            return Err(format!("{path}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
+            return Err(Failed {
+                path: path.to_owned(),
+                status: output.status,
+                said: String::from_utf8_lossy(&output.stderr).into_owned(),
+            });
         }
         Ok(serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
     }
@@ -77,7 +96,7 @@ impl Outside {
     }
 
     /// Sends JSON.
-    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
+    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failed> {
         self.ask(path, &["--header", "Content-Type: application/json", "--data", &body.to_string()])
     }
 

@@ -361,9 +361,9 @@ impl Installation for FakeInstallation {
 }
 
 /// No files at all.
-pub(crate) struct NoMaterial;
+pub(crate) struct NoCredentials;
 
-impl CredentialSource for NoMaterial {
+impl CredentialSource for NoCredentials {
     fn client_files(&self, _: Option<&str>, _: Option<&str>) -> Result<ClientFiles, CredentialError> {
         Ok(ClientFiles::default())
     }

@@ -4,6 +4,7 @@ pub(crate) mod fakes;
 pub(crate) mod middle;
 pub(crate) mod world;
 
+use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -89,8 +90,8 @@ pub(crate) fn ran(directory: &Path, mut command: Command) -> Ran {
     Ran { code: output.status.code().expect("a code"), report, said }
 }
 
-/// Asks `probe` again and again until it gives `Some`.
-pub(crate) fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T, String>) -> T {
+/// Asks `probe` again and again until it gives a value; its last error is told where it never does.
+pub(crate) fn until<T, E: Display>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T, E>) -> T {
     let start = Instant::now();
     loop {
         match probe() {

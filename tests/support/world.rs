@@ -18,7 +18,7 @@ use run::event::Event;
 use run::fold::Fold;
 use run::schedule::{ScheduleOptions, run};
 
-use super::fakes::{DRIVER, FakeDriver, FakeEnvironment, NoMaterial, driver_info};
+use super::fakes::{DRIVER, FakeDriver, FakeEnvironment, NoCredentials, driver_info};
 
 /// A set with one scenario, and what runs it.
 pub(crate) struct World {
@@ -85,7 +85,7 @@ impl World {
         let driver: Arc<dyn Driver> = Arc::new(FakeDriver::new(self.gate.subscribe()));
         let run_context = Arc::new(RunContext {
             drivers: if self.drivers { HashMap::from([(DRIVER.to_owned(), driver)]) } else { HashMap::new() },
-            credentials: Arc::new(NoMaterial),
+            credentials: Arc::new(NoCredentials),
             networks: self.environment.networks(),
             openssl: None,
             limits: self.limits,

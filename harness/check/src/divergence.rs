@@ -28,7 +28,7 @@ struct Situation {
 }
 
 impl Divergence {
-    /// Nothing compared yet.
+    /// An empty comparison: no case was taken yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -32,7 +32,7 @@ pub enum LatencyError {
     Histogram {
         /// Driver, mode, negotiation and phase.
         group: String,
-        /// What hdrhistogram said.
+        /// The words of hdrhistogram, which has no common error type.
         reason: String,
     },
     /// A record's text is not a histogram.

@@ -19,13 +19,13 @@ const LISTED_TEXTS: usize = 3;
 /// What a case says to the ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
-    /// The case's id.
+    /// The id, with the values of its axes: `postgres/unset:driver=rustls`.
     pub case: &'a str,
-    /// `documented`, `cnpg`, ...
+    /// Which deployment its server was configured as: `documented`, `cnpg`.
     pub deployment: &'a str,
     /// The claims that it bears on.
     pub claims: &'a [String],
-    /// How it ended.
+    /// How the case ended; for a deviation, `deviation` tells more.
     pub outcome: &'a Outcome,
     /// For [`Outcome::Deviates`]: what the deviation says.
     pub deviation: Option<Refuting<'a>>,
@@ -46,9 +46,9 @@ pub enum LedgerError {
     /// It names a claim that is not loaded.
     #[error("case `{case}` bears on the claim `{claim}`, which no claims file has: was it renamed?")]
     UnknownClaim {
-        /// The case.
+        /// The id of the case that can't be counted for it.
         case: String,
-        /// The claim.
+        /// The id that no claim has.
         claim: String,
     },
 }
@@ -71,7 +71,7 @@ struct ClaimTally {
     cases: Vec<u32>,
     /// The failure of the case that is first by id: cases end in any order, and a report must not depend on it.
     unexplained: Option<(String, String)>,
-    /// What deviations observed.
+    /// The summaries of the deviations that refute it, each once.
     observed: BTreeSet<String>,
     /// Why cases said nothing, with their number.
     silent: BTreeMap<String, usize>,

@@ -7,15 +7,15 @@ use load::Place;
 /// An Issuer or ClusterIssuer.
 #[derive(Debug, Clone)]
 pub struct Issuer {
-    /// `metadata.name`.
+    /// `metadata.name`, unique among those of its kind.
     pub name: String,
-    /// `metadata.namespace`.
+    /// `metadata.namespace`; `None`: the one that it is applied to.
     pub namespace: Option<String>,
     /// Whether it is a ClusterIssuer.
     pub cluster: bool,
-    /// How it signs.
+    /// Which key it signs with.
     pub kind: IssuerKind,
-    /// Where it stands.
+    /// The file, line and column of its name.
     pub place: Place,
 }
 
@@ -26,21 +26,21 @@ pub enum IssuerKind {
     SelfSigned,
     /// With the CA in a Secret.
     Ca {
-        /// The Secret's name.
+        /// The name of the Secret, which a Certificate with `isCA` writes.
         secret: String,
     },
 }
 
-/// A Certificate.
+/// A certificate that cert-manager would issue and keep in a Secret.
 #[derive(Debug, Clone)]
 pub struct Certificate {
-    /// `metadata.name`.
+    /// `metadata.name`, unique among those of its kind.
     pub name: String,
-    /// `metadata.namespace`.
+    /// `metadata.namespace`; `None`: the one that it is applied to.
     pub namespace: Option<String>,
-    /// `spec`.
+    /// `spec`, its values checked by the rules of cert-manager's webhook.
     pub spec: CertificateSpec,
-    /// Where it stands.
+    /// The file, line and column of its name.
     pub place: Place,
 }
 
@@ -80,7 +80,7 @@ pub struct CertificateSpec {
     /// Labels and annotations of that Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_template: Option<SecretTemplate>,
-    /// Who signs it.
+    /// The Issuer or ClusterIssuer that signs it.
     pub issuer_ref: IssuerRef,
     /// Whether it may sign others.
     #[serde(default, rename = "isCA", skip_serializing_if = "std::ops::Not::not")]
@@ -88,7 +88,7 @@ pub struct CertificateSpec {
     /// Key usages and extended key usages; digital signature and key encipherment if absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub usages: Vec<Usage>,
-    /// The key.
+    /// How its key is made; absent: RSA of 2048 bits, new at each renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
     /// Kept CertificateRequests: nothing to do here.
@@ -100,25 +100,25 @@ pub struct CertificateSpec {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Subject {
-    /// C.
+    /// The name's C (countryName), RFC 5280 appendix A.1 like the others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub countries: Vec<String>,
-    /// O.
+    /// The name's O (organizationName).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub organizations: Vec<String>,
-    /// OU.
+    /// The name's OU (organizationalUnitName).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub organizational_units: Vec<String>,
-    /// L.
+    /// The name's L (localityName).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub localities: Vec<String>,
-    /// ST.
+    /// The name's ST (stateOrProvinceName).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub provinces: Vec<String>,
-    /// STREET.
+    /// The name's STREET (streetAddress).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub street_addresses: Vec<String>,
-    /// Postal codes.
+    /// The postalCode attributes of the name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub postal_codes: Vec<String>,
     /// The serialNumber attribute of the name; not the certificate's.
@@ -132,7 +132,7 @@ pub struct Subject {
 pub struct SecretTemplate {
     /// Labels; `cnpg.io/reload` is the one that matters.
     pub labels: std::collections::BTreeMap<String, String>,
-    /// Annotations.
+    /// Annotations of the same Secret.
     pub annotations: std::collections::BTreeMap<String, String>,
 }
 
@@ -140,12 +140,12 @@ pub struct SecretTemplate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerRef {
-    /// Its name.
+    /// `metadata.name` of the Issuer or ClusterIssuer.
     pub name: String,
     /// Issuer (default) or ClusterIssuer.
     #[serde(default)]
     pub kind: IssuerRefKind,
-    /// The API group.
+    /// The API group: external issuers have one of their own.
     #[serde(default)]
     pub group: IssuerGroup,
 }
@@ -156,14 +156,14 @@ pub enum IssuerRefKind {
     /// Of the Certificate's namespace.
     #[default]
     Issuer,
-    /// Of the cluster.
+    /// Of no namespace, for Certificates of all.
     ClusterIssuer,
 }
 
 /// The API groups of issuers: external ones can't be followed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IssuerGroup {
-    /// cert-manager's own.
+    /// The group of cert-manager's own issuers, and the default.
     #[default]
     #[serde(rename = "cert-manager.io")]
     CertManager,
@@ -177,7 +177,7 @@ pub struct PrivateKey {
     pub rotation_policy: RotationPolicy,
     /// The form of `tls.key`.
     pub encoding: KeyEncoding,
-    /// The algorithm.
+    /// Which algorithm; its default is RSA.
     pub algorithm: KeyAlgorithm,
     /// RSA 2048 (default), 3072, 4096; ECDSA 256 (default), 384, 521.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,7 +190,7 @@ pub enum RotationPolicy {
     /// Makes a new one.
     #[default]
     Always,
-    /// Keeps it.
+    /// Keeps the key as long as the Secret has it.
     Never,
 }
 
@@ -200,19 +200,19 @@ pub enum KeyEncoding {
     /// `RSA PRIVATE KEY`; for an ECDSA key SEC 1's `EC PRIVATE KEY`; for Ed25519 the same as PKCS8.
     #[default]
     PKCS1,
-    /// `PRIVATE KEY`.
+    /// `PRIVATE KEY` (PKCS #8, RFC 5208), whatever the algorithm.
     PKCS8,
 }
 
-/// Key algorithms.
+/// The key algorithms that cert-manager offers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyAlgorithm {
-    /// RSA.
+    /// RSA, which is cert-manager's default.
     #[default]
     RSA,
-    /// ECDSA.
+    /// ECDSA on P-256, P-384 or P-521, by the size.
     ECDSA,
-    /// Ed25519.
+    /// Ed25519, which has no sizes.
     Ed25519,
 }
 
@@ -222,55 +222,55 @@ pub enum Usage {
     /// digitalSignature, by an older name.
     #[serde(rename = "signing")]
     Signing,
-    /// digitalSignature.
+    /// keyUsage digitalSignature, bit 0 (RFC 5280, 4.2.1.3).
     #[serde(rename = "digital signature")]
     DigitalSignature,
-    /// contentCommitment.
+    /// keyUsage contentCommitment, bit 1 (RFC 5280, 4.2.1.3).
     #[serde(rename = "content commitment")]
     ContentCommitment,
-    /// keyEncipherment.
+    /// keyUsage keyEncipherment, bit 2 (RFC 5280, 4.2.1.3).
     #[serde(rename = "key encipherment")]
     KeyEncipherment,
-    /// dataEncipherment.
+    /// keyUsage dataEncipherment, bit 3 (RFC 5280, 4.2.1.3).
     #[serde(rename = "data encipherment")]
     DataEncipherment,
-    /// keyAgreement.
+    /// keyUsage keyAgreement, bit 4 (RFC 5280, 4.2.1.3).
     #[serde(rename = "key agreement")]
     KeyAgreement,
-    /// keyCertSign.
+    /// keyUsage keyCertSign, bit 5 (RFC 5280, 4.2.1.3).
     #[serde(rename = "cert sign")]
     CertSign,
-    /// cRLSign.
+    /// keyUsage cRLSign, bit 6 (RFC 5280, 4.2.1.3).
     #[serde(rename = "crl sign")]
     CrlSign,
-    /// encipherOnly.
+    /// keyUsage encipherOnly, bit 7 (RFC 5280, 4.2.1.3).
     #[serde(rename = "encipher only")]
     EncipherOnly,
-    /// decipherOnly.
+    /// keyUsage decipherOnly, bit 8 (RFC 5280, 4.2.1.3).
     #[serde(rename = "decipher only")]
     DecipherOnly,
-    /// anyExtendedKeyUsage.
+    /// The extKeyUsage anyExtendedKeyUsage, 2.5.29.37.0.
     #[serde(rename = "any")]
     Any,
-    /// id-kp-serverAuth.
+    /// The extKeyUsage id-kp-serverAuth, 1.3.6.1.5.5.7.3.1.
     #[serde(rename = "server auth")]
     ServerAuth,
-    /// id-kp-clientAuth.
+    /// The extKeyUsage id-kp-clientAuth, 1.3.6.1.5.5.7.3.2.
     #[serde(rename = "client auth")]
     ClientAuth,
-    /// id-kp-codeSigning.
+    /// The extKeyUsage id-kp-codeSigning, 1.3.6.1.5.5.7.3.3.
     #[serde(rename = "code signing")]
     CodeSigning,
-    /// id-kp-emailProtection.
+    /// The extKeyUsage id-kp-emailProtection, 1.3.6.1.5.5.7.3.4.
     #[serde(rename = "email protection")]
     EmailProtection,
     /// id-kp-emailProtection, by another name.
     #[serde(rename = "s/mime")]
     SMime,
-    /// id-kp-timeStamping.
+    /// The extKeyUsage id-kp-timeStamping, 1.3.6.1.5.5.7.3.8.
     #[serde(rename = "timestamping")]
     Timestamping,
-    /// id-kp-OCSPSigning.
+    /// The extKeyUsage id-kp-OCSPSigning, 1.3.6.1.5.5.7.3.9.
     #[serde(rename = "ocsp signing")]
     OcspSigning,
 }
@@ -281,7 +281,7 @@ pub enum Usage {
 pub struct KeySizeError {
     /// The size that was asked for, in bits.
     pub size: u32,
-    /// The key's algorithm.
+    /// The algorithm that the Certificate asks for.
     pub algorithm: KeyAlgorithm,
     /// The sizes that there are for it.
     pub allowed: &'static [u32],

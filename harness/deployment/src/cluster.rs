@@ -6,20 +6,20 @@ use serde::Deserialize;
 
 use load::Place;
 
-/// A Cluster.
+/// A PostgreSQL cluster that CloudNativePG would run.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    /// `metadata.name`.
+    /// `metadata.name` of the Cluster.
     pub name: String,
-    /// `metadata.namespace`.
+    /// `metadata.namespace`; `None`: the one that it is applied to.
     pub namespace: Option<String>,
     /// The four certificate fields.
     pub certificates: ClusterCertificates,
-    /// Lines and settings.
+    /// Its settings, and the user's lines of `pg_hba.conf` and `pg_ident.conf`.
     pub postgresql: PostgresConfiguration,
-    /// Database and owner.
+    /// The application's database and its owner.
     pub initdb: InitDb,
-    /// Where it stands.
+    /// The file, line and column of its name.
     pub place: Place,
 }
 
@@ -53,7 +53,7 @@ pub struct PostgresConfiguration {
     pub pg_ident: Vec<String>,
 }
 
-/// `spec.bootstrap.initdb`.
+/// `spec.bootstrap.initdb`: of it, the application's database and its owner.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct InitDb {

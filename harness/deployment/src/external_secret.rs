@@ -25,9 +25,9 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(3600);
 /// An ExternalSecret that makes a Secret of type `kubernetes.io/tls`.
 #[derive(Debug, Clone)]
 pub struct ExternalSecret {
-    /// `metadata.name`.
+    /// `metadata.name`, and the Secret's name where `spec.target` gives none.
     pub name: String,
-    /// `metadata.namespace`.
+    /// `metadata.namespace` in the cluster of the site; `None`: the one that it is applied to.
     pub namespace: Option<String>,
     /// How often the provider is asked.
     pub refresh_interval: Duration,
@@ -37,7 +37,7 @@ pub struct ExternalSecret {
     pub template: BTreeMap<String, Expression>,
     /// The credentials that are taken from the provider.
     pub sources: Vec<Extraction>,
-    /// Where it stands.
+    /// The file, line and column of its name.
     pub place: Place,
 }
 
@@ -46,7 +46,7 @@ pub struct ExternalSecret {
 pub struct Extraction {
     /// Its id in the provider: with us, the Secret of the global cluster that was copied there.
     pub key: String,
-    /// What was copied.
+    /// What of that Secret was copied there.
     pub copied: Copied,
     /// What the template calls its field.
     pub field: String,
@@ -57,7 +57,7 @@ pub struct Extraction {
 pub enum Copied {
     /// `tls.crt` and `tls.key`, one behind the other.
     CertificateAndKey,
-    /// `ca.crt`.
+    /// The text of `ca.crt`, for all sites the same.
     Ca,
 }
 
@@ -125,7 +125,7 @@ pub(super) fn makes_tls_secret(source: &Source) -> bool {
     source.text(&["spec", "target", "template", "type"]) == Some(TLS)
 }
 
-/// Reads it.
+/// Reads an object of which [`makes_tls_secret`] holds.
 pub(super) fn read(source: &Source, name: String) -> Result<ExternalSecret, LoadError> {
     fields::check_external_secret(&source.file, source.tree())?;
     let spec = source.parse::<Object>()?.spec;

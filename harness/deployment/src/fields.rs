@@ -9,7 +9,7 @@ use load::{LoadError, Place};
 struct Fields {
     /// What the object is called in messages.
     of: &'static str,
-    /// Followed.
+    /// Fields that decide what is made, and are followed.
     interpreted: &'static [&'static str],
     /// Without bearing on how clients connect.
     ignored: &'static [&'static str],

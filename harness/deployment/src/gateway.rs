@@ -12,7 +12,7 @@ use model::server::Service;
 /// A TLSRoute that leads to a server of the deployment, with the Gateway's listener that it is attached to.
 #[derive(Debug, Clone)]
 pub struct TlsRoute {
-    /// The TLSRoute's name.
+    /// `metadata.name` of the TLSRoute.
     pub name: String,
     /// Which server it leads to.
     pub service: Service,

@@ -17,7 +17,7 @@ pub struct HaproxyListener<'a> {
     pub listen: &'a [IpAddr],
     /// Its port, in place of the route's.
     pub port: u16,
-    /// The server.
+    /// The server that the gateway connects to.
     pub upstream: SocketAddr,
 }
 

@@ -9,7 +9,7 @@ use model::server::{DeploymentKind, ServerConfig};
 
 /// The server's certificate, in the directory of certificates. The names are CloudNativePG's.
 pub const SERVER_CERTIFICATE: &str = "server.crt";
-/// The server's key.
+/// The key of [`SERVER_CERTIFICATE`].
 pub const SERVER_KEY: &str = "server.key";
 /// What client certificates are verified with: `ssl_ca_file`.
 pub const CLIENT_CA: &str = "client-ca.crt";
@@ -17,7 +17,7 @@ pub const CLIENT_CA: &str = "client-ca.crt";
 pub const SERVER_CA: &str = "server-ca.crt";
 /// The certificate of the user `streaming_replica`.
 pub const REPLICA_CERTIFICATE: &str = "streaming_replica.crt";
-/// Its key.
+/// The key of [`REPLICA_CERTIFICATE`].
 pub const REPLICA_KEY: &str = "streaming_replica.key";
 /// The revocation list, where a scenario has one: `ssl_crl_file`. (Ours: CloudNativePG has none.)
 pub const CLIENT_CRL: &str = "client.crl";
@@ -29,7 +29,7 @@ pub const GENERATION: &str = "mtls_conformance.generation";
 /// Where the local server's files are, and what it listens on.
 #[derive(Debug, Clone, Copy)]
 pub struct PostgresPlaces<'a> {
-    /// The TCP port.
+    /// The TCP port, which also names the unix socket.
     pub port: u16,
     /// `listen_addresses`, such as `127.0.0.1,::1`.
     pub listen_addresses: &'a str,
@@ -37,9 +37,9 @@ pub struct PostgresPlaces<'a> {
     pub socket_directory: &'a Path,
     /// The directory of [`SERVER_CERTIFICATE`] and its like.
     pub certificates: &'a Path,
-    /// `pg_hba.conf`.
+    /// The path of `pg_hba.conf`, for `hba_file`.
     pub hba_file: &'a Path,
-    /// `pg_ident.conf`.
+    /// The path of `pg_ident.conf`, for `ident_file`.
     pub ident_file: &'a Path,
     /// The directory of [`LOG_FILE`].
     pub log_directory: &'a Path,
@@ -47,14 +47,14 @@ pub struct PostgresPlaces<'a> {
     pub system_user: &'a str,
 }
 
-/// The three files.
+/// The texts of the three files that make up a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresFiles {
-    /// `postgresql.conf`.
+    /// The text of `postgresql.conf`.
     pub postgresql_conf: String,
-    /// `pg_hba.conf`.
+    /// The text of `pg_hba.conf`.
     pub pg_hba_conf: String,
-    /// `pg_ident.conf`.
+    /// The text of `pg_ident.conf`.
     pub pg_ident_conf: String,
 }
 

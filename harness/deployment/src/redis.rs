@@ -5,7 +5,7 @@ use load::Place;
 /// Redis of the deployment.
 #[derive(Debug, Clone)]
 pub struct Redis {
-    /// The ConfigMap's name.
+    /// `metadata.name` of the ConfigMap.
     pub name: String,
     /// `metadata.namespace` of the ConfigMap.
     pub namespace: Option<String>,

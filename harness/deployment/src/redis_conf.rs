@@ -8,7 +8,7 @@ use model::server::ServerConfig;
 
 /// The server's certificate in the directory of certificates.
 pub const SERVER_CERTIFICATE: &str = "tls.crt";
-/// Its key.
+/// The key of [`SERVER_CERTIFICATE`].
 pub const SERVER_KEY: &str = "tls.key";
 /// What client certificates are verified with.
 pub const CLIENT_CA: &str = "ca.crt";
@@ -16,15 +16,15 @@ pub const CLIENT_CA: &str = "ca.crt";
 /// Where the local server's files are, and what it listens on.
 #[derive(Debug, Clone, Copy)]
 pub struct RedisPlaces<'a> {
-    /// The TLS port.
+    /// `tls-port`: the port of this server alone.
     pub tls_port: u16,
     /// `bind`, such as `127.0.0.1 ::1`.
     pub bind: &'a str,
-    /// The working directory.
+    /// `dir`: the working directory, where dumps would go.
     pub directory: &'a Path,
     /// The directory of [`SERVER_CERTIFICATE`], [`SERVER_KEY`] and [`CLIENT_CA`].
     pub certificates: &'a Path,
-    /// The log.
+    /// `logfile`: the whole path of the log.
     pub log_file: &'a Path,
     /// A file with the line `requirepass ...`, readable by the server alone, so that the password stands in no other file.
     pub password_file: Option<&'a Path>,
@@ -36,7 +36,7 @@ pub enum RedisConfigError {
     /// No Redis in the manifests.
     #[error("the manifests in {0} have no ConfigMap with redis.conf: add one, or leave out the scenarios of Redis")]
     NoRedis(std::path::PathBuf),
-    /// PostgreSQL's alone.
+    /// The scenario gives its server something that only PostgreSQL has.
     #[error("`{0}` of a scenario's server is not for Redis: settings, certificate and client_ca are")]
     NotForRedis(&'static str),
 }

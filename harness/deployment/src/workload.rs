@@ -16,7 +16,7 @@ pub(super) struct Workload {
 pub(super) struct Mount {
     /// Its directory there, without a slash at the end.
     pub(super) path: String,
-    /// The Secret's name.
+    /// The name of the Secret that is mounted there.
     pub(super) secret: String,
     /// Where the volume names it.
     pub(super) position: Position,

@@ -13,12 +13,12 @@ use super::template::{self, Overrides};
 use deployment::certificate::CertificateSpec;
 use model::credential::Validity;
 
-/// Who signs.
+/// The key that signs a certificate.
 #[derive(Debug, Clone)]
 pub(super) enum Signer {
     /// The certificate's own key.
     Itself,
-    /// A CA.
+    /// That of a CA, whose chain follows the certificate.
     Authority(Arc<CertifiedKey>),
 }
 
@@ -29,7 +29,7 @@ pub(super) struct CertifiedKey {
     pub(super) der: Vec<u8>,
     /// What follows the leaf in `tls.crt`.
     intermediates: Vec<Vec<u8>>,
-    /// `ca.crt`.
+    /// The certificate of `ca.crt`, in DER.
     root: Vec<u8>,
     pub(super) serial: u128,
     params: CertificateParams,
@@ -91,7 +91,7 @@ impl CertifiedKey {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds + 1)
     }
 
-    /// `tls.crt`.
+    /// The text of `tls.crt`: the leaf, and what follows it.
     pub(super) fn certificate_pem(&self, with_intermediates: bool) -> String {
         let mut text = pem("CERTIFICATE", &self.der);
         if with_intermediates {
@@ -100,7 +100,7 @@ impl CertifiedKey {
         text
     }
 
-    /// `ca.crt`.
+    /// The text of `ca.crt`.
     pub(super) fn ca_pem(&self) -> String {
         pem("CERTIFICATE", &self.root)
     }

@@ -3,17 +3,17 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// SEQUENCE.
+/// The tag of a SEQUENCE (X.690, 8.9).
 pub(super) const SEQUENCE: u8 = 0x30;
 /// `[0]`, constructed.
 pub(super) const CONTEXT_0: u8 = 0xa0;
 /// `[1]`, constructed.
 pub(super) const CONTEXT_1: u8 = 0xa1;
 
-/// One element.
+/// One element, its content not interpreted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Element<'a> {
-    /// Its tag.
+    /// The identifier octet: class, form and number.
     pub(super) tag: u8,
     /// What is in it.
     pub(super) content: &'a [u8],

@@ -10,7 +10,7 @@ pub enum PkiError {
     Unknown {
         /// `identity`, `trust`, `CRL`, `Secret`, `Certificate`, `issue of the Certificate`, `authority or Issuer`.
         kind: &'static str,
-        /// The name.
+        /// The name as it stands in the scenario or the manifests.
         name: String,
         /// The names that there are.
         known: String,
@@ -26,15 +26,15 @@ pub enum PkiError {
     /// The crypto library refused.
     #[error("{what} could not be issued: {reason}")]
     Issue {
-        /// Which credential.
+        /// Which credential, as in [`PkiError::Invalid`].
         what: String,
-        /// The library's reason.
+        /// The words of rcgen or of the random generator.
         reason: String,
     },
     /// A file could not be read.
     #[error("{path} could not be read: {reason}", path = path.display())]
     Read {
-        /// Which.
+        /// The file or directory as it was to be opened or made.
         path: PathBuf,
         /// The operating system's reason.
         reason: String,
@@ -42,7 +42,7 @@ pub enum PkiError {
     /// A file could not be written.
     #[error("{path} could not be written: {reason}; is the file system full or read-only?", path = path.display())]
     Write {
-        /// Which.
+        /// The file or directory as it was to be opened or made.
         path: PathBuf,
         /// The operating system's reason.
         reason: String,

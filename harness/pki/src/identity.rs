@@ -20,13 +20,13 @@ pub(super) const GARBAGE: &str = "this is no PEM\n";
 pub struct IssuedIdentity {
     /// Its name: an identity's or a Secret's.
     pub name: String,
-    /// The leaf certificate.
+    /// The leaf certificate in DER.
     pub der: Vec<u8>,
     /// SHA-256 of the leaf certificate, in lower-case hex.
     pub sha256: String,
     /// The leaf's serial number in decimal, as `pg_stat_ssl.client_serial` shows it.
     pub serial: String,
-    /// The subject's CN.
+    /// The CN of the subject, which PostgreSQL takes for the user; `None` where it has none.
     pub common_name: Option<String>,
     directory: PathBuf,
     contents: BTreeMap<SecretFile, String>,
@@ -46,7 +46,7 @@ impl IssuedIdentity {
     }
 }
 
-/// Without the key.
+/// Leaves the private key out: it must not reach a log.
 impl fmt::Debug for IssuedIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IssuedIdentity")

@@ -11,13 +11,13 @@ use deployment::certificate::{KeyAlgorithm, KeyEncoding, PrivateKey};
 
 /// A key pair with its `tls.key`.
 pub(super) struct Key {
-    /// To sign with.
+    /// What rcgen signs with: it holds the private key.
     pub(super) pair: KeyPair,
-    /// `tls.key`.
+    /// The text of `tls.key`, in the encoding that the Certificate asks for.
     pub(super) pem: String,
 }
 
-/// Without the key.
+/// Leaves the private key out: it must not reach a log.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key").field("algorithm", self.pair.algorithm()).finish_non_exhaustive()

@@ -7,7 +7,7 @@ use super::error::PkiError;
 
 type Cell<T> = Arc<OnceLock<Result<Arc<T>, PkiError>>>;
 
-/// Named values.
+/// Values by name; an error is kept, too, and given again.
 #[derive(Debug)]
 pub(super) struct Memo<T> {
     cells: Mutex<HashMap<String, Cell<T>>>,

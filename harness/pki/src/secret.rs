@@ -15,7 +15,7 @@ pub struct Secret {
     version: u64,
 }
 
-/// Without the key.
+/// Leaves the private key out: it must not reach a log.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files: Vec<&str> = self.data.keys().map(|file| file.file_name()).collect();
@@ -36,7 +36,7 @@ impl Secret {
         &self.data
     }
 
-    /// Its labels.
+    /// Labels of cert-manager's template and of [`CertManager`](super::CertManager)'s changes together.
     #[must_use]
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.labels

@@ -15,7 +15,7 @@ pub(crate) struct ConnectContext<'a> {
     pub(crate) server: &'a dyn Server,
     /// In front of the server, where the case has connections that go through one.
     pub(crate) gateway: Option<&'a dyn Gateway>,
-    /// The clients' files.
+    /// Issues the files that clients use; in a timeline, its mounts.
     pub(crate) credentials: &'a dyn CredentialSource,
     pub(crate) controls: &'a Controls,
     /// Several connections at a time also to a server whose log does not name its clients: then it is enough that the log says since the

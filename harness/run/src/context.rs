@@ -16,7 +16,7 @@ use model::report::{CaseRecord, StepRecord};
 /// Every time limit of a case, in one place.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// One client call.
+    /// One call of a client: a connection with its question, or a query of a held session.
     pub connect: Duration,
     /// From the client's end until the relay's connections have ended on both sides.
     pub wire: Duration,
@@ -58,15 +58,15 @@ impl Default for Limits {
 
 /// What all cases of a run share.
 pub struct RunContext {
-    /// Drivers by name.
+    /// Started drivers by the name that scenarios give them; one that did not start is there, and every call says why.
     pub drivers: HashMap<String, Arc<dyn Driver>>,
-    /// Credentials.
+    /// Issues the files that clients use, by the names of scenarios.
     pub credentials: Arc<dyn CredentialSource>,
     /// Those of the environment.
     pub networks: Networks,
-    /// The `openssl` command.
+    /// The path of the `openssl` command; without it, steps that run it here are skipped.
     pub openssl: Option<PathBuf>,
-    /// Time limits.
+    /// The time limits of each case.
     pub limits: Limits,
     /// Where evidence of failed cases goes.
     pub evidence: Option<PathBuf>,

@@ -15,10 +15,10 @@ pub enum Event {
         environment: Box<EnvironmentRecord>,
         /// Number of cases, those included that will be skipped.
         planned: usize,
-        /// RFC 3339, UTC.
+        /// The wall clock at the beginning, RFC 3339 in UTC.
         started_at: String,
     },
-    /// A server answers.
+    /// A server has started, and answers for the first time.
     ServerReady {
         /// Its name, such as `postgres-17 documented`.
         name: String,
@@ -27,12 +27,12 @@ pub enum Event {
     },
     /// Every case without a timeline has ended; those with one begin.
     TimelinesStarted {
-        /// How many.
+        /// The number of cases with a timeline that were not skipped by then.
         planned: usize,
     },
     /// A case begins. Cases run concurrently.
     CaseStarted {
-        /// Its id.
+        /// The id, by which its [`Event::CaseFinished`] is found.
         id: String,
     },
     /// A case ended, in whatever way: skipped cases are here without a [`Event::CaseStarted`].

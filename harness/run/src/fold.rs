@@ -13,7 +13,7 @@ use model::claim::Claim;
 use model::outcome::{Outcome, OutcomeKind};
 use model::report::{CaseRecord, EnvironmentRecord, SCHEMA_VERSION, Summary, Totals};
 
-/// Accumulates a run.
+/// Takes the events of one run, and gives its summary.
 pub struct Fold {
     ledger: Ledger,
     latencies: Latencies,
@@ -74,7 +74,7 @@ impl Fold {
         &self.started_at
     }
 
-    /// Takes a case.
+    /// Takes a case that has ended, in whatever way.
     pub fn add(&mut self, record: &CaseRecord) {
         self.cases += 1;
         self.connections += u64::from(record.connections);

@@ -23,8 +23,8 @@ use super::credentials::CredentialError;
 pub(crate) enum NotRun {
     /// Something is missing here, which is no failure.
     Skip(SkipReason),
-    /// The harness, a client or the environment failed.
-    Error(CaseError),
+    /// The harness, a client or the environment failed. Boxed: it is far larger than what is returned where nothing fails.
+    Error(Box<CaseError>),
 }
 
 /// What ended a case before it could say anything.
@@ -36,7 +36,7 @@ pub(crate) enum CaseError {
     /// A change of a timeline could not be made.
     #[error("phase `{phase}`: {change}: {source}")]
     Change { phase: String, change: String, source: EnvironmentError },
-    /// A client failed.
+    /// A client program did not start, broke off or gave no answer.
     #[error(transparent)]
     Driver(DriverError),
     /// A client's file could not be made, or a text names none.
@@ -78,7 +78,7 @@ pub(crate) enum CaseError {
     /// The refused case differs from one that should connect, and that one did not.
     #[error("its positive control failed, so the refusal proves nothing: {0}")]
     Control(Arc<ControlError>),
-    /// A task panicked.
+    /// A task of the harness panicked: a defect of ours.
     #[error("the harness itself failed: {0}")]
     Panic(#[from] JoinError),
     /// The schedule has a case that nothing carries out.
@@ -91,7 +91,7 @@ pub(crate) enum CaseError {
 pub(crate) enum ControlError {
     /// It could not be carried out.
     #[error("{0}")]
-    Failed(CaseError),
+    Failed(Box<CaseError>),
     /// Something that it needs is missing here.
     #[error("{0}")]
     Skipped(SkipReason),
@@ -179,7 +179,7 @@ impl From<CaseError> for Outcome {
 
 impl From<EnvironmentError> for NotRun {
     fn from(error: EnvironmentError) -> Self {
-        Self::Error(error.into())
+        CaseError::from(error).into()
     }
 }
 
@@ -187,20 +187,20 @@ impl From<NotRun> for Outcome {
     fn from(not_run: NotRun) -> Self {
         match not_run {
             NotRun::Skip(reason) => Self::Skipped(reason),
-            NotRun::Error(error) => error.into(),
+            NotRun::Error(error) => (*error).into(),
         }
     }
 }
 
 impl From<CaseError> for NotRun {
     fn from(error: CaseError) -> Self {
-        Self::Error(error)
+        Self::Error(Box::new(error))
     }
 }
 
 impl From<CredentialError> for NotRun {
     fn from(error: CredentialError) -> Self {
-        Self::Error(error.into())
+        CaseError::from(error).into()
     }
 }
 
@@ -217,7 +217,7 @@ impl From<DriverError> for NotRun {
     fn from(error: DriverError) -> Self {
         match error {
             DriverError::Unable { .. } => Self::Skip(SkipReason::DriverUnable(error.to_string())),
-            other => Self::Error(CaseError::Driver(other)),
+            other => CaseError::Driver(other).into(),
         }
     }
 }
@@ -226,7 +226,7 @@ impl From<CommandError> for NotRun {
     fn from(error: CommandError) -> Self {
         match error {
             CommandError::Missing(reason) => Self::Skip(reason),
-            error => Self::Error(CaseError::Command(error.to_string())),
+            error => CaseError::Command(error.to_string()).into(),
         }
     }
 }
@@ -278,7 +278,7 @@ mod tests {
             (CaseError::RemoteRelay(lost(io::ErrorKind::UnexpectedEof.into())), ErrorKind::Lost),
             (CaseError::Driver(hang), ErrorKind::Limit),
             (CaseError::Driver(broken()), ErrorKind::Client),
-            (control(ControlError::Failed(CaseError::Driver(broken()))), ErrorKind::Client),
+            (control(ControlError::Failed(Box::new(CaseError::Driver(broken())))), ErrorKind::Client),
             (control(refused), ErrorKind::Harness),
         ] {
             assert_eq!(error.kind(), kind, "{error}");

@@ -275,7 +275,7 @@ fn mix(cases: &mut [Arc<Case>]) {
     });
 }
 
-/// Cases that run.
+/// The cases that have begun and not ended, by their tasks.
 #[derive(Default)]
 struct Running {
     tasks: JoinSet<()>,

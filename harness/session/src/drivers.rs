@@ -30,7 +30,7 @@ pub struct OwnDriver {
     pub service: Service,
     /// What scenarios call it.
     pub name: String,
-    /// What runs.
+    /// The program that is started for it.
     pub program: PathBuf,
 }
 

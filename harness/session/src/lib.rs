@@ -68,7 +68,7 @@ pub fn plan(set: &ScenarioSet, toolchain: &Toolchain, own: &[OwnDriver]) -> Resu
     Ok(cases)
 }
 
-/// Where servers run.
+/// The environment to make, with what only that one needs.
 #[derive(Debug, Clone)]
 pub enum EnvironmentKind {
     /// As processes on this machine.
@@ -81,13 +81,13 @@ pub enum EnvironmentKind {
 /// What a [`Session`] is made from.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
-    /// Where servers run.
+    /// Where the servers of cases run.
     pub environment: EnvironmentKind,
     /// The harness's own binary: it watches the run directory and loads client libraries.
     pub harness: PathBuf,
-    /// Servers and clients.
+    /// The servers, clients and tools that were found on this machine.
     pub toolchain: Toolchain,
-    /// The deployment.
+    /// The deployment that certificates and configurations are made from.
     pub manifests: Arc<Manifests>,
     /// What scenarios name beside it; see [`check`].
     pub credentials: Credentials,
@@ -186,7 +186,7 @@ impl Session {
         &self.run_context
     }
 
-    /// The run directory.
+    /// The directory of everything that the run makes; gone after [`Session::close`].
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()

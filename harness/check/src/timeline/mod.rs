@@ -15,7 +15,7 @@ use model::observation::{Observation, Refused};
 /// One attempt of a client. Times are since the clients' start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
-    /// When it began.
+    /// When the client asked for a connection, or sent its query.
     pub from: Duration,
     /// When the client had its answer.
     pub to: Duration,

@@ -24,7 +24,7 @@ const ENOUGH_SLOW: usize = 2;
 /// A client in a phase.
 #[derive(Debug, Clone)]
 pub struct ClientSeen<'a> {
-    /// Its name.
+    /// The name that the scenario gives it.
     pub name: &'a str,
     /// How it uses sessions.
     pub kind: ClientKind,

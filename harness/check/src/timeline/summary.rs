@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::report::{CaseRecord, OutageRecord};
 use model::timeline::record::ClientRecord;
 
-/// Accumulates them.
+/// Takes the cases of a run, and keeps one record for each scenario and client.
 #[derive(Debug, Default)]
 pub struct Outages {
     /// Scenario and client's place in it, so that the order is that of the files.

@@ -37,7 +37,7 @@ pub struct ProviderSecrets<'a> {
     pub ca: &'a str,
 }
 
-/// A site's Secret.
+/// The Secret that a site's workers mount, as External Secrets made it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SiteSecret {
     data: BTreeMap<String, String>,
@@ -57,7 +57,7 @@ pub enum SyncError {
     NoField {
         /// The key of the Secret.
         key: String,
-        /// The field.
+        /// The field that no credential of the provider gives.
         field: String,
     },
     /// `filterPEM` found no block in a text.
@@ -65,13 +65,13 @@ pub enum SyncError {
     Filter {
         /// The key of the Secret.
         key: String,
-        /// External Secrets' words.
+        /// What `filterPEM` says of it.
         source: FoundJunk,
     },
     /// What the API server says of a Secret of type `kubernetes.io/tls` without these keys.
     #[error("Secret \"{secret}\" is invalid: data[{key}]: Required value")]
     Required {
-        /// The Secret.
+        /// The name of the Secret that was to be made.
         secret: String,
         /// The key that is missing.
         key: &'static str,
@@ -85,7 +85,7 @@ impl SiteDistribution {
         Self { external_secret, provider }
     }
 
-    /// The ExternalSecret.
+    /// The ExternalSecret that says what is taken from where.
     #[must_use]
     pub fn external_secret(&self) -> &ExternalSecret {
         &self.external_secret
@@ -156,14 +156,14 @@ impl SiteSecret {
     }
 }
 
-/// Without the key.
+/// Leaves contents out: a private key is among them.
 impl fmt::Debug for SiteSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SiteSecret").field("keys", &self.data.keys().collect::<Vec<_>>()).finish_non_exhaustive()
     }
 }
 
-/// Without the key.
+/// Leaves contents out: a private key is among them.
 impl fmt::Debug for ProviderSecrets<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProviderSecrets").finish_non_exhaustive()

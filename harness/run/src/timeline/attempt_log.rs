@@ -17,12 +17,12 @@ pub(super) const SILENCE: Duration = Duration::from_millis(500);
 pub(super) struct AttemptLog {
     start: Instant,
     clients: Mutex<Clients>,
-    /// Something was added.
+    /// Wakes those who wait in [`AttemptLog::wait_until`].
     news: Notify,
 }
 
 struct Clients {
-    /// By client.
+    /// In the order of the plan's clients; each in the order in which attempts ended.
     attempts: Vec<Vec<Arc<Attempt>>>,
     /// When a held session was found to be gone.
     lost: Vec<Option<Duration>>,
@@ -55,7 +55,7 @@ impl ClientAttempts<'_> {
 }
 
 impl AttemptLog {
-    /// Time begins now.
+    /// An empty log of so many clients; times in it are counted from now on.
     pub(super) fn new(clients: usize) -> Self {
         Self {
             start: Instant::now(),
@@ -132,7 +132,7 @@ impl AttemptLog {
         self.news.notify_waiters();
     }
 
-    /// The first trouble; given once.
+    /// The first failure of a client, given once.
     pub(super) fn not_run(&self) -> Option<NotRun> {
         self.clients().not_run.take()
     }

@@ -109,6 +109,7 @@ impl RunContext {
             let running = plan.clients.iter().zip(&started).filter(|(_, client)| !client.is_finished());
             let names: Vec<&str> = running.map(|(client, _)| client.name.as_str()).collect();
             timed_out.get_or_insert_with(|| format!("all phases were over, and these clients had not ended: {}", names.join(", ")));
+            // One may wait for a server that never answers: it is not to hold up the end of the installation below it.
             clients.shutdown().await;
         }
         if let Some(error) = context.attempt_log.not_run() {

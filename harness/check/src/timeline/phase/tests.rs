@@ -89,7 +89,7 @@ fn expectation(client: ClientExpectation) -> PhaseExpectation {
     }
 }
 
-/// The mismatches' `what`.
+/// What differs, in the order in which judging names it.
 fn judged(expectation: &PhaseExpectation, kind: ClientKind, attempts: &[Attempt], lost: bool) -> Vec<String> {
     judged_as(expectation, &ClientSeen { name: "it", kind, family: Family::Libpq, attempts: attempts.iter().collect(), lost, waits: false })
 }
