@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer as _, V2Serializer};
+use hdrhistogram::serialization::{DeserializeError, Deserializer, Serializer as _, V2SerializeError, V2Serializer};
 use thiserror::Error;
 
 use model::connect::SslMode;
@@ -27,21 +27,45 @@ const KEPT_SAMPLES: usize = 1024;
 /// Statistics that could not be made, or a histogram that could not be read.
 #[derive(Debug, Error)]
 pub enum LatencyError {
-    /// hdrhistogram refused to make, encode or add one.
-    #[error("latencies of {group} could not be made into a histogram: {reason}")]
-    Histogram {
+    /// hdrhistogram refused to make one.
+    #[error("latencies of {group} could not be made into a histogram: {source}")]
+    Create {
         /// Driver, mode, negotiation and phase.
         group: String,
-        /// The words of hdrhistogram, which has no common error type.
-        reason: String,
+        /// Which bound or precision it does not take.
+        source: hdrhistogram::CreationError,
     },
-    /// A record's text is not a histogram.
-    #[error("the histogram of {group} is not HdrHistogram V2 in base64: {reason}; was the report edited?")]
-    Encoding {
+    /// A value of a record does not fit into the sum.
+    #[error("latencies of {group} could not be added: {source}")]
+    Add {
         /// Driver, mode, negotiation and phase.
         group: String,
-        /// What the decoder said.
-        reason: String,
+        /// Why the value does not fit.
+        source: hdrhistogram::RecordError,
+    },
+    /// A histogram has no text.
+    #[error("the histogram of {group} could not be encoded: {source}")]
+    Encode {
+        /// Driver, mode, negotiation and phase.
+        group: String,
+        /// Which count or length is too large.
+        source: V2SerializeError,
+    },
+    /// A record's text is not base64.
+    #[error("the histogram of {group} is not in base64: {source}; was the report edited?")]
+    Base64 {
+        /// Driver, mode, negotiation and phase.
+        group: String,
+        /// Which byte is none of base64.
+        source: base64::DecodeError,
+    },
+    /// A record's bytes are not a histogram.
+    #[error("the histogram of {group} is not HdrHistogram V2: {source}; was the report edited?")]
+    Decode {
+        /// Driver, mode, negotiation and phase.
+        group: String,
+        /// What is wrong in the bytes.
+        source: DeserializeError,
     },
 }
 
@@ -182,7 +206,7 @@ pub fn merge<'a>(records: impl IntoIterator<Item = &'a LatencyRecord>) -> Result
         // Recorded anew, not added: a sum would take over the bounds of what was decoded, and its text would then depend on how it came about.
         for step in decode(record)?.iter_recorded() {
             sum.record_n(step.value_iterated_to(), step.count_at_value())
-                .map_err(|error| LatencyError::Histogram { group: name.clone(), reason: error.to_string() })?;
+                .map_err(|source| LatencyError::Add { group: name.clone(), source })?;
         }
     }
     groups.iter().map(|(group, histogram)| statistics(group, histogram)).collect()
@@ -194,10 +218,10 @@ pub fn merge<'a>(records: impl IntoIterator<Item = &'a LatencyRecord>) -> Result
 ///
 /// Where its text is not base64 of an HdrHistogram V2.
 pub fn decode(record: &LatencyRecord) -> Result<Histogram<u32>, LatencyError> {
-    let failed = |reason: String| LatencyError::Encoding { group: Group::of(record).name(), reason };
-    let bytes = STANDARD.decode(&record.histogram).map_err(|error| failed(error.to_string()))?;
+    let group = || Group::of(record).name();
+    let bytes = STANDARD.decode(&record.histogram).map_err(|source| LatencyError::Base64 { group: group(), source })?;
     let mut histogram: Histogram<u32> =
-        Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|error| failed(error.to_string()))?;
+        Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|source| LatencyError::Decode { group: group(), source })?;
     histogram.auto(true);
     Ok(histogram)
 }
@@ -210,19 +234,14 @@ fn add(histogram: &mut Histogram<u32>, nanoseconds: u64) {
 }
 
 fn empty_histogram(group: &str) -> Result<Histogram<u32>, LatencyError> {
-    Histogram::new(SIGNIFICANT_DIGITS).map_err(|error| LatencyError::Histogram { group: group.to_owned(), reason: error.to_string() }).map(
-        |mut histogram| {
-            histogram.auto(true);
-            histogram
-        },
-    )
+    let mut histogram = Histogram::new(SIGNIFICANT_DIGITS).map_err(|source| LatencyError::Create { group: group.to_owned(), source })?;
+    histogram.auto(true);
+    Ok(histogram)
 }
 
 fn statistics(group: &Group, histogram: &Histogram<u32>) -> Result<LatencyRecord, LatencyError> {
     let mut bytes = Vec::new();
-    V2Serializer::new()
-        .serialize(histogram, &mut bytes)
-        .map_err(|error| LatencyError::Histogram { group: group.name(), reason: error.to_string() })?;
+    V2Serializer::new().serialize(histogram, &mut bytes).map_err(|source| LatencyError::Encode { group: group.name(), source })?;
     let at = |quantile: f64| milliseconds(histogram.value_at_quantile(quantile));
     Ok(LatencyRecord {
         driver: group.driver.clone(),

@@ -1,9 +1,11 @@
 //! Why a credential could not be made.
 
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-/// A credential could not be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// A credential could not be made. It is kept and given again where the credential is asked for again.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum PkiError {
     /// A name that nothing has.
     #[error("there is no {kind} `{name}`: {known}")]
@@ -32,20 +34,20 @@ pub enum PkiError {
         reason: String,
     },
     /// A file could not be read.
-    #[error("{path} could not be read: {reason}", path = path.display())]
+    #[error("{path} could not be read: {source}", path = path.display())]
     Read {
         /// The file or directory as it was to be opened or made.
         path: PathBuf,
         /// The operating system's reason.
-        reason: String,
+        source: Arc<io::Error>,
     },
     /// A file could not be written.
-    #[error("{path} could not be written: {reason}; is the file system full or read-only?", path = path.display())]
+    #[error("{path} could not be written: {source}; is the file system full or read-only?", path = path.display())]
     Write {
         /// The file or directory as it was to be opened or made.
         path: PathBuf,
         /// The operating system's reason.
-        reason: String,
+        source: Arc<io::Error>,
     },
 }
 

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::certified_key::CertifiedKey;
 use super::error::PkiError;
@@ -168,6 +169,6 @@ pub(super) fn write_file(path: &Path, content: &str, mode: u32) -> Result<(), Pk
     file.set_permissions(fs::Permissions::from_mode(mode)).map_err(|error| failed(path, error))
 }
 
-fn failed(path: &Path, error: impl fmt::Display) -> PkiError {
-    PkiError::Write { path: path.to_path_buf(), reason: error.to_string() }
+fn failed(path: &Path, error: impl Into<std::io::Error>) -> PkiError {
+    PkiError::Write { path: path.to_path_buf(), source: Arc::new(error.into()) }
 }

@@ -30,10 +30,10 @@ impl Provider {
     pub fn put(&self, credential: &str, field: &str, text: &str) -> Result<(), PkiError> {
         let path = self.path(credential, field);
         let folder = self.directory.join(credential);
-        make_private(&self.directory).and_then(|()| make_private(&folder)).map_err(|error| failed(&folder, &error))?;
+        make_private(&self.directory).and_then(|()| make_private(&folder)).map_err(|error| failed(&folder, error))?;
         let new = folder.join(format!(".{field}.new"));
         identity::write_file(&new, &self.text.of(text), 0o600)?;
-        fs::rename(&new, &path).map_err(|error| failed(&path, &error))
+        fs::rename(&new, &path).map_err(|error| failed(&path, error))
     }
 
     /// A field of a credential; `None` if there is none.
@@ -45,7 +45,7 @@ impl Provider {
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(PkiError::Read { path, reason: error.to_string() }),
+            Err(error) => Err(PkiError::Read { path, source: error.into() }),
         }
     }
 
@@ -59,8 +59,8 @@ fn make_private(directory: &Path) -> std::io::Result<()> {
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> PkiError {
-    PkiError::Write { path: path.to_path_buf(), reason: error.to_string() }
+fn failed(path: &Path, error: std::io::Error) -> PkiError {
+    PkiError::Write { path: path.to_path_buf(), source: error.into() }
 }
 
 #[cfg(test)]
@@ -80,7 +80,7 @@ mod tests {
             (ProviderText::BlocksJoined, "-----BEGIN A-----\nYQ==\n-----END A----------BEGIN B-----\n"),
         ] {
             let provider = Provider::new(directory.path().join(format!("{text:?}")), text);
-            assert_eq!(provider.text("site", "password"), Ok(None));
+            assert_eq!(provider.text("site", "password").expect("there is nothing to read"), None);
             provider.put("site", "password", "-----BEGIN A-----\nYQ==\n-----END A-----\n-----BEGIN B-----\n").expect("put");
             assert_eq!(provider.text("site", "password").expect("readable").as_deref(), Some(expected), "{text:?}");
         }
