@@ -104,6 +104,21 @@ check_yanked() {
   esac
 }
 
+# An error is an enum by cause, which reports can group by; a line of text is for people only. The group in the pattern is a type with
+# its own angle brackets in pairs, so that `Result<BTreeMap<u8, String>, E>` is none.
+check_typed_errors() {
+  say "errors that are only text ..."
+  git grep -nP '\bResult<((?:[^<>{};]|->|<(?1)>)*), *String>|\btype Err = String;' -- 'harness/*.rs' 'tests/*.rs' >&2
+  case $? in
+    0)
+      say "these give a String for an error: make an enum by cause, with thiserror"
+      failed+=("errors that are only text")
+      ;;
+    1) ;;
+    *) failed+=("errors that are only text: git grep -P failed") ;;
+  esac
+}
+
 "$here/setup.sh" lint
 check "formatting" cargo fmt --all -- --check
 # With the profile of `make test`: what is built for one serves the other.
@@ -111,6 +126,7 @@ check "clippy" cargo clippy --release --locked --workspace --all-targets -- -D w
 check_shell
 check_python
 check_markdown
+check_typed_errors
 check_dependencies
 check_yanked
 
