@@ -63,5 +63,5 @@ async fn a_client_that_does_not_end_is_named_where_all_phases_are_over() {
 async fn a_change_that_can_not_be_made_is_an_error_of_configuration_with_its_phase() {
     let ran = timeline("app", "restart: postgres").run().await;
     let text = ran.errored("fake/case", ErrorKind::Configure);
-    assert_eq!(text, "phase `the change`: restart postgres: a fake is started once");
+    assert_eq!(text, "phase `the change`: restart postgres: `restart postgres` is no change of what runs");
 }

@@ -352,7 +352,7 @@ impl Installation for FakeInstallation {
     async fn apply(&self, change: &Change<String>) -> Result<Applied, EnvironmentError> {
         match change {
             Change::Reload(_) => std::future::pending().await,
-            Change::Restart(_) => Err(EnvironmentError::Other("a fake is started once".to_owned())),
+            Change::Restart(_) => Err(EnvironmentError::NoChange(change.to_string())),
             _ => Ok(Applied::default()),
         }
     }

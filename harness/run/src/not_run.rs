@@ -260,16 +260,16 @@ mod tests {
     fn an_errors_cause_is_told_once() {
         let (_, text) = outcome(listen(io::Error::from_raw_os_error(nix::libc::EMFILE)));
         assert_eq!(text, "listen for a relay's client on 127.0.0.1: Too many open files (os error 24)");
-        let source = EnvironmentError::Other("no such Secret".to_owned());
+        let source = EnvironmentError::NoChange("sync client".to_owned());
         let (_, text) = outcome(CaseError::Change { phase: "one".to_owned(), change: "sync client".to_owned(), source });
-        assert_eq!(text, "phase `one`: sync client: no such Secret");
+        assert_eq!(text, "phase `one`: sync client: `sync client` is no change of what runs");
     }
 
     #[test]
     fn the_kind_is_that_of_the_cause() {
         let lost = |source| AgentError::Lost { address: ([127, 0, 0, 1], 1).into(), doing: "open a relay".to_owned(), source };
         let hang = DriverError::Hang { driver: "libpq-18".to_owned(), limit: Duration::from_secs(1) };
-        let broken = || DriverError::Broken { driver: "libpq-18".to_owned(), reason: "it ended".to_owned() };
+        let broken = || DriverError::broken("libpq-18", driver::BrokenError::Ending);
         let control = |error| CaseError::Control(Arc::new(error));
         let refused = ControlError::Skipped(SkipReason::FailFast);
         for (error, kind) in [
