@@ -21,9 +21,9 @@ use model::when::{When, alternative_matches, holds};
 /// What exists to run cases against, installed or not.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
-    /// Drivers.
+    /// Every driver that scenarios can name.
     pub drivers: Vec<DriverInfo>,
-    /// PostgreSQL major versions.
+    /// PostgreSQL major versions that scenarios can name, and that they run on where they name none.
     pub postgres: Vec<u16>,
 }
 

@@ -34,7 +34,7 @@ pub struct ImagesFile {
 /// A file of images, read.
 #[derive(Debug, Clone)]
 pub struct ImageFile {
-    /// Names of sets.
+    /// Names of the sets to try, in this order.
     default: Vec<String>,
     sets: IndexMap<String, BTreeMap<ImageUse, Vec<Candidate>>>,
 }
@@ -113,9 +113,9 @@ impl ImageFile {
 /// An image that may serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its name.
+    /// The name by which the engine finds the image.
     pub reference: ImageReference,
-    /// Who named it.
+    /// Where the image was named, for messages.
     pub source: ImageSource,
 }
 
@@ -128,15 +128,15 @@ impl fmt::Display for Candidate {
 /// Who named an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageSource {
-    /// The flag `--image`.
+    /// The command line flag `--image`.
     Flag,
-    /// This environment variable.
+    /// The environment variable of this name.
     Variable(String),
     /// A set of a file.
     Set {
-        /// The set's name.
+        /// The name of the set in its file.
         set: String,
-        /// Where it stands.
+        /// The place of the image's name in the file.
         place: Place,
     },
 }
@@ -158,7 +158,7 @@ pub struct ImageSettings {
     pub flags: Vec<(ImageUse, ImageReference)>,
     /// Environment variables, see [`from_variables`].
     pub variables: Vec<(ImageUse, ImageReference)>,
-    /// The user's file.
+    /// The file that `--images` names; `None`: only the default file counts.
     pub file: Option<ImageFile>,
     /// The name of the chosen set.
     pub set: Option<String>,
@@ -167,12 +167,12 @@ pub struct ImageSettings {
 /// Settings of images that can't be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    /// `--image-set` names none.
+    /// `--image-set` names a set that no file has.
     #[error("there is no set of images `{set}`: there are {known}")]
     UnknownSet {
-        /// The name.
+        /// The name as it was given.
         set: String,
-        /// What there is.
+        /// The sets that there are, separated by commas.
         known: String,
     },
     /// An environment variable that starts like ours and names no use.
@@ -181,9 +181,9 @@ pub enum ImageError {
     /// An environment variable with nonsense in it.
     #[error("the environment variable {variable}: {source}")]
     BadVariable {
-        /// Its name.
+        /// The variable's name, such as `MTLS_CONFORMANCE_IMAGE_REDIS`.
         variable: String,
-        /// What is wrong.
+        /// What is wrong with the variable's value.
         source: ReferenceError,
     },
     /// The default file is broken: a defect of the harness.
@@ -217,9 +217,9 @@ pub struct Images {
     "no image is named for {image_use}, only for {known}: give --image {image_use}=REFERENCE, {variable}=REFERENCE, or a file with --images"
 )]
 pub struct NoImage {
-    /// What for.
+    /// The use that nobody names an image for.
     image_use: ImageUse,
-    /// Its environment variable.
+    /// The environment variable that would name one.
     variable: String,
     /// What images are named for.
     known: String,

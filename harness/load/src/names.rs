@@ -101,7 +101,7 @@ impl Expansion<'_> {
         Ok(())
     }
 
-    /// The server's configuration.
+    /// The server's configuration for the resolver's cell, with every name in it known.
     pub(super) fn config(&self, resolver: &Resolver<'_>) -> Result<ServerConfig, LoadError> {
         let patch = &self.scenario().server;
         let no_redis = [("pg_hba", patch.pg_hba.is_some()), ("crl", patch.crl.is_some())];

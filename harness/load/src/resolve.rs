@@ -93,12 +93,12 @@ impl Resolver<'_> {
         text.map(|text| self.text(text)).transpose()
     }
 
-    /// As [`Resolver::networked`].
+    /// The text, where there is one, as [`Resolver::networked`] gives it.
     pub(crate) fn optional_networked(&self, text: Option<&Text>) -> Result<Option<String>, LoadError> {
         text.map(|text| self.networked(text)).transpose()
     }
 
-    /// As [`Resolver::networked`].
+    /// Every text, as [`Resolver::networked`] gives it; none where there is no list.
     pub(crate) fn all_networked(&self, texts: Option<&Texts>) -> Result<Vec<String>, LoadError> {
         texts.map_or(Ok(Vec::new()), |texts| texts.0.iter().map(|text| self.networked(text)).collect())
     }

@@ -6,7 +6,7 @@ use model::scenario::Scenario;
 use model::text::Text;
 use model::when::When;
 
-/// One row.
+/// One row of `expect`, of a step or of a phase.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row<'a> {
     /// Its index in its `expect`.
@@ -15,7 +15,7 @@ pub(super) struct Row<'a> {
     pub(super) when: &'a When,
     /// Its own claims, in place of the scenario's.
     pub(super) claims: Option<&'a Vec<Text>>,
-    /// Line and column.
+    /// Line and column of the row in its file, from 1.
     pub(super) place: (u64, u64),
 }
 

@@ -15,7 +15,7 @@ pub struct Selection {
     pub postgres: Vec<u16>,
     /// Driver names or globs; cases without a driver axis stay in.
     pub drivers: Vec<String>,
-    /// The deployment.
+    /// Only cases of this deployment; `None`: of both.
     pub deployment: Option<DeploymentKind>,
     /// The `.0`-th of `.1` parts, counted from 0.
     pub partition: Option<(usize, usize)>,

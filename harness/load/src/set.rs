@@ -19,18 +19,18 @@ use model::text::Text;
 /// A scenario and the file it stands in.
 #[derive(Debug, Clone)]
 pub struct LoadedScenario {
-    /// The file.
+    /// The path of the file, below the folder as the user gave it.
     pub file: PathBuf,
-    /// Its content.
+    /// The scenario as it stands there, its credentials moved to the set's.
     pub scenario: Scenario,
 }
 
 /// A deviation and the file it stands in.
 #[derive(Debug, Clone)]
 pub struct LoadedDeviation {
-    /// The file.
+    /// The path of the `deviations.yaml` that holds it.
     pub file: PathBuf,
-    /// Its content.
+    /// The deviation as it stands there.
     pub deviation: Deviation,
 }
 
@@ -39,7 +39,7 @@ pub struct LoadedDeviation {
 pub struct ScenarioSet {
     /// Claims, in the files' order.
     pub claims: Vec<Claim>,
-    /// Scenarios, by id.
+    /// Scenarios, sorted by id.
     pub scenarios: Vec<LoadedScenario>,
     /// Deviations, in the files' order.
     pub deviations: Vec<LoadedDeviation>,
@@ -62,7 +62,7 @@ pub struct ClaimsFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviationsFile {
-    /// The deviations.
+    /// Each says of which cases something else is seen than their rows expect.
     deviations: Vec<Deviation>,
 }
 

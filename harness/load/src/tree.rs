@@ -16,20 +16,20 @@ pub type Position = (u64, u64);
 /// A value with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
-    /// Where it stands.
+    /// Where the value begins in its file.
     pub position: Position,
-    /// What it is.
+    /// The value itself, with the places of everything in it.
     pub node: Node,
 }
 
 /// A YAML value; scalars as their text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
-    /// Nothing or `null`.
+    /// `null`, or nothing behind a key.
     Null,
-    /// A scalar.
+    /// A text, number or boolean, as its text.
     Scalar(String),
-    /// A list.
+    /// A list, in the file's order.
     Sequence(Vec<Tree>),
     /// A map in the file's order.
     Mapping(Vec<Entry>),
@@ -38,11 +38,11 @@ pub enum Node {
 /// One key of a map with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The key.
+    /// The key as a text, whatever YAML type it has.
     pub key: String,
     /// Where the key stands.
     pub position: Position,
-    /// Its value.
+    /// The value that stands behind the key.
     pub value: Tree,
 }
 

@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 pub struct Place {
     /// The file, as given by the user.
     pub file: PathBuf,
-    /// Line.
+    /// The line, from 1; 0 for the file as a whole.
     pub line: u64,
-    /// Column.
+    /// The column, from 1; 0 for the file as a whole.
     pub column: u64,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {message}")]
 pub struct LoadError {
-    /// Where.
+    /// The file, line and column to look at.
     pub place: Place,
     /// What is wrong there, and what is allowed.
     pub message: String,

@@ -19,31 +19,31 @@ use super::wire::WireEvent;
 
 /// The identity of a client that a scenario says nothing of.
 pub const DEFAULT_IDENTITY: &str = "app";
-/// Its trust.
+/// The trust (root file) of a client that a scenario says nothing of.
 pub const DEFAULT_TRUST: &str = "mtls-ca";
 
 /// Which password a client offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PasswordChoice {
-    /// The user's.
+    /// The password that the deployment gave the user.
     Right,
-    /// Another.
+    /// A password that the server does not accept for this user.
     Wrong,
-    /// None.
+    /// The client has no password to send.
     None,
 }
 
 /// One connection as a scenario asks for it: names instead of files.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ConnectPlan {
-    /// The driver's name.
+    /// The name of the driver that makes the connection, such as `libpq-17`; one of the catalogue, installed or not.
     pub driver: String,
-    /// PostgreSQL's `sslmode`.
+    /// PostgreSQL's `sslmode`; `None` leaves the option to the client's default.
     pub sslmode: Option<SslMode>,
-    /// PostgreSQL's `sslnegotiation`.
+    /// PostgreSQL's `sslnegotiation`; `None` leaves the option to the client's default.
     pub sslnegotiation: Option<SslNegotiation>,
-    /// Redis' TLS.
+    /// Whether a Redis client uses TLS, and what it verifies. Without meaning for PostgreSQL.
     pub tls: RedisTls,
     /// The client's identity; `None`: no certificate and no key are named.
     pub identity: Option<String>,
@@ -55,21 +55,21 @@ pub struct ConnectPlan {
     pub user: Option<String>,
     /// The database; `None`: the deployment's.
     pub database: Option<String>,
-    /// The password.
+    /// Which password the client offers to the server.
     pub password: PasswordChoice,
     /// Where the server sees it come from.
     pub source: Option<Source>,
     /// Over the unix socket.
     pub unix: bool,
-    /// Lowest TLS version.
+    /// The lowest TLS version that the client offers; `None` leaves the option to its default.
     pub min_tls: Option<TlsVersion>,
-    /// Highest TLS version.
+    /// The highest TLS version that the client offers; `None` leaves the option to its default.
     pub max_tls: Option<TlsVersion>,
-    /// ALPN override.
+    /// ALPN protocols in place of `postgresql`; an empty list offers none; `None` leaves the client's own. Only the driver `rustls` can.
     pub alpn: Option<Vec<String>>,
     /// A session of streaming replication.
     pub replication: bool,
-    /// Through the gateway.
+    /// Whether the connection goes through the TLS-passthrough gateway instead of straight to the server.
     pub gateway: bool,
     /// Environment variables of `nautobot_config.py` (credential places not yet replaced by paths; networks are, after [`Case::at`]).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -79,15 +79,15 @@ pub struct ConnectPlan {
 /// What is asserted of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SessionExpectation {
-    /// TLS or plaintext.
+    /// `true`: client and server both speak of TLS. `false`: both speak of plaintext.
     pub tls: bool,
-    /// `current_user`.
+    /// The session's `current_user`; `None`: not asserted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// `Some(None)`: the server saw no certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_dn: Option<Option<String>>,
-    /// Protocol version.
+    /// The TLS version that client and server agreed on; `None`: not asserted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<TlsVersion>,
     /// `Some(None)`: no ALPN was agreed on.
@@ -102,7 +102,7 @@ pub struct SessionExpectation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Expected {
-    /// A session.
+    /// A session is established and answers its first query.
     Session(SessionExpectation),
     /// A refusal of one of these classes.
     Refused(Vec<Refusal>),
@@ -110,7 +110,7 @@ pub enum Expected {
     Output {
         /// Lines that the output must hold.
         lines: Vec<String>,
-        /// The exit status.
+        /// The exit status with which the command must end.
         status: i32,
     },
 }
@@ -123,13 +123,13 @@ pub struct Expectation {
     /// How far a refused client must have come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
-    /// The documented text.
+    /// Documented words that the client's message must hold; `None`: not asserted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Texts that the server's log must hold for this connection.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub server_log: Vec<String>,
-    /// The wire's events.
+    /// Every event that the relay must see, in order; `None`: not asserted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wire: Option<Vec<WireEvent>>,
     /// Settings of the application's configuration file; `None`: it does not set that one.
@@ -141,9 +141,9 @@ pub struct Expectation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// Connects.
+    /// The driver makes one connection, and closes it when it has seen enough.
     Connect(ConnectPlan),
-    /// Runs `openssl`.
+    /// `openssl` runs with arguments, and its output is read.
     Openssl(OpensslPlan),
 }
 
@@ -152,14 +152,14 @@ pub enum Action {
 pub struct OpensslPlan {
     /// Its arguments (credential places not yet replaced by paths).
     pub args: Vec<String>,
-    /// Where it runs.
+    /// The machine on which the command runs.
     pub at: CommandPlace,
 }
 
 /// One step of a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedStep {
-    /// What is done.
+    /// Whether the step connects or runs `openssl`, with everything that takes.
     pub action: Action,
     /// What must be seen.
     pub expectation: Expectation,
@@ -207,7 +207,7 @@ impl PlannedStep {
 /// A known deviation that applies to a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AppliedDeviation {
-    /// Its id.
+    /// The deviation's name in `deviations.yaml`.
     pub id: String,
     /// What it says is seen instead.
     pub observed: Expectation,
@@ -222,7 +222,7 @@ pub struct AppliedDeviation {
 pub struct Case {
     /// `<scenario>:<axis>=<value>,...`.
     pub id: String,
-    /// The scenario's id.
+    /// The id of the scenario that the case is a cell of.
     pub scenario: String,
     /// Axis to value; `deployment` and `postgres` first.
     pub values: IndexMap<String, String>,
@@ -234,7 +234,7 @@ pub struct Case {
     pub config: Arc<ServerConfig>,
     /// Its steps; none where it has a timeline.
     pub steps: Vec<PlannedStep>,
-    /// Its timeline.
+    /// Its timeline, in place of steps.
     pub timeline: Option<Arc<TimelinePlan>>,
     /// Claims that it bears on.
     pub claims: Vec<String>,

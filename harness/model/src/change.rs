@@ -19,13 +19,13 @@ pub enum Target {
     Postgres,
     /// The PostgreSQL that streams from the primary.
     Replica,
-    /// The Redis server.
+    /// The Redis server; the other one in a scenario of PostgreSQL is never there.
     Redis,
     /// The Secret that the global cluster's pods mount.
     Client,
     /// The Secret that a site's pods mount, made from the secrets provider.
     Site,
-    /// The TLS-passthrough gateway.
+    /// The TLS-passthrough gateway in front of the server (`with: [gateway]`).
     Gateway,
 }
 
@@ -140,7 +140,7 @@ pub struct Reissue<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, bound(deserialize = "T: Deserialize<'de>"))]
 pub struct Overwrite<T> {
-    /// The Secret's name.
+    /// The name of the Secret that is written, as in `secretName` of a Certificate.
     pub secret: T,
     /// The key of the Secret that is written.
     pub key: SecretFile,
@@ -166,7 +166,7 @@ pub enum Content<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, bound(deserialize = "T: Deserialize<'de>"))]
 pub struct Label<T> {
-    /// The Secret's name.
+    /// The name of the Secret that gets or loses the label.
     pub secret: T,
     /// The label's key, such as `cnpg.io/reload`.
     pub label: T,
@@ -187,7 +187,7 @@ pub struct ClusterPatch<T> {
     pub annotations: BTreeMap<String, T>,
 }
 
-/// A revocation list.
+/// A revocation list to be made at this point of the timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, bound(deserialize = "T: Deserialize<'de>"))]
 pub struct CrlOf<T> {

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
-    /// The PostgreSQL server.
+    /// The PostgreSQL server, of any supported major version.
     Postgres,
     /// libpq, the PostgreSQL client library.
     Libpq,
-    /// The Redis server.
+    /// The Redis server with its TLS port.
     Redis,
-    /// The `openssl` command.
+    /// The `openssl` command line program.
     Openssl,
     /// Client programs: psycopg2, redis-py and the like.
     Clients,
@@ -23,13 +23,13 @@ pub enum Subject {
     Config,
     /// cert-manager, which issues certificates.
     CertManager,
-    /// The CloudNativePG operator.
+    /// The CloudNativePG operator: what it writes and when.
     Cnpg,
     /// Helm, which renders charts.
     Helm,
-    /// Nautobot, the application.
+    /// Nautobot, the application that the documents deploy.
     Nautobot,
-    /// A TLS-passthrough gateway.
+    /// A gateway that passes TLS through and routes by host name.
     Gateway,
 }
 

@@ -13,7 +13,7 @@ use super::endpoint::Endpoint;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SslMode {
-    /// Plaintext only.
+    /// Plaintext only: TLS is not asked for.
     Disable,
     /// Plaintext first, TLS if the server refuses.
     Allow,
@@ -81,10 +81,10 @@ pub enum TlsVersion {
     /// TLS 1.1: named by old servers and clients only.
     #[serde(rename = "TLSv1.1")]
     V1_1,
-    /// TLS 1.2.
+    /// TLS 1.2 (RFC 5246).
     #[serde(rename = "TLSv1.2")]
     V1_2,
-    /// TLS 1.3.
+    /// TLS 1.3 (RFC 8446): a refused client certificate shows after the client's handshake.
     #[serde(rename = "TLSv1.3")]
     V1_3,
 }
@@ -122,7 +122,7 @@ pub enum RedisTls {
 pub struct Password(String);
 
 impl Password {
-    /// Wraps a password.
+    /// Wraps a password so that `Debug` can't show it.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
@@ -148,10 +148,10 @@ pub struct ClientFiles {
     /// `sslcert` / `ssl_certfile`: PEM, leaf first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
-    /// `sslkey` / `ssl_keyfile`: PEM.
+    /// libpq's `sslkey`, redis-py's `ssl_keyfile`: the private key as PEM. `None` leaves the option unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// `sslrootcert` / `ssl_ca_certs`: PEM.
+    /// libpq's `sslrootcert`, redis-py's `ssl_ca_certs`: trusted certificates as PEM. `None` leaves the option unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<PathBuf>,
 }
@@ -160,7 +160,7 @@ pub struct ClientFiles {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresRequest {
-    /// Where to.
+    /// The server's address, or the relay's in front of it, with the host name to ask for.
     pub endpoint: Endpoint,
     /// `sslmode`; `None` leaves it unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,19 +168,19 @@ pub struct PostgresRequest {
     /// `sslnegotiation`; `None` leaves it unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sslnegotiation: Option<SslNegotiation>,
-    /// `sslcert`, `sslkey`, `sslrootcert`.
+    /// The files behind `sslcert`, `sslkey` and `sslrootcert`.
     pub files: ClientFiles,
-    /// The database user.
+    /// The database user who asks to be let in.
     pub user: String,
-    /// The database.
+    /// The name of the database.
     pub database: String,
     /// The password, if one is offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Password>,
-    /// `ssl_min_protocol_version`.
+    /// libpq's `ssl_min_protocol_version`; `None` leaves it unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_tls: Option<TlsVersion>,
-    /// `ssl_max_protocol_version`.
+    /// libpq's `ssl_max_protocol_version`; `None` leaves it unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tls: Option<TlsVersion>,
     /// ALPN protocols offered in place of `postgresql`; only the `rustls` driver can. An empty list offers none.
@@ -200,7 +200,7 @@ pub struct PostgresRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisRequest {
-    /// Where to.
+    /// The server's address, or the relay's in front of it, with the host name to ask for.
     pub endpoint: Endpoint,
     /// TLS and what is verified.
     pub tls: RedisTls,
@@ -215,7 +215,7 @@ pub struct RedisRequest {
     /// Highest protocol version offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tls: Option<TlsVersion>,
-    /// As [`PostgresRequest::env`].
+    /// Environment variables of `nautobot_config.py`, as in [`PostgresRequest::env`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
 }
@@ -231,7 +231,7 @@ pub enum ConnectRequest {
 }
 
 impl ConnectRequest {
-    /// Where it goes.
+    /// The server that the request is for, of whichever kind.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         match self {

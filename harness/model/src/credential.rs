@@ -18,10 +18,10 @@ pub struct Credentials {
     /// Certificates with their keys.
     #[serde(default)]
     pub identities: BTreeMap<String, Identity>,
-    /// Root files.
+    /// Root files by name: which certificates a client or server trusts.
     #[serde(default)]
     pub trusts: BTreeMap<String, Trust>,
-    /// Revocation lists.
+    /// Revocation lists by name, for `crl` of a scenario's `server`.
     #[serde(default)]
     pub crls: BTreeMap<String, Crl>,
     /// Secrets of a site's workers, made from a secrets provider. Each name is an identity and a trust at once: the three files of one
@@ -74,25 +74,25 @@ pub struct Validity {
 /// A key usage bit, named as cert-manager does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum KeyUsage {
-    /// The bit digitalSignature.
+    /// The bit digitalSignature (RFC 5280 section 4.2.1.3): needed by TLS with ephemeral keys.
     #[serde(rename = "digital signature")]
     DigitalSignature,
-    /// The bit keyEncipherment.
+    /// The bit keyEncipherment: needed by RSA key exchange, which TLS 1.3 has no more.
     #[serde(rename = "key encipherment")]
     KeyEncipherment,
-    /// The bit keyAgreement.
+    /// The bit keyAgreement: the key serves static Diffie-Hellman.
     #[serde(rename = "key agreement")]
     KeyAgreement,
-    /// The bit dataEncipherment.
+    /// The bit dataEncipherment: the key encrypts data itself.
     #[serde(rename = "data encipherment")]
     DataEncipherment,
     /// The bit contentCommitment, once called nonRepudiation.
     #[serde(rename = "content commitment")]
     ContentCommitment,
-    /// The bit keyCertSign.
+    /// The bit keyCertSign: the key signs certificates, as a CA's does.
     #[serde(rename = "cert sign")]
     CertSign,
-    /// The bit cRLSign.
+    /// The bit cRLSign: the key signs revocation lists, as a CA's does.
     #[serde(rename = "crl sign")]
     CrlSign,
 }
@@ -100,13 +100,13 @@ pub enum KeyUsage {
 /// An extended key usage, named as cert-manager does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ExtendedKeyUsage {
-    /// The purpose id-kp-clientAuth.
+    /// The purpose id-kp-clientAuth (RFC 5280 section 4.2.1.12): a TLS client.
     #[serde(rename = "client auth")]
     ClientAuth,
-    /// The purpose id-kp-serverAuth.
+    /// The purpose id-kp-serverAuth (RFC 5280 section 4.2.1.12): a TLS server.
     #[serde(rename = "server auth")]
     ServerAuth,
-    /// anyExtendedKeyUsage: every purpose.
+    /// anyExtendedKeyUsage: the certificate is for every purpose.
     #[serde(rename = "any")]
     Any,
 }
@@ -117,10 +117,10 @@ pub enum SecretFile {
     /// The certificate, with the intermediates behind it.
     #[serde(rename = "tls.crt")]
     Certificate,
-    /// The private key.
+    /// The private key as PEM, in the `encoding` of its Certificate.
     #[serde(rename = "tls.key")]
     Key,
-    /// The root.
+    /// The root that the issuer hands out with the certificate.
     #[serde(rename = "ca.crt")]
     Ca,
 }
@@ -182,7 +182,7 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// A root file.
+/// A root file: the certificates that a client or server trusts. Exactly one of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Trust {
@@ -196,7 +196,7 @@ pub enum Trust {
     Garbage,
 }
 
-/// A revocation list.
+/// A revocation list, signed by a CA.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Crl {

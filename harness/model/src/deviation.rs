@@ -30,7 +30,7 @@ pub struct Deviation {
     pub refutes: Vec<Text>,
     /// What happens instead, in one line for the list of claims.
     pub summary: String,
-    /// Why it happens.
+    /// Why it happens, for a reader who expected what the document says.
     pub reason: String,
     /// The manual's page, source file or issue that explains it.
     pub reference: String,

@@ -9,11 +9,11 @@ use super::server::Service;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
-    /// tokio-postgres over rustls.
+    /// tokio-postgres over rustls: texts are those of rustls.
     Rustls,
     /// libpq itself, or psycopg2 over it: `text:` is asserted for these.
     Libpq,
-    /// redis-rs over rustls.
+    /// redis-rs over rustls: texts are those of rustls.
     RedisRs,
     /// redis-py over Python's `ssl`.
     RedisPy,

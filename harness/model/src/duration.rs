@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Offset {
     /// Whether it lies in the past.
     pub negative: bool,
-    /// Its length.
+    /// The span without its sign.
     pub length: Duration,
 }
 

@@ -13,7 +13,7 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The directory of a PostgreSQL unix socket and the port number in its name.
     Unix {
-        /// The socket's directory.
+        /// The directory that holds the socket, as libpq's `host` takes it.
         directory: PathBuf,
         /// The number in `.s.PGSQL.<port>`.
         port: u16,

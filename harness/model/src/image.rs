@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 pub enum ImageUse {
     /// A PostgreSQL server of this major version.
     Postgres(u16),
-    /// A Redis server.
+    /// A Redis server with TLS compiled in.
     Redis,
     /// HAProxy, as the TLS-passthrough gateway.
     Haproxy,
@@ -121,7 +121,7 @@ impl Serialize for ImageReference {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no image's name: {reason}; expected [HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST], such as postgres:17")]
 pub struct ReferenceError {
-    /// The text.
+    /// The text as it was given.
     text: String,
     /// What is wrong with it.
     reason: String,
@@ -129,7 +129,7 @@ pub struct ReferenceError {
 
 /// The longest name that the reference grammar allows, in characters.
 const LONGEST_NAME: usize = 255;
-/// The longest tag.
+/// The longest tag that the reference grammar allows, in characters.
 const LONGEST_TAG: usize = 128;
 /// Hexadecimal digits of a SHA-256 digest.
 const DIGEST_DIGITS: usize = 64;

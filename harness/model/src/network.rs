@@ -22,7 +22,7 @@ pub enum NetworkName {
 }
 
 impl NetworkName {
-    /// Every name.
+    /// Every name, in the order in which errors list them.
     pub const ALL: [Self; 4] = [Self::Pods, Self::Sites, Self::Elsewhere, Self::Gateway];
     /// Those that clients can be in.
     pub const OF_CLIENTS: [Self; 3] = [Self::Pods, Self::Sites, Self::Elsewhere];
@@ -170,7 +170,7 @@ pub fn check_reference(reference: &str) -> Option<Result<NetworkName, String>> {
 /// Where a client connects from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// A loopback address.
+    /// An address of 127.0.0.0/8 or `::1`, where the environment has such.
     Address(IpAddr),
     /// A network: its client's address.
     Network(NetworkName),

@@ -14,7 +14,7 @@ use super::wire::WireTrace;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Phases {
-    /// TCP connect.
+    /// TCP connect, from the first packet to the established connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_ns: Option<u64>,
     /// SSLRequest sent to answer received: includes the server's fork.
@@ -26,7 +26,7 @@ pub struct Phases {
     /// Startup packet to ReadyForQuery (PostgreSQL), `AUTH` to its reply (Redis).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_ns: Option<u64>,
-    /// The first query.
+    /// The first query (`PING` for Redis), from sending it to its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_ns: Option<u64>,
     /// First packet to ready session, the first query left out.
@@ -46,24 +46,24 @@ pub struct SeenCertificate {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerView {
-    /// `ssl`.
+    /// The column `ssl`: whether the backend's connection uses TLS.
     pub ssl: bool,
-    /// `version`.
+    /// The column `version`, such as `TLSv1.3`; absent without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// `cipher`.
+    /// The column `cipher`, in OpenSSL's spelling; absent without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cipher: Option<String>,
-    /// `client_dn`.
+    /// The column `client_dn`, such as `/CN=app`; absent where the server saw no client certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_dn: Option<String>,
-    /// `client_serial`, decimal.
+    /// The column `client_serial`, in decimal; absent where the server saw no client certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_serial: Option<String>,
-    /// `issuer_dn`.
+    /// The column `issuer_dn` of the client's certificate; absent where the server saw none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_dn: Option<String>,
-    /// `current_user`.
+    /// The session's `current_user`, which `pg_ident.conf` may have made another than the certificate's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 }
@@ -74,7 +74,7 @@ pub struct ServerView {
 pub struct Session {
     /// TLS or plaintext, as the client's library says.
     pub tls: bool,
-    /// Protocol version.
+    /// The protocol version as the client's library says; absent in plaintext, and where the driver can't tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<TlsVersion>,
     /// Cipher suite, as the client's library names it.
@@ -95,7 +95,7 @@ pub struct Session {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Refused {
-    /// The class.
+    /// The class of the refusal, which stays the same where texts differ between libraries.
     pub refusal: Refusal,
     /// How far it had come, where the driver can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,9 +111,9 @@ pub struct Refused {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientOutcome {
-    /// Connected, and checked.
+    /// The client was connected, and its first query was answered.
     Session(Session),
-    /// Refused.
+    /// The client was refused, or broke off itself.
     Refused(Refused),
 }
 
@@ -121,7 +121,7 @@ pub enum ClientOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientObservation {
-    /// Session or refusal.
+    /// Whether the call ended in a session or in a refusal.
     pub outcome: ClientOutcome,
     /// How long each phase took.
     pub phases: Phases,
@@ -133,14 +133,14 @@ pub struct ClientObservation {
 /// One line of a server's log that belongs to a known connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
-    /// `LOG`, `FATAL`, ...
+    /// The severity: `LOG`, `FATAL`, ... of PostgreSQL, `notice` or `warning` of Redis, the termination state of HAProxy.
     pub severity: String,
     /// SQLSTATE, where the server logs one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<String>,
-    /// The message.
+    /// The message without severity, time and process, in the server's words.
     pub message: String,
-    /// DETAIL.
+    /// PostgreSQL's DETAIL, where the line has one: of a certificate that did not verify, it names subject, serial number and issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The client's address as the server saw it.
@@ -160,7 +160,7 @@ impl LogLine {
 /// The three witnesses of one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Observation {
-    /// The client.
+    /// What the client's library reported of the call.
     pub client: ClientObservation,
     /// The server's log lines of this connection, in order.
     pub server_log: Vec<LogLine>,

@@ -9,13 +9,13 @@ use super::network::NoNetwork;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Witness {
-    /// The client.
+    /// The client, by what its library reports.
     Client,
     /// The server's own view of the session (`pg_stat_ssl`).
     Server,
-    /// The server's log.
+    /// The server's log, by the lines that belong to the connection.
     ServerLog,
-    /// The relay.
+    /// The relay, by the bytes between client and server.
     Wire,
     /// A command's output or exit status.
     Command,
@@ -27,13 +27,13 @@ pub enum Witness {
 pub struct Mismatch {
     /// Which step, from 0.
     pub step: usize,
-    /// Whose testimony differs.
+    /// The witness whose testimony differs from the expectation.
     pub witness: Witness,
     /// What is compared: `refused`, `client_dn`, `wire`, ...
     pub what: String,
     /// What should have been seen.
     pub expected: String,
-    /// What was seen.
+    /// What was seen instead, in the witness's words.
     pub observed: String,
 }
 
@@ -126,12 +126,12 @@ pub enum Outcome {
     Fail(Vec<Mismatch>),
     /// Something else was seen, exactly as a known deviation describes.
     Deviates {
-        /// The deviation's id.
+        /// The id of the deviation in `deviations.yaml`.
         deviation: String,
     },
     /// A known deviation matches the case, but the case passed.
     UnexpectedPass {
-        /// The deviation's id.
+        /// The id of the deviation in `deviations.yaml` that no longer holds.
         deviation: String,
     },
     /// It did not run.
@@ -151,19 +151,19 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OutcomeKind {
-    /// See [`Outcome::Pass`].
+    /// Every witness saw what was expected.
     Pass,
-    /// See [`Outcome::Fail`].
+    /// At least one witness saw something else than expected.
     Fail,
-    /// See [`Outcome::Deviates`].
+    /// Something else was seen, exactly as a known deviation describes: the run still conforms.
     Deviates,
-    /// See [`Outcome::UnexpectedPass`].
+    /// The case passed though a known deviation says that it does not: the deviation is to be removed.
     UnexpectedPass,
-    /// See [`Outcome::Skipped`].
+    /// The case did not run, for a reason that it names.
     Skipped,
-    /// See [`Outcome::Errored`].
+    /// The harness or its environment failed, so that nothing is known.
     Errored,
-    /// See [`Outcome::TimedOut`].
+    /// The case did not end within its time limit.
     TimedOut,
 }
 
@@ -199,7 +199,7 @@ impl OutcomeKind {
 }
 
 impl Outcome {
-    /// Without details.
+    /// The outcome without its details, for counting and grouping.
     #[must_use]
     pub fn kind(&self) -> OutcomeKind {
         match self {

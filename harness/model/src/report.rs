@@ -41,7 +41,7 @@ pub struct Component {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnvironmentRecord {
-    /// `local`, ...
+    /// The name that `--environment` took: `local` or `container`.
     pub name: String,
     /// The harness's own version.
     pub harness: String,
@@ -53,7 +53,7 @@ pub struct EnvironmentRecord {
     pub real_subjects: Vec<Subject>,
     /// Servers and tools, found and missing.
     pub components: Vec<Component>,
-    /// Drivers found.
+    /// Drivers that were found, with the versions of their libraries.
     pub drivers: Vec<DriverInfo>,
     /// The networks that scenarios name, with the range and the client's address that were used.
     #[serde(default, skip_serializing_if = "Networks::is_empty")]
@@ -81,7 +81,7 @@ pub struct StepRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientRecord {
-    /// The driver.
+    /// The name of the driver that made the connection.
     pub driver: String,
     /// `sslmode` (or Redis' `tls`), `unset` included.
     pub mode: String,
@@ -89,19 +89,19 @@ pub struct ClientRecord {
     pub negotiation: String,
 }
 
-/// One case.
+/// One case with its outcome and all that was seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CaseRecord {
     /// `<scenario>:<axis>=<value>,...`.
     pub id: String,
-    /// The scenario's id.
+    /// The id of the scenario that the case is a cell of.
     pub scenario: String,
     /// Axis to value, `deployment` and `postgres` included.
     pub values: IndexMap<String, String>,
-    /// `documented` or `cnpg`.
+    /// How the server's files were written: `documented` or `cnpg`.
     pub deployment: String,
-    /// How it ended.
+    /// How the case ended, with the mismatches or the reason.
     pub outcome: Outcome,
     /// Claims that it bears on.
     pub claims: Vec<String>,
@@ -130,15 +130,15 @@ pub struct CaseRecord {
     pub repro: String,
 }
 
-/// A claim's verdict.
+/// A claim's verdict in this run, with the cases that it rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRecord {
-    /// The claim's id.
+    /// The claim's id in `claims.yaml`.
     pub id: String,
     /// What the document says.
     pub statement: String,
-    /// Document and section.
+    /// The document's file name and the heading that the statement stands under.
     pub source: String,
     /// The verdict of this run.
     pub verdict: Verdict,
@@ -161,7 +161,7 @@ pub struct ClaimRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LatencyRecord {
-    /// The driver.
+    /// The name of the driver whose sessions were measured.
     pub driver: String,
     /// `sslmode` (or Redis' `tls`), `unset` included.
     pub mode: String,
@@ -169,15 +169,15 @@ pub struct LatencyRecord {
     pub negotiation: String,
     /// `connect`, `tcp`, `sslrequest`, `tls`, `auth`, `query`.
     pub phase: String,
-    /// Number of sessions.
+    /// Number of sessions that were measured.
     pub count: u64,
-    /// Milliseconds.
+    /// The median, in milliseconds.
     pub p50_ms: f64,
-    /// Milliseconds.
+    /// The 95th percentile, in milliseconds.
     pub p95_ms: f64,
-    /// Milliseconds.
+    /// The 99th percentile, in milliseconds.
     pub p99_ms: f64,
-    /// Milliseconds.
+    /// The longest duration, in milliseconds.
     pub max_ms: f64,
     /// HdrHistogram V2, base64, of nanoseconds.
     pub histogram: String,
@@ -202,13 +202,13 @@ pub struct DivergenceRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutageRecord {
-    /// The scenario.
+    /// The id of the timeline scenario.
     pub scenario: String,
     /// The client's name in it.
     pub client: String,
     /// How it uses sessions.
     pub kind: ClientKind,
-    /// Cases that ran.
+    /// Number of cases of the scenario that ran.
     pub cases: usize,
     /// Cases in which an attempt failed.
     pub with_outage: usize,
@@ -220,7 +220,7 @@ pub struct OutageRecord {
     /// The longest outage that ended, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub longest_ms: Option<f64>,
-    /// The refusals seen.
+    /// Classes of the refusals seen during outages, such as `alert: unknown-ca`; each once.
     pub refusals: BTreeSet<String>,
     /// How exactly the outages' ends are known, in milliseconds: of the one that is known least exactly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -230,15 +230,15 @@ pub struct OutageRecord {
     pub resolution_ms: Option<f64>,
 }
 
-/// A run's numbers.
+/// Totals of a run: counts, times and memory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Totals {
-    /// All cases.
+    /// Number of all selected cases, skipped ones included.
     pub cases: usize,
     /// Cases by outcome; outcomes with no case are there with 0.
     pub outcomes: BTreeMap<OutcomeKind, usize>,
-    /// Claims by verdict.
+    /// Number of claims by verdict (`confirmed`, `refuted`, `not-exercised`).
     pub claims: BTreeMap<String, usize>,
     /// Connections made, controls included.
     pub connections: u64,
@@ -261,56 +261,56 @@ pub struct Totals {
 pub struct Summary {
     /// The version of this format: raised when a reader of the older one could go wrong.
     pub schema_version: u32,
-    /// RFC 3339, UTC.
+    /// When the run began, in UTC as RFC 3339 has it.
     pub started_at: String,
     /// What was asked for.
     pub command: Vec<String>,
-    /// Where.
+    /// The machine and programs that the run took place with.
     pub environment: EnvironmentRecord,
-    /// In numbers.
+    /// The run in numbers.
     pub totals: Totals,
     /// Problems of the run that belong to no case: stale deviations and the like.
     pub problems: Vec<String>,
     /// What the run made and could not remove, each with what was tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_behind: Vec<String>,
-    /// Every claim.
+    /// Every claim of the set, exercised or not, in the order of `claims.yaml`.
     pub claims: Vec<ClaimRecord>,
     /// Situations in which drivers differ from the reference.
     pub divergence: Vec<DivergenceRecord>,
-    /// Latencies.
+    /// Latencies by driver, mode, negotiation and phase; groups without a session are left out.
     pub latency: Vec<LatencyRecord>,
-    /// Outages of timelines.
+    /// Times without service in timelines, by scenario and client.
     #[serde(default)]
     pub outages: Vec<OutageRecord>,
 }
 
-/// The canonical report.
+/// The canonical report: one JSON document for a whole run. The other formats are made from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
     /// The version of this format: raised when a reader of the older one could go wrong.
     pub schema_version: u32,
-    /// RFC 3339, UTC.
+    /// When the run began, in UTC as RFC 3339 has it.
     pub started_at: String,
     /// What was asked for.
     pub command: Vec<String>,
-    /// Where.
+    /// The machine and programs that the run took place with.
     pub environment: EnvironmentRecord,
-    /// In numbers.
+    /// The run in numbers.
     pub totals: Totals,
     /// Problems of the run that belong to no case.
     pub problems: Vec<String>,
     /// What the run made and could not remove, each with what was tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_behind: Vec<String>,
-    /// Every claim.
+    /// Every claim of the set, exercised or not, in the order of `claims.yaml`.
     pub claims: Vec<ClaimRecord>,
     /// Situations in which drivers differ from the reference.
     pub divergence: Vec<DivergenceRecord>,
-    /// Latencies.
+    /// Latencies by driver, mode, negotiation and phase; groups without a session are left out.
     pub latency: Vec<LatencyRecord>,
-    /// Outages of timelines.
+    /// Times without service in timelines, by scenario and client.
     #[serde(default)]
     pub outages: Vec<OutageRecord>,
     /// Every case, by id.

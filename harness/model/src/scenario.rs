@@ -118,7 +118,7 @@ pub enum EnvironmentNeed {
 }
 
 impl EnvironmentNeed {
-    /// The environment's name.
+    /// The environment's name, as `--environment` takes it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -325,9 +325,9 @@ pub struct Expect {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RefusedExpect {
-    /// Exactly this.
+    /// The refusal must be of exactly this class.
     One(Refusal),
-    /// Any of these.
+    /// The refusal must be of one of these classes.
     AnyOf(Vec<Refusal>),
 }
 
@@ -370,7 +370,7 @@ impl<'de> Deserialize<'de> for RefusedExpect {
 pub struct SessionExpect {
     /// TLS or plaintext, by the client and by `pg_stat_ssl`.
     pub tls: bool,
-    /// `current_user`.
+    /// The session's `current_user`; absent: not asserted.
     #[serde(default)]
     pub user: Option<Text>,
     /// The certificate that the server saw (`pg_stat_ssl.client_dn`), such as `/CN=app`; `none`: it saw none.

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Service {
-    /// A PostgreSQL server.
+    /// A PostgreSQL server; a scenario's default.
     Postgres,
-    /// A Redis server.
+    /// A Redis server, which knows neither `sslmode` nor `pg_hba.conf`.
     Redis,
 }
 
@@ -27,7 +27,7 @@ pub enum DeploymentKind {
 }
 
 impl DeploymentKind {
-    /// Both.
+    /// Both kinds, `documented` first.
     pub const ALL: [Self; 2] = [Self::Documented, Self::Cnpg];
 
     /// Its name in files and ids.
@@ -51,12 +51,12 @@ impl fmt::Display for DeploymentKind {
 pub struct Application {
     /// The user who owns the database.
     pub user: String,
-    /// The database.
+    /// The database that `bootstrap.initdb` makes.
     pub database: String,
 }
 
 impl Default for Application {
-    /// CloudNativePG's defaults.
+    /// CloudNativePG's defaults where `bootstrap.initdb` names neither.
     fn default() -> Self {
         Self { user: "app".to_owned(), database: "app".to_owned() }
     }
@@ -65,7 +65,7 @@ impl Default for Application {
 /// The server process that a case needs. One process serves all cases of a key; its configuration changes by reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ServerKey {
-    /// PostgreSQL or Redis.
+    /// Whether it is a PostgreSQL or a Redis server.
     pub service: Service,
     /// PostgreSQL's major version; `None` for Redis.
     pub version: Option<u16>,

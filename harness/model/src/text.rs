@@ -8,15 +8,15 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_saphyr::{Location, Spanned};
 
-/// A YAML scalar.
+/// A YAML scalar that a scenario may hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Scalar {
-    /// `true`, `false`.
+    /// `true` or `false`, unquoted.
     Bool(bool),
-    /// A whole number.
+    /// A whole number of 64 bits, unquoted.
     Integer(i64),
-    /// Anything else.
+    /// Anything else; fractions must be quoted.
     Text(String),
 }
 
@@ -76,9 +76,9 @@ impl<'de> Deserialize<'de> for Scalar {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMany {
-    /// A scalar.
+    /// A single value, without brackets.
     One(Scalar),
-    /// A sequence.
+    /// A list of values, of which one must match.
     Many(Vec<Scalar>),
 }
 

@@ -33,29 +33,29 @@ pub enum WireEvent {
     AuthRefused,
 }
 
-/// Which side.
+/// A side of a connection through the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
-    /// The client.
+    /// The client that connected to the relay.
     Client,
-    /// The server.
+    /// The server or gateway that the relay connected to.
     Server,
 }
 
 /// An alert seen in the clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WireAlert {
-    /// Who sent it.
+    /// The side that sent the alert.
     pub from: Side,
-    /// Which one.
+    /// The alert by its number in RFC 8446 section 6.
     pub alert: Alert,
 }
 
 /// A ClientHello's fields that a gateway or server decides by.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClientHello {
-    /// `server_name`.
+    /// The extension `server_name` (SNI); absent where the client sent none, as for an IP address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
     /// ALPN protocols, in order.

@@ -156,7 +156,7 @@ pub struct OutageExpect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum OutageBound {
-    /// No attempt fails.
+    /// No attempt of the client fails.
     None,
     /// There is an outage, it ends, and all together last at most so many milliseconds.
     AtMostMs(u64),

@@ -10,14 +10,14 @@ use crate::change::{Change, Target};
 use crate::network::{Networks, NoNetwork};
 use crate::refusal::Refusal;
 
-/// A case's timeline.
+/// The timeline of one case, with `${axis}` replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TimelinePlan {
     /// What the installation has beside the server.
     pub with: Vec<Target>,
     /// Done before the clients start.
     pub setup: Vec<Change<String>>,
-    /// The clients.
+    /// The clients in the file's order. Each runs from the first phase to the end of the last.
     pub clients: Vec<ClientPlan>,
     /// What is done, in order.
     pub phases: Vec<PhasePlan>,
@@ -51,20 +51,20 @@ pub struct ClientPlan {
 /// A phase of a case's timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PhasePlan {
-    /// One line.
+    /// One line that names the phase in reports and errors.
     pub title: String,
-    /// Done in order.
+    /// What is changed, in this order; the clients run on meanwhile.
     pub changes: Vec<Change<String>>,
     /// What must be seen.
     pub expectation: PhaseExpectation,
 }
 
-/// See [`super::PhaseExpect`].
+/// What must be seen after a phase's changes: [`super::PhaseExpect`] with its names resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PhaseExpectation {
     /// Client to what it sees.
     pub clients: Vec<(String, ClientExpectation)>,
-    /// The documented text.
+    /// Documented words that the message of every refused client must hold; `None`: not asserted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Texts of every refused connection's log lines.
@@ -83,17 +83,17 @@ pub struct PhaseExpectation {
     pub server_certificate: Option<String>,
 }
 
-/// See [`super::ClientExpect`].
+/// What a client must see in a phase: [`super::ClientExpect`] with its classes as a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientExpectation {
-    /// Every attempt succeeds.
+    /// Every attempt of the client is served.
     Ok,
     /// Every attempt that needs a new connection is refused with one of these classes.
     Refused(Vec<Refusal>),
     /// Sessions end, and every attempt that needs a new connection is refused with one of these classes.
     Away(Vec<Refusal>),
-    /// It succeeds again.
+    /// The client is served again at the end of the phase, after attempts that may fail.
     Recovers,
     /// The held session is gone.
     Lost,

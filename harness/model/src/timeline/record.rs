@@ -13,7 +13,7 @@ use super::ClientKind;
 pub struct TimelineRecord {
     /// The phases that began, in order.
     pub phases: Vec<PhaseRecord>,
-    /// The clients.
+    /// The clients in the scenario's order.
     pub clients: Vec<ClientRecord>,
 }
 
@@ -21,9 +21,9 @@ pub struct TimelineRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PhaseRecord {
-    /// Its title.
+    /// The phase's title in the scenario.
     pub title: String,
-    /// When it began.
+    /// When the phase began: before its first change.
     pub from_ms: f64,
     /// When its changes were done; absent where it didn't come so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +55,7 @@ pub struct ClientRecord {
     pub driver: Option<String>,
     /// What it tried: queries of a held session, uses of a pool, connections, changes to be replicated.
     pub attempts: u32,
-    /// How many failed.
+    /// How many attempts failed, whether refused or without an answer.
     pub failures: u32,
     /// Connections that it opened.
     pub connections: u32,
@@ -74,9 +74,9 @@ pub struct ClientRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
-    /// Median.
+    /// The median of the durations.
     pub p50_ms: f64,
-    /// The longest.
+    /// The longest of the durations.
     pub max_ms: f64,
 }
 
