@@ -7,8 +7,9 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::change::Target;
-use super::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
-use super::network::{Networks, NoNetwork, Source};
+use super::connect::TlsVersion;
+pub use super::connect_plan::{ConnectPlan, DEFAULT_IDENTITY, DEFAULT_TRUST, PasswordChoice};
+use super::network::{Networks, NoNetwork};
 use super::outcome::SkipReason;
 use super::refusal::{Refusal, Stage};
 use super::scenario::{CommandPlace, EnvironmentNeed};
@@ -16,65 +17,6 @@ use super::server::{ServerConfig, ServerKey};
 use super::timeline::ClientKind;
 use super::timeline::plan::TimelinePlan;
 use super::wire::WireEvent;
-
-/// The identity of a client that a scenario says nothing of.
-pub const DEFAULT_IDENTITY: &str = "app";
-/// The trust (root file) of a client that a scenario says nothing of.
-pub const DEFAULT_TRUST: &str = "mtls-ca";
-
-/// Which password a client offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PasswordChoice {
-    /// The password that the deployment gave the user.
-    Right,
-    /// A password that the server does not accept for this user.
-    Wrong,
-    /// The client has no password to send.
-    None,
-}
-
-/// One connection as a scenario asks for it: names instead of files.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct ConnectPlan {
-    /// The name of the driver that makes the connection, such as `libpq-17`; one of the catalogue, installed or not.
-    pub driver: String,
-    /// PostgreSQL's `sslmode`; `None` leaves the option to the client's default.
-    pub sslmode: Option<SslMode>,
-    /// PostgreSQL's `sslnegotiation`; `None` leaves the option to the client's default.
-    pub sslnegotiation: Option<SslNegotiation>,
-    /// Whether a Redis client uses TLS, and what it verifies. Without meaning for PostgreSQL.
-    pub tls: RedisTls,
-    /// The client's identity; `None`: no certificate and no key are named.
-    pub identity: Option<String>,
-    /// The client's trust; `None`: no root is named.
-    pub trust: Option<String>,
-    /// The host name asked for; `None`: the server certificate's common name.
-    pub host: Option<String>,
-    /// The user; `None`: the deployment's.
-    pub user: Option<String>,
-    /// The database; `None`: the deployment's.
-    pub database: Option<String>,
-    /// Which password the client offers to the server.
-    pub password: PasswordChoice,
-    /// Where the server sees it come from.
-    pub source: Option<Source>,
-    /// Over the unix socket.
-    pub unix: bool,
-    /// The lowest TLS version that the client offers; `None` leaves the option to its default.
-    pub min_tls: Option<TlsVersion>,
-    /// The highest TLS version that the client offers; `None` leaves the option to its default.
-    pub max_tls: Option<TlsVersion>,
-    /// ALPN protocols in place of `postgresql`; an empty list offers none; `None` leaves the client's own. Only the driver `rustls` can.
-    pub alpn: Option<Vec<String>>,
-    /// A session of streaming replication.
-    pub replication: bool,
-    /// Whether the connection goes through the TLS-passthrough gateway instead of straight to the server.
-    pub gateway: bool,
-    /// Environment variables of `nautobot_config.py` (credential places not yet replaced by paths; networks are, after [`Case::at`]).
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
-}
 
 /// What is asserted of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -166,14 +108,6 @@ pub struct PlannedStep {
     /// The positive control, for steps that expect a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<ConnectPlan>,
-}
-
-impl ConnectPlan {
-    pub(super) fn at(&self, networks: &Networks) -> Result<Self, NoNetwork> {
-        self.source.map(|source| networks.address(source)).transpose()?;
-        let env = self.env.iter().map(|(name, text)| Ok((name.clone(), networks.fill(text)?)));
-        Ok(Self { env: env.collect::<Result<_, _>>()?, ..self.clone() })
-    }
 }
 
 impl Expectation {

@@ -4,6 +4,7 @@ pub mod case;
 pub mod change;
 pub mod claim;
 pub mod connect;
+pub mod connect_plan;
 pub mod credential;
 pub mod deviation;
 pub mod driver;

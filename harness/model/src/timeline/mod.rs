@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;
 
 use super::change::{Change, Target};
-use super::scenario::{Connect, RefusedExpect};
+use super::scenario::connect::Connect;
+use super::scenario::refused::RefusedExpect;
 use super::text::{Text, Texts};
 use super::when::When;
 

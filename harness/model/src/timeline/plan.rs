@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{ClientKind, OutageBound};
-use crate::case::ConnectPlan;
 use crate::change::{Change, Target};
+use crate::connect_plan::ConnectPlan;
 use crate::network::{Networks, NoNetwork};
 use crate::refusal::Refusal;
 
@@ -102,7 +102,7 @@ pub enum ClientExpectation {
 }
 
 impl TimelinePlan {
-    /// See [`Case::at`](crate::case::Case::at).
+    /// The timeline as it is in an environment with these networks, its references to them filled in.
     pub(crate) fn at(&self, networks: &Networks) -> Result<Self, NoNetwork> {
         let client = |client: &ClientPlan| Ok(ClientPlan { connect: client.connect.at(networks)?, ..client.clone() });
         Ok(Self {
