@@ -130,7 +130,7 @@ pub(super) fn read(source: &Source, name: String) -> Result<ExternalSecret, Load
     fields::check_external_secret(&source.file, source.tree())?;
     let spec = source.parse::<Object>()?.spec;
     let refresh_interval = match &spec.refresh_interval {
-        Some(text) => duration::duration(text).map_err(|message| source.error(&["spec", "refreshInterval"], message))?,
+        Some(text) => duration::duration(text).map_err(|error| source.error(&["spec", "refreshInterval"], error.to_string()))?,
         None => DEFAULT_INTERVAL,
     };
     if refresh_interval.is_zero() {

@@ -221,7 +221,7 @@ impl Objects {
 fn check_values(spec: &CertificateSpec, source: &Source) -> Result<(), LoadError> {
     let at = |field: &str, message: String| Err(source.error(&["spec", field], message));
     let length = |field: &str, text: Option<&String>| {
-        text.map(|text| duration::duration(text).map_err(|message| source.error(&["spec", field], message))).transpose()
+        text.map(|text| duration::duration(text).map_err(|error| source.error(&["spec", field], error.to_string()))).transpose()
     };
     if spec.common_name.is_none()
         && spec.dns_names.is_empty()

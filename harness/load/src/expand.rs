@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use super::boolean;
 use super::deviations;
 use super::resolve::{Cell, Defaults, Resolver, references};
 use super::rows::{Row, keys, rows};
 use super::set::{LoadedScenario, ScenarioSet};
 use super::tree;
-use super::yaml::{LoadError, Place};
+use super::yaml::{self, LoadError, Place};
 use model::case::{Action, Case, Expectation, Expected, OpensslPlan, PlannedStep};
 use model::driver::{DriverInfo, Family};
 use model::network::check_reference;
 use model::scenario::{Axis, CommandPlace, Scenario, Step};
 use model::server::{DeploymentKind, ServerKey, Service};
+use model::text::Scalar;
 use model::when::{When, alternative_matches, holds};
 
 /// What exists to run cases against, installed or not.
@@ -132,6 +134,7 @@ impl Expansion<'_> {
             if axes.contains_key(name) || DERIVED.contains(&name.as_str()) {
                 return Err(at_axis(format!("`{name}` can't be an axis of `matrix`: the harness sets it")));
             }
+            self.check_booleans(name, axis)?;
             let mut values: Vec<(String, String)> = match axis {
                 Axis::Values(values) => values.iter().map(|value| same(value.text())).collect(),
                 Axis::Named(values) => values.iter().map(|(name, text)| (name.clone(), text.text())).collect(),
@@ -145,8 +148,8 @@ impl Expansion<'_> {
             // Here, since the texts that use the axis say where they stand themselves.
             for (value, text) in &values {
                 let wrong = references(text).find_map(|reference| check_reference(reference)?.err());
-                if let Some(message) = wrong {
-                    return Err(self.at(&["matrix", name, value], message));
+                if let Some(error) = wrong {
+                    return Err(self.at(&["matrix", name, value], error.to_string()));
                 }
             }
             let mut seen = BTreeSet::new();
@@ -159,6 +162,19 @@ impl Expansion<'_> {
             axes.insert(name.clone(), values);
         }
         Ok(axes)
+    }
+
+    /// A value of an axis that YAML takes for a boolean, and that is not written as one.
+    fn check_booleans(&self, name: &str, axis: &Axis) -> Result<(), LoadError> {
+        let values: Vec<(String, &Scalar)> = match axis {
+            Axis::Values(values) => values.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
+            Axis::Named(values) => values.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        };
+        let unquoted = values.into_iter().find_map(|(key, value)| match value {
+            Scalar::Bool(value) => yaml::unquoted_boolean(&tree::place(&self.loaded.file, &["matrix", name, &key]), *value),
+            _ => None,
+        });
+        unquoted.map_or(Ok(()), Err)
     }
 
     fn drivers(&self, patterns: &[(String, String)]) -> Result<Vec<String>, LoadError> {
@@ -186,35 +202,34 @@ impl Expansion<'_> {
     }
 
     fn check_axis_names(&self, axes: &IndexMap<String, Vec<(String, String)>>) -> Result<(), LoadError> {
+        let check = |key, when| Self::check_when(axes, when).map_err(|wrong| WhenError { key, wrong }.to_string());
         for row in rows(self.scenario()).iter().flatten() {
-            Self::check_when(axes, row.when).map_err(|message| self.at_row(row, format!("`when`{message}")))?;
+            check("when", row.when).map_err(|message| self.at_row(row, message))?;
         }
         for (index, row) in self.scenario().timeline.iter().flat_map(|timeline| &timeline.outages).enumerate() {
-            let at = |message| self.at(&["timeline", "outages", &index.to_string(), "when"], format!("`when`{message}"));
-            Self::check_when(axes, &row.value.when).map_err(at)?;
+            let at = |message| self.at(&["timeline", "outages", &index.to_string(), "when"], message);
+            check("when", &row.value.when).map_err(at)?;
         }
         for (index, when) in self.scenario().exclude.iter().enumerate() {
-            let at = |message| self.at(&["exclude", &index.to_string()], format!("`exclude`{message}"));
-            Self::check_when(axes, when).map_err(at)?;
+            check("exclude", when).map_err(|message| self.at(&["exclude", &index.to_string()], message))?;
         }
         for (index, control) in self.scenario().control.iter().enumerate() {
-            let at = |message| self.at(&["control", &index.to_string(), "when"], format!("`when`{message}"));
-            Self::check_when(axes, &control.when).map_err(at)?;
+            check("when", &control.when).map_err(|message| self.at(&["control", &index.to_string(), "when"], message))?;
         }
         Ok(())
     }
 
     /// An axis that isn't there, or a pattern that matches none of its values.
-    fn check_when(axes: &IndexMap<String, Vec<(String, String)>>, when: &When) -> Result<(), String> {
+    fn check_when(axes: &IndexMap<String, Vec<(String, String)>>, when: &When) -> Result<(), WrongCondition> {
         for (name, alternatives) in when.iter().filter(|(name, _)| !DERIVED.contains(&name.as_str())) {
             let Some(values) = axes.get(name) else {
                 let known: Vec<&str> = axes.keys().map(String::as_str).chain(DERIVED).collect();
-                return Err(format!(" names `{name}`, which is not one of {}", known.join(", ")));
+                return Err(WrongCondition::UnknownAxis { name: name.clone(), known: known.join(", ") });
             };
             for pattern in alternatives.texts() {
                 if !values.iter().any(|(value, _)| alternative_matches(&pattern, value)) {
                     let known: Vec<&str> = values.iter().map(|(value, _)| value.as_str()).collect();
-                    return Err(format!(": {name} `{pattern}` matches none of {}", known.join(", ")));
+                    return Err(WrongCondition::MatchesNothing { axis: name.clone(), pattern, known: known.join(", ") });
                 }
             }
         }
@@ -293,7 +308,7 @@ impl Expansion<'_> {
     ) -> Result<PlannedStep, LoadError> {
         let at_row = |message: String| self.at_row(row, message);
         let wants_output = matches!(expectation.expected, Expected::Output { .. });
-        self.check_expectation(&expectation).map_err(at_row)?;
+        self.check_expectation(&expectation).map_err(|error| at_row(error.to_string()))?;
         match (&step.connect, &step.openssl) {
             (Some(connect), None) if !wants_output => {
                 let plan = resolver.connect(connect, None, Defaults::default())?;
@@ -334,6 +349,23 @@ impl Expansion<'_> {
             _ => Err(self.at(&["steps", &index.to_string()], "a step has exactly one of `connect` and `openssl`")),
         }
     }
+}
+
+/// A condition that can hold for no case, with the key that it stands below.
+#[derive(Debug, thiserror::Error)]
+#[error("`{key}`{wrong}")]
+struct WhenError {
+    key: &'static str,
+    wrong: WrongCondition,
+}
+
+/// Why a condition can hold for no case. The message continues the name of its key.
+#[derive(Debug, thiserror::Error)]
+enum WrongCondition {
+    #[error(" names `{name}`, which is not one of {known}")]
+    UnknownAxis { name: String, known: String },
+    #[error(": {axis} `{pattern}` matches none of {known}{}", boolean::hint(pattern))]
+    MatchesNothing { axis: String, pattern: String, known: String },
 }
 
 /// A step with its index and the row that holds.

@@ -14,16 +14,37 @@ struct ServerCondition {
     cut: bool,
 }
 
+/// A change that can't be made of its target.
+#[derive(Debug, thiserror::Error)]
+enum ChangeError {
+    #[error("`{0}` is paused already")]
+    PausedTwice(Target),
+    #[error("`{0}` was not paused: there is nothing to resume")]
+    NotPaused(Target),
+    #[error("the network of `{0}` is cut already")]
+    CutTwice(Target),
+    #[error("the network of `{0}` was not cut: there is nothing to mend")]
+    NotCut(Target),
+    #[error("`{0}` is paused, and does nothing that it is told: resume or kill it first")]
+    ToldWhilePaused(Target),
+    #[error("`{0}` is a mount, no server: what happens to servers happens to postgres, replica, redis or gateway")]
+    Mount(Target),
+    #[error("there is no `{0}` in this timeline: it needs `with: [{0}]`")]
+    NotBeside(Target),
+    #[error("there is no `{0}` in this timeline: its server is {1}")]
+    OtherServer(Target, Target),
+}
+
 impl ServerCondition {
-    /// Follows a change; `Err` says why it can't be made now.
-    fn follow<T>(&mut self, target: Target, change: &Change<T>) -> Result<(), String> {
+    /// Follows a change, if it can be made now.
+    fn follow<T>(&mut self, target: Target, change: &Change<T>) -> Result<(), ChangeError> {
         match change {
-            Change::Pause(_) if self.paused => return Err(format!("`{target}` is paused already")),
-            Change::Resume(_) if !self.paused => return Err(format!("`{target}` was not paused: there is nothing to resume")),
-            Change::Cut(_) if self.cut => return Err(format!("the network of `{target}` is cut already")),
-            Change::Mend(_) if !self.cut => return Err(format!("the network of `{target}` was not cut: there is nothing to mend")),
+            Change::Pause(_) if self.paused => return Err(ChangeError::PausedTwice(target)),
+            Change::Resume(_) if !self.paused => return Err(ChangeError::NotPaused(target)),
+            Change::Cut(_) if self.cut => return Err(ChangeError::CutTwice(target)),
+            Change::Mend(_) if !self.cut => return Err(ChangeError::NotCut(target)),
             Change::Reload(_) | Change::Restart(_) | Change::Stop(_) | Change::Start(_) | Change::Disconnect(_) if self.paused => {
-                return Err(format!("`{target}` is paused, and does nothing that it is told: resume or kill it first"));
+                return Err(ChangeError::ToldWhilePaused(target));
             }
             Change::Pause(_) => self.paused = true,
             Change::Resume(_) | Change::Kill(_) => self.paused = false,
@@ -44,23 +65,18 @@ impl Expansion<'_> {
                 let Some(target) = change.of_server() else { continue };
                 let checked =
                     self.known_server(timeline, target).and_then(|()| conditions.entry(target).or_default().follow(target, change));
-                checked.map_err(|message| self.at(&["timeline", "phases", &index.to_string(), "do"], message))?;
+                checked.map_err(|error| self.at(&["timeline", "phases", &index.to_string(), "do"], error.to_string()))?;
             }
         }
         Ok(())
     }
 
-    fn known_server(&self, timeline: &Timeline, target: Target) -> Result<(), String> {
+    fn known_server(&self, timeline: &Timeline, target: Target) -> Result<(), ChangeError> {
+        let own = Target::from(self.scenario().service);
         match target {
-            Target::Client | Target::Site => {
-                Err(format!("`{target}` is a mount, no server: what happens to servers happens to postgres, replica, redis or gateway"))
-            }
-            Target::Replica | Target::Gateway if !timeline.with.contains(&target) => {
-                Err(format!("there is no `{target}` in this timeline: it needs `with: [{target}]`"))
-            }
-            Target::Postgres | Target::Redis if target != Target::from(self.scenario().service) => {
-                Err(format!("there is no `{target}` in this timeline: its server is {}", Target::from(self.scenario().service)))
-            }
+            Target::Client | Target::Site => Err(ChangeError::Mount(target)),
+            Target::Replica | Target::Gateway if !timeline.with.contains(&target) => Err(ChangeError::NotBeside(target)),
+            Target::Postgres | Target::Redis if target != own => Err(ChangeError::OtherServer(target, own)),
             _ => Ok(()),
         }
     }

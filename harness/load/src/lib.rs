@@ -1,10 +1,12 @@
 //! Reading files: YAML with source positions, and errors that name file, line and column.
 
+mod boolean;
 mod deviations;
 pub mod expand;
 mod faults;
 pub mod images;
 mod names;
+mod nearest;
 mod resolve;
 mod rows;
 pub mod select;
@@ -17,6 +19,7 @@ pub mod yaml;
 
 pub use deviations::overdue;
 pub use expand::{Catalogue, expand};
+pub use nearest::nearest;
 pub use select::Selection;
 pub use set::ScenarioSet;
 pub use yaml::{LoadError, Place};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::expand::Expansion;
+use super::nearest::UnknownName;
 use super::resolve::{Resolver, references};
-use super::set::nearest;
 use super::yaml::LoadError;
 use model::case::{ConnectPlan, Expectation, Expected, SessionExpectation};
 use model::credential::SecretFile;
@@ -23,13 +23,13 @@ impl Expansion<'_> {
         let credentials = &self.set.credentials;
         if let Some(name) = plan.identity.as_ref().filter(|name| !credentials.is_identity(name)) {
             return Err(at(
-                unknown("identity", name, credentials.identities.keys().chain(credentials.distributions.keys())),
+                UnknownName::new("identity", name, credentials.identities.keys().chain(credentials.distributions.keys())).to_string(),
                 connect.identity.as_ref(),
             ));
         }
         if let Some(name) = plan.trust.as_ref().filter(|name| !credentials.is_trust(name)) {
             return Err(at(
-                unknown("trust", name, credentials.trusts.keys().chain(credentials.distributions.keys())),
+                UnknownName::new("trust", name, credentials.trusts.keys().chain(credentials.distributions.keys())).to_string(),
                 connect.trust.as_ref(),
             ));
         }
@@ -50,7 +50,7 @@ impl Expansion<'_> {
         }
         let known = self.catalogue.drivers.iter().filter(|driver| driver.service == service).map(|driver| &driver.name);
         if !known.clone().any(|driver| *driver == plan.driver) {
-            let message = unknown("driver", &plan.driver, known);
+            let message = UnknownName::new("driver", &plan.driver, known).to_string();
             return Err(connect
                 .driver
                 .as_ref()
@@ -63,10 +63,10 @@ impl Expansion<'_> {
     }
 
     /// The certificate that the server must have presented.
-    pub(super) fn check_expectation(&self, expectation: &Expectation) -> Result<(), String> {
+    pub(super) fn check_expectation(&self, expectation: &Expectation) -> Result<(), UnknownName> {
         let Expected::Session(SessionExpectation { server_certificate: Some(name), .. }) = &expectation.expected else { return Ok(()) };
         let identities = &self.set.credentials.identities;
-        if identities.contains_key(name) { Ok(()) } else { Err(unknown("identity", name, identities.keys())) }
+        if identities.contains_key(name) { Ok(()) } else { Err(UnknownName::new("identity", name, identities.keys())) }
     }
 
     /// References in a text of an `openssl` step or of `env`: to files (what `${server:FILE}` may name, the environment knows), and to
@@ -75,12 +75,14 @@ impl Expansion<'_> {
         let resolved = resolver.replaced(text)?;
         for reference in references(&resolved) {
             if let Some(checked) = check_reference(reference) {
-                checked.map_err(|message| resolver.error(text, message))?;
+                checked.map_err(|error| resolver.error(text, error.to_string()))?;
                 continue;
             }
             let credentials = &self.set.credentials;
             let error = match reference.split_once(':') {
-                Some(("trust", name)) if !credentials.is_trust(name) => unknown("trust", name, credentials.trusts.keys()),
+                Some(("trust", name)) if !credentials.is_trust(name) => {
+                    UnknownName::new("trust", name, credentials.trusts.keys()).to_string()
+                }
                 Some(("identity", path)) => {
                     let files = [SecretFile::Certificate, SecretFile::Key, SecretFile::Ca];
                     match path.split_once('/') {
@@ -88,7 +90,7 @@ impl Expansion<'_> {
                             if credentials.is_identity(name) {
                                 continue;
                             }
-                            unknown("identity", name, credentials.identities.keys())
+                            UnknownName::new("identity", name, credentials.identities.keys()).to_string()
                         }
                         _ => format!("`${{{reference}}}`: a file of an identity is NAME/tls.crt, NAME/tls.key or NAME/ca.crt"),
                     }
@@ -119,9 +121,9 @@ impl Expansion<'_> {
             }
         };
         let optional = |text: &Option<Text>| text.as_ref().map(|text| resolver.text(text)).transpose();
-        let known = |kind: &str, name: Option<String>, text: &Option<Text>, names: Vec<&String>| match (name, text) {
+        let known = |kind: &'static str, name: Option<String>, text: &Option<Text>, names: Vec<&String>| match (name, text) {
             (Some(name), Some(text)) if name != "default" && name != "none" && !names.contains(&&name) => {
-                Err(resolver.error(text, unknown(kind, &name, names.into_iter())))
+                Err(resolver.error(text, UnknownName::new(kind, &name, names.into_iter()).to_string()))
             }
             (name, _) => Ok(name.filter(|name| name != "default")),
         };
@@ -138,15 +140,4 @@ impl Expansion<'_> {
             crl: known("crl", optional(&patch.crl)?, &patch.crl, credentials.crls.keys().collect())?.filter(|name| name != "none"),
         })
     }
-}
-
-/// What is said of a name that nothing has: the nearest known one, else all of them.
-fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a String> + Clone) -> String {
-    let near = nearest(name, known.clone().map(String::as_str));
-    if !near.is_empty() {
-        return format!("unknown {kind} `{name}`{near}");
-    }
-    let all: Vec<&str> = known.map(String::as_str).collect();
-    let all = if all.is_empty() { "there is none".to_owned() } else { format!("it is not one of {}", all.join(", ")) };
-    format!("unknown {kind} `{name}`: {all}")
 }

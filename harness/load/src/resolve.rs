@@ -5,14 +5,14 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 
-use super::yaml::{LoadError, Place};
+use super::yaml::{self, LoadError, Place};
 use model::case::{ConnectPlan, DEFAULT_IDENTITY, DEFAULT_TRUST, Expectation, Expected, PasswordChoice, SessionExpectation};
 use model::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
-use model::network::{REFERENCES, Source, check_reference};
+use model::network::{REFERENCES, Source, SourceError, check_reference};
 use model::refusal::Refusal;
 use model::scenario::{Connect, Expect, SessionExpect};
 use model::server::Service;
-use model::text::{Text, Texts};
+use model::text::{Scalar, Text, Texts};
 
 /// Axis name to (value's short name, what `${axis}` stands for).
 pub(crate) type Cell = IndexMap<String, (String, String)>;
@@ -56,15 +56,21 @@ impl Resolver<'_> {
     pub(crate) fn networked(&self, text: &Text) -> Result<String, LoadError> {
         let resolved = self.replaced(text)?;
         for reference in references(&resolved) {
-            let checked = check_reference(reference)
-                .unwrap_or_else(|| Err(format!("`${{{reference}}}` can't stand here: write an axis, {REFERENCES}")));
-            checked.map_err(|message| self.error(text, message))?;
+            let Some(checked) = check_reference(reference) else {
+                return Err(self.error(text, format!("`${{{reference}}}` can't stand here: write an axis, {REFERENCES}")));
+            };
+            checked.map_err(|error| self.error(text, error.to_string()))?;
         }
         Ok(resolved)
     }
 
     /// The text with `${axis}` replaced. `${a:b}` is left as it is, for the caller to check.
     pub(crate) fn replaced(&self, text: &Text) -> Result<String, LoadError> {
+        if let Scalar::Bool(value) = text.0.value
+            && let Some(error) = yaml::unquoted_boolean(&Place::at(self.file, text.place()), value)
+        {
+            return Err(error);
+        }
         let raw = text.raw();
         let mut out = String::with_capacity(raw.len());
         let mut rest = raw.as_str();
@@ -199,7 +205,7 @@ impl Resolver<'_> {
     }
 
     fn source(&self, text: &Text) -> Result<Source, LoadError> {
-        self.text(text)?.parse().map_err(|message: String| self.error(text, message))
+        self.text(text)?.parse().map_err(|error: SourceError| self.error(text, error.to_string()))
     }
 
     fn alpn(&self, text: Option<&Text>) -> Result<Option<Vec<String>>, LoadError> {

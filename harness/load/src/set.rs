@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::nearest::nearest;
 use super::rows::rows;
 use super::tree;
 use super::yaml::{LoadError, Place, one, read};
@@ -232,31 +233,6 @@ impl ScenarioSet {
             }
         }
     }
-}
-
-/// ` (did you mean ...?)` where a known name is close, else the number of known ones.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    known
-        .map(|candidate| (distance(name, candidate), candidate))
-        .min()
-        .filter(|(distance, _)| *distance <= 3)
-        .map(|(_, candidate)| format!(": did you mean `{candidate}`?"))
-        .unwrap_or_default()
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn read_if_there<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T>, LoadError> {

@@ -100,7 +100,7 @@ impl Expansion<'_> {
         let max_age = match (&client.max_age, client.kind) {
             (Some(text), ClientKind::Pool) => {
                 let value = resolver.text(text)?;
-                duration::duration(&value).map_err(|message| resolver.error(text, message))?
+                duration::duration(&value).map_err(|error| resolver.error(text, error.to_string()))?
             }
             (None, ClientKind::Pool) => return Err(self.at(&keys, "a `pool` needs `max_age`, such as `150ms`")),
             (Some(text), _) => return Err(resolver.error(text, "`max_age` is only for kind `pool`")),
@@ -112,7 +112,7 @@ impl Expansion<'_> {
             }
             Some(text) => {
                 let value = resolver.text(text)?;
-                let limit = duration::duration(&value).map_err(|message| resolver.error(text, message))?;
+                let limit = duration::duration(&value).map_err(|error| resolver.error(text, error.to_string()))?;
                 if limit.is_zero() {
                     return Err(resolver.error(text, "a `limit` of nothing leaves no time for an answer: give one such as `500ms`"));
                 }
@@ -179,7 +179,7 @@ impl Expansion<'_> {
             let Some(expected) = expect.clients.get(name) else {
                 return Err(at_row(format!("what does client `{name}` see in phase `{}`? Every client must be named", phase.title)));
             };
-            clients.push((name.clone(), client_expectation(name, client.kind, expected).map_err(at_row)?));
+            clients.push((name.clone(), client_expectation(name, client.kind, expected).map_err(|error| at_row(error.to_string()))?));
         }
         let refused = clients.iter().any(|(_, expected)| matches!(expected, ClientExpectation::Refused(_)));
         if !refused && (expect.text.is_some() || expect.server_log.is_some()) {
@@ -228,25 +228,34 @@ impl Expansion<'_> {
     }
 }
 
-fn client_expectation(name: &str, kind: ClientKind, expected: &ClientExpect) -> Result<ClientExpectation, String> {
+/// What a client of its kind can't see.
+#[derive(Debug, thiserror::Error)]
+enum ClientExpectError {
+    #[error("`{word}` is for a client of kind `held`: `{client}` opens new sessions")]
+    OnlyHeld { word: &'static str, client: String },
+    #[error("`{client}` holds one session: it sees `ok`, `waits` or `lost`")]
+    NeverHeld { client: String },
+    #[error("`refused` needs at least one class, such as `{{alert: unknown-ca}}`")]
+    NoClass,
+    #[error("`unclassified` can't be expected: any failure would do; name the class that is meant")]
+    Unclassified,
+}
+
+fn client_expectation(name: &str, kind: ClientKind, expected: &ClientExpect) -> Result<ClientExpectation, ClientExpectError> {
     let held = kind == ClientKind::Held;
     match expected {
         ClientExpect::Ok => Ok(ClientExpectation::Ok),
         ClientExpect::Lost if held => Ok(ClientExpectation::Lost),
         ClientExpect::Waits if held => Ok(ClientExpectation::Waits),
-        ClientExpect::Lost | ClientExpect::Waits => {
-            let word = if matches!(expected, ClientExpect::Lost) { "lost" } else { "waits" };
-            Err(format!("`{word}` is for a client of kind `held`: `{name}` opens new sessions"))
-        }
+        ClientExpect::Lost => Err(ClientExpectError::OnlyHeld { word: "lost", client: name.to_owned() }),
+        ClientExpect::Waits => Err(ClientExpectError::OnlyHeld { word: "waits", client: name.to_owned() }),
         ClientExpect::Refused(_) | ClientExpect::Away(_) | ClientExpect::Recovers if held => {
-            Err(format!("`{name}` holds one session: it sees `ok`, `waits` or `lost`"))
+            Err(ClientExpectError::NeverHeld { client: name.to_owned() })
         }
         ClientExpect::Recovers => Ok(ClientExpectation::Recovers),
         ClientExpect::Refused(refused) | ClientExpect::Away(refused) => match refused.classes() {
-            [] => Err("`refused` needs at least one class, such as `{alert: unknown-ca}`".to_owned()),
-            classes if classes.iter().any(|class| matches!(class, Refusal::Unclassified(_))) => {
-                Err("`unclassified` can't be expected: any failure would do; name the class that is meant".to_owned())
-            }
+            [] => Err(ClientExpectError::NoClass),
+            classes if classes.iter().any(|class| matches!(class, Refusal::Unclassified(_))) => Err(ClientExpectError::Unclassified),
             classes if matches!(expected, ClientExpect::Away(_)) => Ok(ClientExpectation::Away(classes.to_vec())),
             classes => Ok(ClientExpectation::Refused(classes.to_vec())),
         },

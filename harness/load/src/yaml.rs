@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use super::boolean;
+
 /// A place in a file. Line and column count from 1; 0 where the place is the file as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Place {
@@ -71,7 +73,7 @@ pub fn read(file: &Path) -> Result<String, LoadError> {
 /// # Errors
 /// [`LoadError`] with line and column; unknown and duplicate keys are errors.
 pub fn one<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, LoadError> {
-    serde_saphyr::from_str(text).map_err(|error| located(file, &error))
+    serde_saphyr::from_str(text).map_err(|error| located(file, text, &error))
 }
 
 /// Every document of a YAML stream as a `T`; empty documents are left out.
@@ -79,16 +81,29 @@ pub fn one<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, LoadError>
 /// # Errors
 /// As [`one`].
 pub fn many<T: DeserializeOwned>(file: &Path, text: &str) -> Result<Vec<T>, LoadError> {
-    serde_saphyr::from_multiple(text).map_err(|error| located(file, &error))
+    serde_saphyr::from_multiple(text).map_err(|error| located(file, text, &error))
 }
 
-fn located(file: &Path, error: &serde_saphyr::Error) -> LoadError {
+fn located(file: &Path, text: &str, error: &serde_saphyr::Error) -> LoadError {
     let place = error.location().map_or_else(|| Place::file(file), |location| Place::at(file, (location.line(), location.column())));
     // The place stands in front already; the snippet would break the one-line rule.
     let message = error.without_snippet().to_string();
     let message = message.lines().next().unwrap_or_default().trim();
     let message = message.rsplit_once(" at line ").map_or(message, |(head, _)| head);
-    LoadError::new(place, in_words_of_the_file(message))
+    let mut message = in_words_of_the_file(message);
+    if message.contains("boolean")
+        && let Some(word) = boolean::word_at_or_behind_key(text, (place.line, place.column))
+    {
+        message.push_str(&format!(" (`{word}` without quotes is a boolean in YAML: write \"{word}\" for the text, else true or false)"));
+    }
+    LoadError::new(place, message)
+}
+
+/// What to say of a boolean at this place where a text is meant; `None` where it is written `true` or `false`. Reads the file once more.
+pub(crate) fn unquoted_boolean(place: &Place, value: bool) -> Option<LoadError> {
+    let word = boolean::word_at(&read(&place.file).ok()?, (place.line, place.column))?;
+    let message = format!("`{word}` without quotes is the boolean {value} in YAML: write \"{word}\" for the text, else {value}");
+    Some(LoadError::new(place.clone(), message))
 }
 
 /// The parser's message without what only its own caller could follow.

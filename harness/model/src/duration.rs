@@ -11,15 +11,26 @@ pub struct Offset {
     pub length: Duration,
 }
 
+/// A text that is no duration where one is needed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// The text is not in the format of Go's `time.ParseDuration`, or too long for 64 bits of nanoseconds.
+    #[error("`{0}` is no duration: numbers with the units h, m, s or ms are allowed, such as `87600h` or `1h30m`")]
+    Malformed(String),
+    /// The text has a minus sign where a span of time is meant.
+    #[error("`{0}` is negative: a duration such as `8760h` is allowed")]
+    Negative(String),
+}
+
 const UNITS: [(&str, u64); 6] =
     [("ms", 1_000_000), ("ns", 1), ("us", 1_000), ("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000)];
 
 /// Reads `87600h`, `1h30m`, `-2h`, `500ms`. There are no days in it.
 ///
 /// # Errors
-/// One line saying what is allowed.
-pub fn offset(text: &str) -> Result<Offset, String> {
-    let wrong = || format!("`{text}` is no duration: numbers with the units h, m, s or ms are allowed, such as `87600h` or `1h30m`");
+/// [`DurationError::Malformed`].
+pub fn offset(text: &str) -> Result<Offset, DurationError> {
+    let wrong = || DurationError::Malformed(text.to_owned());
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -46,10 +57,10 @@ pub fn offset(text: &str) -> Result<Offset, String> {
 /// Reads a duration that can't be negative.
 ///
 /// # Errors
-/// One line saying what is allowed.
-pub fn duration(text: &str) -> Result<Duration, String> {
+/// [`DurationError`], with what is allowed.
+pub fn duration(text: &str) -> Result<Duration, DurationError> {
     let offset = offset(text)?;
-    if offset.negative { Err(format!("`{text}` is negative: a duration such as `8760h` is allowed")) } else { Ok(offset.length) }
+    if offset.negative { Err(DurationError::Negative(text.to_owned())) } else { Ok(offset.length) }
 }
 
 #[cfg(test)]
@@ -68,9 +79,10 @@ mod tests {
     #[test]
     fn what_go_refuses_is_refused_with_what_is_allowed() {
         for text in ["", "-", "90d", "12", "h", "1h 30m", "99999999999999h"] {
-            let message = duration(text).expect_err(text);
-            assert!(message.contains("units h, m, s"), "{message}");
+            let error = duration(text).expect_err(text);
+            assert_eq!(error, DurationError::Malformed(text.to_owned()));
+            assert!(error.to_string().contains("units h, m, s"), "{error}");
         }
-        assert!(duration("-1h").expect_err("negative").contains("negative"));
+        assert_eq!(duration("-1h"), Err(DurationError::Negative("-1h".to_owned())));
     }
 }

@@ -119,12 +119,37 @@ impl Serialize for ImageReference {
 
 /// A text that names no image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no image's name: {reason}; expected [HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST], such as postgres:17")]
+#[error("`{text}` is no image's name: {fault}; expected [HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST], such as postgres:17")]
 pub struct ReferenceError {
     /// The text as it was given.
     text: String,
-    /// What is wrong with it.
-    reason: String,
+    /// What is wrong with it. Part of the message, so it is no source.
+    fault: ReferenceFault,
+}
+
+/// What keeps a text from being an [`ImageReference`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum ReferenceFault {
+    #[error("it is empty")]
+    Empty,
+    #[error("it holds {0:?}")]
+    Character(char),
+    #[error("a name has no scheme: leave `{0}://` out")]
+    Scheme(String),
+    #[error("`{0}` is no tag")]
+    Tag(String),
+    #[error("`{0}` is no digest: it is `sha256:` and {DIGEST_DIGITS} hexadecimal digits in lower case")]
+    Digest(String),
+    #[error("the name is longer than {LONGEST_NAME} characters")]
+    TooLong,
+    #[error("`{0}` is no host")]
+    Host(String),
+    #[error("a part of the name is empty")]
+    EmptyPart,
+    #[error("`{0}` has capital letters")]
+    Capitals(String),
+    #[error("`{0}` is no part of a name: letters and digits, with single `.`, `_`, `__` or any number of `-` between them")]
+    Part(String),
 }
 
 /// The longest name that the reference grammar allows, in characters.
@@ -138,19 +163,19 @@ impl FromStr for ImageReference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        parse(text).map_err(|reason| ReferenceError { text: text.to_owned(), reason })
+        parse(text).map_err(|fault| ReferenceError { text: text.to_owned(), fault })
     }
 }
 
-fn parse(text: &str) -> Result<ImageReference, String> {
+fn parse(text: &str) -> Result<ImageReference, ReferenceFault> {
     if text.is_empty() {
-        return Err("it is empty".to_owned());
+        return Err(ReferenceFault::Empty);
     }
     if let Some(odd) = text.chars().find(|it| !it.is_ascii_graphic()) {
-        return Err(format!("it holds {odd:?}"));
+        return Err(ReferenceFault::Character(odd));
     }
     if let Some((scheme, _)) = text.split_once("://") {
-        return Err(format!("a name has no scheme: leave `{scheme}://` out"));
+        return Err(ReferenceFault::Scheme(scheme.to_owned()));
     }
     let (rest, digest) = match text.split_once('@') {
         Some((rest, digest)) => (rest, Some(digest)),
@@ -163,22 +188,22 @@ fn parse(text: &str) -> Result<ImageReference, String> {
     };
     check_name(name)?;
     if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
-        return Err(format!("`{tag}` is no tag"));
+        return Err(ReferenceFault::Tag(tag.to_owned()));
     }
     if let Some(digest) = digest.filter(|digest| !is_digest(digest)) {
-        return Err(format!("`{digest}` is no digest: it is `sha256:` and {DIGEST_DIGITS} hexadecimal digits in lower case"));
+        return Err(ReferenceFault::Digest(digest.to_owned()));
     }
     Ok(ImageReference { name: name.to_owned(), tag: tag.map(str::to_owned), digest: digest.map(str::to_owned) })
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+fn check_name(name: &str) -> Result<(), ReferenceFault> {
     if name.len() > LONGEST_NAME {
-        return Err(format!("the name is longer than {LONGEST_NAME} characters"));
+        return Err(ReferenceFault::TooLong);
     }
     let path = match name.split_once('/') {
         Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
             if !is_host(host) {
-                return Err(format!("`{host}` is no host"));
+                return Err(ReferenceFault::Host(host.to_owned()));
             }
             path
         }
@@ -186,11 +211,9 @@ fn check_name(name: &str) -> Result<(), String> {
     };
     match path.split('/').find(|part| !is_name_part(part)) {
         None => Ok(()),
-        Some("") => Err("a part of the name is empty".to_owned()),
-        Some(part) if part.contains(|it: char| it.is_ascii_uppercase()) => Err(format!("`{part}` has capital letters")),
-        Some(part) => {
-            Err(format!("`{part}` is no part of a name: letters and digits, with single `.`, `_`, `__` or any number of `-` between them"))
-        }
+        Some("") => Err(ReferenceFault::EmptyPart),
+        Some(part) if part.contains(|it: char| it.is_ascii_uppercase()) => Err(ReferenceFault::Capitals(part.to_owned())),
+        Some(part) => Err(ReferenceFault::Part(part.to_owned())),
     }
 }
 

@@ -156,14 +156,24 @@ fn split(reference: &str) -> Option<(Of, &str)> {
     }
 }
 
+/// A reference names a network that no document knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`${{{reference}}}`: network `{name}` is not one of {}", list(&NetworkName::ALL))]
+pub struct UnknownNetwork {
+    /// The text between `${` and `}`.
+    reference: String,
+    /// The part of it that should be a network's name.
+    name: String,
+}
+
 /// What a reference (the text between `${` and `}`) names: `None` where it is no reference to a network.
 ///
 /// # Errors
-/// A line of text with what is allowed, where there is no network of that name.
+/// [`UnknownNetwork`].
 #[must_use]
-pub fn check_reference(reference: &str) -> Option<Result<NetworkName, String>> {
+pub fn check_reference(reference: &str) -> Option<Result<NetworkName, UnknownNetwork>> {
     let (_, name) = split(reference)?;
-    let unknown = || format!("`${{{reference}}}`: network `{name}` is not one of {}", list(&NetworkName::ALL));
+    let unknown = || UnknownNetwork { reference: reference.to_owned(), name: name.to_owned() };
     Some(NetworkName::of(name).ok_or_else(unknown))
 }
 
@@ -176,25 +186,31 @@ pub enum Source {
     Network(NetworkName),
 }
 
+/// A text that names no place from which a client can connect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// A network that holds the gateway alone.
+    #[error("no client is in the network `{0}`, only in {names}; `via: gateway` leads through the gateway", names = list(&NetworkName::OF_CLIENTS))]
+    NetworkWithoutClients(NetworkName),
+    /// Neither a network's name nor an IP address.
+    #[error("`{0}` is no network ({names}) and no IP address", names = list(&NetworkName::OF_CLIENTS))]
+    Unknown(String),
+    /// An address that belongs to some machine, which no environment promises.
+    #[error("{0} is not in 127.0.0.0/8 and not ::1; other addresses have their network's name: {names}", names = list(&NetworkName::OF_CLIENTS))]
+    NotLoopback(IpAddr),
+}
+
 impl std::str::FromStr for Source {
-    type Err = String;
+    type Err = SourceError;
 
     /// A network that clients can be in, by name, or an address of loopback.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let names = list(&NetworkName::OF_CLIENTS);
+    fn from_str(text: &str) -> Result<Self, SourceError> {
         if let Some(name) = NetworkName::of(text) {
-            return if NetworkName::OF_CLIENTS.contains(&name) {
-                Ok(Self::Network(name))
-            } else {
-                Err(format!("no client is in the network `{text}`, only in {names}; `via: gateway` leads through the gateway"))
-            };
+            let has_clients = NetworkName::OF_CLIENTS.contains(&name);
+            return if has_clients { Ok(Self::Network(name)) } else { Err(SourceError::NetworkWithoutClients(name)) };
         }
-        let address: IpAddr = text.parse().map_err(|_| format!("`{text}` is no network ({names}) and no IP address"))?;
-        if address.is_loopback() {
-            Ok(Self::Address(address))
-        } else {
-            Err(format!("{address} is not in 127.0.0.0/8 and not ::1; other addresses have their network's name: {names}"))
-        }
+        let address: IpAddr = text.parse().map_err(|_| SourceError::Unknown(text.to_owned()))?;
+        if address.is_loopback() { Ok(Self::Address(address)) } else { Err(SourceError::NotLoopback(address)) }
     }
 }
 
@@ -248,7 +264,7 @@ mod tests {
         assert_eq!("sites".parse(), Ok(Source::Network(NetworkName::Sites)));
         assert_eq!("::1".parse(), Ok(Source::Address(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST))));
         for (text, part) in [("gateway", "no client is in"), ("pod", "pods, sites, elsewhere"), ("10.0.0.1", "not in 127.0.0.0/8")] {
-            let error = text.parse::<Source>().expect_err(text);
+            let error = text.parse::<Source>().expect_err(text).to_string();
             assert!(error.contains(part), "{error}");
         }
     }

@@ -62,8 +62,11 @@ pub(super) fn validity(what: &str, spec: &CertificateSpec, offsets: Option<&Vali
     if let Some(offsets) = offsets {
         return period(what, now, offsets);
     }
-    let lifetime =
-        spec.duration.as_deref().map_or(Ok(DEFAULT_DURATION), duration::duration).map_err(|reason| PkiError::invalid(what, reason))?;
+    let lifetime = spec
+        .duration
+        .as_deref()
+        .map_or(Ok(DEFAULT_DURATION), duration::duration)
+        .map_err(|error| PkiError::invalid(what, error.to_string()))?;
     let end = now.checked_add(lifetime).ok_or_else(|| PkiError::invalid(what, "the duration is too long"))?;
     Ok((now, end))
 }

@@ -1,8 +1,7 @@
 //! Names in timelines against the manifests: a change of something that isn't there is found before anything runs.
 
 use deployment::Manifests;
-use load::set::nearest;
-use load::{LoadError, Place, ScenarioSet};
+use load::{LoadError, Place, ScenarioSet, nearest};
 use model::change::{Change, Named};
 use model::text::Text;
 
