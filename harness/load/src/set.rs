@@ -106,7 +106,7 @@ impl ScenarioSet {
             return Err(errors);
         }
         set.scenarios.sort_by_key(|loaded| loaded.scenario.id.raw());
-        set.check_names(&claim_places, &mut errors);
+        set.check_names(directories, &claim_places, &mut errors);
         if errors.is_empty() { Ok(set) } else { Err(errors) }
     }
 
@@ -158,7 +158,8 @@ impl ScenarioSet {
     }
 
     fn load_scenario(&mut self, directory: &Path, file: &Path) -> Result<(), LoadError> {
-        let mut scenario: Scenario = one(file, &read(file)?)?;
+        let text = read(file)?;
+        let mut scenario: Scenario = one(file, &text).map_err(|error| manifest(file, &text).unwrap_or(error))?;
         let expected = file.strip_prefix(directory).unwrap_or(file).with_extension("").to_string_lossy().replace('\\', "/");
         let at = |text: &Text, message: String| LoadError::new(Place::at(file, text.place()), message);
         let id = scenario.id.raw();
@@ -181,7 +182,7 @@ impl ScenarioSet {
     }
 
     /// A claim that no scenario names and that awaits nothing, a scenario or deviation that names an unknown claim, a name given twice.
-    fn check_names(&self, claim_places: &[Place], errors: &mut Vec<LoadError>) {
+    fn check_names(&self, directories: &[PathBuf], claim_places: &[Place], errors: &mut Vec<LoadError>) {
         let mut known: BTreeMap<&str, &Place> = BTreeMap::new();
         for (claim, place) in self.claims.iter().zip(claim_places) {
             if let Some(other) = known.insert(&claim.id, place) {
@@ -198,7 +199,12 @@ impl ScenarioSet {
                 named.insert(id);
             } else {
                 let near = nearest(&id, known.keys().copied());
-                errors.push(LoadError::new(Place::at(file, text.place()), format!("unknown claim `{id}`{near}")));
+                let otherwise = if near.is_empty() { ":" } else { " If not," };
+                // The innermost, should one directory stand in another.
+                let directory = directories.iter().filter(|directory| file.starts_with(directory)).max_by_key(|it| it.components().count());
+                let claims = directory.map_or_else(|| PathBuf::from(CLAIMS), |directory| directory.join(CLAIMS)).display().to_string();
+                let message = format!("unknown claim `{id}`{near}{otherwise} add it to {claims}");
+                errors.push(LoadError::new(Place::at(file, text.place()), message));
             }
         };
         for LoadedScenario { file, scenario } in &self.scenarios {
@@ -261,6 +267,18 @@ fn merge_credentials(into: &mut Credentials, from: Credentials) -> Result<(), Du
     merge("trust", "trusts", &mut into.trusts, from.trusts)?;
     merge("crl", "crls", &mut into.crls, from.crls)?;
     merge("distribution", "distributions", &mut into.distributions, from.distributions)
+}
+
+/// What to say of a file of Kubernetes objects that lies where scenarios do.
+fn manifest(file: &Path, text: &str) -> Option<LoadError> {
+    let documents = tree::documents(file, text).ok()?;
+    let object = documents.iter().map(|document| &document.tree).find(|tree| tree.get(&["apiVersion"]).is_some())?;
+    let kind = object.text_at(&["kind"])?;
+    let message = format!(
+        "this is a Kubernetes manifest (kind {kind}), and every file in the folders below a scenario directory is read as a scenario: \
+         move it to a directory of its own, and name that with --manifests"
+    );
+    Some(LoadError::new(Place::at(file, object.position_of(&["kind"])), message))
 }
 
 /// The place of these keys of `Credentials` in a file.
