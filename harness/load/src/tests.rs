@@ -1,6 +1,8 @@
 //! What scenarios say of networks, from the file to a case as it is in an environment.
 
-use super::{Catalogue, ScenarioSet, expand};
+mod errors;
+
+use super::{Catalogue, LoadError, ScenarioSet, expand};
 use model::case::Case;
 use model::driver::{DriverInfo, Family};
 use model::network::{Network, NetworkName, Networks};
@@ -62,27 +64,42 @@ const DEVIATIONS: &str = r#"deviations:
     review: 2027-06-30
 "#;
 
-fn cases() -> Vec<Case> {
+/// A directory of scenarios with these files, and what loading it gives.
+fn set_of(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<ScenarioSet, Vec<LoadError>>) {
     let directory = tempfile::tempdir().expect("a directory");
-    std::fs::create_dir(directory.path().join("a")).expect("a folder");
-    let credentials = "identities: {app: {certificate: app}}\ntrusts: {mtls-ca: {secret: ca}}\n";
-    let files =
-        [("a/case.yaml", SCENARIO), ("a/timeline.yaml", TIMELINE), ("deviations.yaml", DEVIATIONS), ("credentials.yaml", credentials)];
     for (file, text) in files {
-        std::fs::write(directory.path().join(file), text).expect("writes");
+        let path = directory.path().join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, text).expect("writes");
     }
-    let set = ScenarioSet::load(&[directory.path().to_path_buf()]).unwrap_or_else(|errors| panic!("{errors:?}"));
-    let driver = |name: &str, family, libpq| DriverInfo {
+    let set = ScenarioSet::load(&[directory.path().to_path_buf()]);
+    (directory, set)
+}
+
+fn catalogue() -> Catalogue {
+    let driver = |name: &str, service, family, libpq| DriverInfo {
         name: name.to_owned(),
-        service: Service::Postgres,
+        service,
         family,
         libpq,
         version: String::new(),
         tls_library: None,
     };
-    let drivers = vec![driver("rustls", Family::Rustls, None), driver("nautobot-django", Family::Libpq, Some(170_000))];
-    let catalogue = Catalogue { drivers, postgres: vec![17] };
-    expand(&set, &catalogue).unwrap_or_else(|errors| panic!("{errors:?}"))
+    let drivers = vec![
+        driver("rustls", Service::Postgres, Family::Rustls, None),
+        driver("nautobot-django", Service::Postgres, Family::Libpq, Some(170_000)),
+        driver("redis-rs", Service::Redis, Family::RedisRs, None),
+    ];
+    Catalogue { drivers, postgres: vec![17] }
+}
+
+fn cases() -> Vec<Case> {
+    let credentials = "identities: {app: {certificate: app}}\ntrusts: {mtls-ca: {secret: ca}}\n";
+    let files =
+        [("a/case.yaml", SCENARIO), ("a/timeline.yaml", TIMELINE), ("deviations.yaml", DEVIATIONS), ("credentials.yaml", credentials)];
+    let (_directory, set) = set_of(&files);
+    let set = set.unwrap_or_else(|errors| panic!("{errors:?}"));
+    expand(&set, &catalogue()).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
 fn networks() -> Networks {

@@ -112,6 +112,8 @@ fn in_words_of_the_file(message: &str) -> String {
         "expected sequence start" => "expected a list".to_owned(),
         "expected mapping start" => "expected a map".to_owned(),
         "invalid boolean" => "expected true or false".to_owned(),
+        "expected string scalar" => "expected a text".to_owned(),
+        "invalid u16" | "invalid u32" | "invalid u64" | "invalid i32" | "invalid i64" => "expected a whole number".to_owned(),
         "unexpected end of input" => "the file ends where something is still expected".to_owned(),
         other => other.trim_end_matches(", set DuplicateKeyPolicy in Options if acceptable").to_owned(),
     }
