@@ -102,7 +102,11 @@ impl Judgement {
             let issued = (context.certificate_sha256)(identity);
             if issued.as_deref() != Some(seen.sha256.as_str()) {
                 let expected = format!("the certificate of {identity} ({})", issued.as_deref().unwrap_or("not issued"));
-                self.add(Witness::Client, "server_certificate", expected, format!("another one ({})", seen.sha256));
+                let observed = match issue(identity, &seen.sha256, context.certificate_sha256) {
+                    Some(name) => format!("that of {name} ({})", seen.sha256),
+                    None => format!("another one ({})", seen.sha256),
+                };
+                self.add(Witness::Client, "server_certificate", expected, observed);
             }
         }
     }
@@ -145,6 +149,13 @@ fn short(outcome: &ClientOutcome) -> String {
         ClientOutcome::Session(_) => "a plaintext session".to_owned(),
         ClientOutcome::Refused(refused) => format!("refused ({}): {}", refused.refusal, refused.text.trim()),
     }
+}
+
+/// Which of the certificates that were issued for a Certificate (`NAME` or `NAME@2`) has this SHA-256: `NAME@1` is the first.
+fn issue(certificate: &str, sha256: &str, sha256_of: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let name = certificate.split_once('@').map_or(certificate, |(name, _)| name);
+    let mut issued = (1..).map(|number| format!("{name}@{number}")).map_while(|issue| sha256_of(&issue).map(|known| (issue, known)));
+    issued.find(|(_, known)| known == sha256).map(|(issue, _)| issue)
 }
 
 #[cfg(test)]
@@ -215,6 +226,31 @@ mod tests {
         assert_eq!(mismatches.len(), 1);
         assert_eq!((mismatches[0].witness, mismatches[0].what.as_str()), (Witness::Server, "client_dn"));
         assert_eq!(judge(&expect_session(true, Some(None)), &observation, &context()).len(), 1, "`none` must not accept a certificate");
+    }
+
+    #[test]
+    fn another_certificate_than_expected_is_named_where_it_was_issued_for_the_same_name() {
+        let sha256 = |name: &str| {
+            let known = [("server", "bb"), ("server@1", "aa"), ("server@2", "bb"), ("client@1", "cc")];
+            known.iter().find(|(known, _)| *known == name).map(|(_, sha256)| (*sha256).to_owned())
+        };
+        let context = Context { certificate_sha256: &sha256, ..context() };
+        let told = |expected: &str, seen: &str| {
+            let mut outcome = session(true, None);
+            if let ClientOutcome::Session(session) = &mut outcome {
+                session.server_certificate = Some(model::observation::SeenCertificate { sha256: seen.to_owned() });
+            }
+            let mut expectation = expect_session(true, None);
+            if let Expected::Session(session) = &mut expectation.expected {
+                session.server_certificate = Some(expected.to_owned());
+            }
+            let mismatches = judge(&expectation, &observed(outcome, &[], &[]), &context);
+            mismatches.into_iter().map(|mismatch| format!("{}, not {}", mismatch.observed, mismatch.expected)).collect::<Vec<_>>()
+        };
+        assert_eq!(told("server", "bb"), [""; 0]);
+        assert_eq!(told("server", "aa"), ["that of server@1 (aa), not the certificate of server (bb)"]);
+        assert_eq!(told("server@1", "bb"), ["that of server@2 (bb), not the certificate of server@1 (aa)"]);
+        assert_eq!(told("server@2", "cc"), ["another one (cc), not the certificate of server@2 (bb)"]);
     }
 
     #[test]

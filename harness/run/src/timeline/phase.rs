@@ -1,5 +1,6 @@
 //! One phase: its changes are made, its clients watched, and what they saw is judged.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -26,8 +27,9 @@ pub(super) struct EndedPhase {
     objections: Vec<(String, String)>,
     /// The lines of the log that belong to no connection.
     says: Vec<LogLine>,
-    /// SHA-256 of the certificate that new sessions had to be shown: a Certificate may be issued again later.
-    certificate_sha256: Option<String>,
+    /// SHA-256 by name of the certificate that new sessions had to be shown, and of all that were issued for the same Certificate so far. It
+    /// may be issued again later.
+    certificates: BTreeMap<String, String>,
 }
 
 /// How a phase was judged.
@@ -135,9 +137,16 @@ impl TimelineContext {
             None if expectation.server_says.is_empty() => Vec::new(),
             None => return Err(CaseError::NoLog { phase: phase.title.clone(), target: expectation.on }.into()),
         };
-        let certificate = expectation.server_certificate.as_deref();
-        let certificate_sha256 = certificate.and_then(|certificate| self.installation.certificate_sha256(certificate));
-        Ok(EndedPhase { from, changed, to, objections, says, certificate_sha256 })
+        let certificates = expectation.server_certificate.as_deref().map(|name| self.issued(name)).unwrap_or_default();
+        Ok(EndedPhase { from, changed, to, objections, says, certificates })
+    }
+
+    /// SHA-256 of a certificate (`NAME` or `NAME@2`), and of every one that was issued for the same Certificate.
+    fn issued(&self, name: &str) -> BTreeMap<String, String> {
+        let certificate = name.split_once('@').map_or(name, |(certificate, _)| certificate);
+        let known = |name: String| self.installation.certificate_sha256(&name).map(|sha256| (name, sha256));
+        let all = (1..).map_while(|number| known(format!("{certificate}@{number}")));
+        all.chain(known(name.to_owned())).collect()
     }
 
     pub(super) fn judge(&self, index: usize, phase: &PhasePlan, passed: &EndedPhase, deviation: Option<&AppliedDeviation>) -> Judged {
@@ -145,8 +154,7 @@ impl TimelineContext {
         let expectation = &phase.expectation;
         let owned = self.seen(changed, Some(to));
         let seen: Vec<ClientSeen<'_>> = owned.iter().map(ClientAttempts::as_seen).collect();
-        // A phase names one certificate at most.
-        let sha256 = |_: &str| passed.certificate_sha256.clone();
+        let sha256 = |name: &str| passed.certificates.get(name).cloned();
         // Judged without the changes' names: those are no words of a target.
         let in_lines = |line: &dyn Fn(&(String, String)) -> String| {
             (!passed.objections.is_empty()).then(|| passed.objections.iter().map(line).collect::<Vec<_>>().join("\n"))
