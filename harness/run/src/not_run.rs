@@ -259,7 +259,11 @@ mod tests {
     #[test]
     fn an_errors_cause_is_told_once() {
         let (_, text) = outcome(listen(io::Error::from_raw_os_error(nix::libc::EMFILE)));
-        assert_eq!(text, "listen for a relay's client on 127.0.0.1: Too many open files (os error 24)");
+        assert_eq!(
+            text,
+            "could not listen for a relay's client on 127.0.0.1: Too many open files (os error 24); does this machine have that address, and \
+             ports left?"
+        );
         let source = EnvironmentError::NoChange("sync client".to_owned());
         let (_, text) = outcome(CaseError::Change { phase: "one".to_owned(), change: "sync client".to_owned(), source });
         assert_eq!(text, "phase `one`: sync client: `sync client` is no change of what runs");
