@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
-use testcontainers::core::client::docker_client_instance;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
@@ -52,7 +51,8 @@ impl Engine {
     pub async fn connect() -> Result<Self, EngineError> {
         let host = host();
         check_socket(&host).await?;
-        let docker = docker_client_instance().await.map_err(|error| EngineError::absent(&host, error.to_string()))?;
+        let docker = Docker::connect_with_unix(&host, limits::REQUEST.as_secs(), bollard::API_DEFAULT_VERSION)
+            .map_err(|error| EngineError::absent(&host, about(&error)))?;
         Self::answering(docker, host).await
     }
 
@@ -112,7 +112,8 @@ impl Engine {
     }
 }
 
-/// Where the engine listens, in the order in which testcontainers looks for it.
+/// Where the engine listens: DOCKER_HOST, else the first of the usual sockets that exists. Docker's own tools look at these places too: the
+/// system's, a rootless engine's and Docker Desktop's.
 pub(super) fn host() -> String {
     if let Ok(host) = std::env::var("DOCKER_HOST")
         && !host.is_empty()

@@ -9,6 +9,9 @@ pub(super) const PING: Duration = Duration::from_secs(3);
 /// Looking at something: lists, versions, inspections. The engine answers from memory, but waits for locks that a start holds.
 pub(super) const LOOK: Duration = Duration::from_secs(10);
 
+/// Any request, as the client itself gives it up: every request has a limit of its own that is shorter, but for a pull.
+pub(super) const REQUEST: Duration = Duration::from_secs(600);
+
 /// Making or changing one thing: a network, an attachment, a pause. Takes a tenth of a second; firewall rules are written one client at a
 /// time.
 pub(super) const CHANGE: Duration = Duration::from_secs(20);

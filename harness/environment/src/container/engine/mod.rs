@@ -1,11 +1,12 @@
 //! The Docker engine, as the environment `container` needs it: images that are there, and everything that one run owns.
 //!
-//! Containers are started by testcontainers; networks, volumes, pausing and killing are asked for through the same client. Whatever is made
+//! Everything is asked for through one client of the engine's API. Whatever is made
 //! carries the run's [`labels`], and is removed by whoever is left to do it: [`Scope::close`] at an orderly end, the run directory's watcher
 //! ([`reap`]) when the harness was killed, and the next run ([`Engine::sweep`]) when both were.
 //!
 //! The engine must be one of this machine: ports are published to its loopback interface.
 
+mod archive;
 mod client;
 mod container;
 mod error;

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use bollard::models::{HostConfig, PortBinding};
-use testcontainers::core::IntoContainerPort as _;
-use testcontainers::runners::AsyncRunner as _;
-use testcontainers::{CopyTargetOptions, GenericImage, ImageExt as _};
+use bollard::body_full;
+use bollard::models::{ContainerCreateBody, HostConfig, PortBinding};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 
+use super::archive::archive;
 use super::container::{Container, Place};
-use super::error::{AttachmentProblem, EngineError, Misuse};
+use super::error::{AttachmentProblem, EngineError, Misuse, about};
 use super::labels::IMAGE;
 use super::scope::Scope;
 use super::shared::Shared;
@@ -33,7 +33,7 @@ impl Scope {
             return Err(Misuse::Closed(spec.name).into());
         }
         spec.check()?;
-        // testcontainers would try to pull what has no name any more.
+        // Said here, the message names the reference; the engine would only repeat the id.
         if !shared.engine.present(&spec.image.id).await? {
             let (reference, id) = (&spec.image.reference, &spec.image.id);
             return Err(EngineError::NoImage { tried: vec![format!("{reference} was there as {id}, and was removed meanwhile")] });
@@ -86,23 +86,34 @@ fn reserve(shared: &Arc<Shared>, spec: &ContainerSpec) -> Result<Container, Engi
 
 async fn run(shared: &Shared, container: &mut Container, spec: &ContainerSpec) -> Result<(), EngineError> {
     let name = container.engine_name().to_owned();
-    let failed =
-        |reason: String| EngineError::Start { name: spec.name.clone(), image: spec.image.reference.clone(), reason, log: String::new() };
-    let request = request(shared, &name, spec)?;
-    let started = tokio::time::timeout(limits::START, request.start())
+    tokio::time::timeout(limits::START, launch(shared, container, &name, spec))
         .await
-        .map_err(|_| EngineError::Slow { what: format!("start the container {name}"), limit: limits::START })?
-        .map_err(|error| failed(error.to_string()))?;
-    container.set_id(started.id().to_owned());
-    // Its destructor would block a thread of the runtime until the engine has answered, and panics where there is no runtime. Ours removes
-    // the container as well.
-    std::mem::forget(started);
+        .map_err(|_| EngineError::Slow { what: format!("start the container {name}"), limit: limits::START })??;
     container.connect_all().await?;
     // docker-init runs in any case; whether it found the program shows afterwards.
     match container.exit_code().await? {
         None => Ok(()),
-        Some(code) => Err(failed(format!("its process ended at once with exit code {code}"))),
+        Some(code) => Err(failed(spec, format!("its process ended at once with exit code {code}"))),
     }
+}
+
+/// Makes the container, copies its files into it and starts it.
+async fn launch(shared: &Shared, container: &mut Container, name: &str, spec: &ContainerSpec) -> Result<(), EngineError> {
+    let docker = shared.engine.docker();
+    let refused = |step: &str, error: &bollard::errors::Error| failed(spec, format!("{step}: {}", about(error)));
+    let options = CreateContainerOptionsBuilder::new().name(name).build();
+    let created = docker.create_container(Some(options), body(shared, spec)?).await.map_err(|error| refused("making it", &error))?;
+    container.set_id(created.id);
+    let token = FileSpec { path: TOKEN_FILE.to_owned(), bytes: shared.token.clone().into_bytes(), mode: 0o600 };
+    let files = archive(spec.files.iter().chain([&token])).map_err(|error| failed(spec, format!("packing its files: {error}")))?;
+    let options = UploadToContainerOptionsBuilder::new().path("/").build();
+    let upload = docker.upload_to_container(name, Some(options), body_full(files.into()));
+    upload.await.map_err(|error| refused("copying its files", &error))?;
+    docker.start_container(name, None).await.map_err(|error| refused("starting it", &error))
+}
+
+fn failed(spec: &ContainerSpec, reason: String) -> EngineError {
+    EngineError::Start { name: spec.name.clone(), image: spec.image.reference.clone(), reason, log: String::new() }
 }
 
 /// Adds the end of the container's output to what failed.
@@ -114,44 +125,39 @@ async fn with_log(container: &Container, spec: &ContainerSpec, error: EngineErro
     EngineError::Start { name: spec.name.clone(), image: spec.image.reference.clone(), reason, log: container.logs().await }
 }
 
-fn request(shared: &Shared, name: &str, spec: &ContainerSpec) -> Result<testcontainers::ContainerRequest<GenericImage>, EngineError> {
-    let (algorithm, digest) = spec.image.id.split_once(':').unwrap_or(("sha256", &spec.image.id));
+/// What the engine makes the container of. It starts as root: agents give up what their processes don't need.
+fn body(shared: &Shared, spec: &ContainerSpec) -> Result<ContainerCreateBody, EngineError> {
     let Some((program, arguments)) = spec.command.split_first() else {
         return Err(Misuse::NoCommand(spec.name.clone()).into());
     };
-    let mut image = GenericImage::new(algorithm, digest).with_entrypoint(program);
-    for port in &spec.publish {
-        image = image.with_exposed_port(port.tcp());
-    }
-    let labels = shared.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let mut request = image
-        .with_cmd(arguments.iter().cloned())
-        .with_container_name(name)
-        .with_labels(labels.chain([(IMAGE, spec.image.reference.as_str())]))
-        .with_network(&shared.networks.control.name)
-        .with_user("0")
-        .with_startup_timeout(limits::START);
-    let token = FileSpec { path: TOKEN_FILE.to_owned(), bytes: shared.token.clone().into_bytes(), mode: 0o600 };
-    for file in spec.files.iter().chain([&token]) {
-        request = request.with_copy_to(CopyTargetOptions::new(&file.path).with_mode(file.mode), file.bytes.clone());
-    }
-    let publish = spec.publish.clone();
-    let tmpfs: HashMap<String, String> = spec.in_memory().into_iter().map(|path| (path, "rw,nosuid,nodev".to_owned())).collect();
-    let mount = volume::mount(&shared.volume, true);
-    Ok(request.with_host_config_modifier(move |host| configure(host, &publish, &tmpfs, &mount)))
+    let mut labels = shared.labels.clone();
+    labels.insert(IMAGE.to_owned(), spec.image.reference.clone());
+    Ok(ContainerCreateBody {
+        image: Some(spec.image.id.clone()),
+        entrypoint: Some(vec![program.clone()]),
+        cmd: Some(arguments.to_vec()),
+        user: Some("0".to_owned()),
+        labels: Some(labels),
+        exposed_ports: Some(spec.publish.iter().map(|port| format!("{port}/tcp")).collect()),
+        host_config: Some(host_config(shared, spec)),
+        ..ContainerCreateBody::default()
+    })
 }
 
-fn configure(host: &mut HostConfig, publish: &[u16], tmpfs: &HashMap<String, String>, mount: &bollard::models::Mount) {
-    host.init = Some(true);
-    // Without it the engine takes even ::1 away.
-    host.sysctls = Some(HashMap::from([("net.ipv6.conf.all.disable_ipv6".to_owned(), "0".to_owned())]));
-    // testcontainers publishes every port that the image exposes, on all interfaces.
-    host.publish_all_ports = Some(false);
+fn host_config(shared: &Shared, spec: &ContainerSpec) -> HostConfig {
+    let tmpfs: HashMap<String, String> = spec.in_memory().into_iter().map(|path| (path, "rw,nosuid,nodev".to_owned())).collect();
     let loopback = || Some(vec![PortBinding { host_ip: Some(Ipv4Addr::LOCALHOST.to_string()), host_port: None }]);
-    host.port_bindings = Some(publish.iter().map(|port| (format!("{port}/tcp"), loopback())).collect());
-    host.tmpfs = (!tmpfs.is_empty()).then(|| tmpfs.clone());
-    host.mounts.get_or_insert_default().push(mount.clone());
-    // Names that no container has are asked for outside, where nobody answers: without these, for ten seconds.
-    host.dns = Some(vec![Ipv4Addr::LOCALHOST.to_string()]);
-    host.dns_options = Some(vec!["timeout:1".to_owned(), "attempts:1".to_owned()]);
+    HostConfig {
+        network_mode: Some(shared.networks.control.name.clone()),
+        init: Some(true),
+        // Without it the engine takes even ::1 away.
+        sysctls: Some(HashMap::from([("net.ipv6.conf.all.disable_ipv6".to_owned(), "0".to_owned())])),
+        port_bindings: Some(spec.publish.iter().map(|port| (format!("{port}/tcp"), loopback())).collect()),
+        tmpfs: (!tmpfs.is_empty()).then_some(tmpfs),
+        mounts: Some(vec![volume::mount(&shared.volume, true)]),
+        // Names that no container has are asked for outside, where nobody answers: without these, for ten seconds.
+        dns: Some(vec![Ipv4Addr::LOCALHOST.to_string()]),
+        dns_options: Some(vec!["timeout:1".to_owned(), "attempts:1".to_owned()]),
+        ..HostConfig::default()
+    }
 }

@@ -1,17 +1,17 @@
 //! The volume with the harness's own binary.
 
-use std::path::Path;
-
 use bollard::body_full;
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, VolumeCreateRequest};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, UploadToContainerOptionsBuilder};
 
+use super::archive::archive;
 use super::client::Engine;
 use super::error::EngineError;
 use super::image::ImageFound;
 use super::limits;
 use super::removal::remove_container;
 use super::shared::Shared;
+use super::spec::FileSpec;
 
 /// Where the harness's binary is in every container.
 pub const HARNESS: &str = "/harness/mtls-conformance";
@@ -29,7 +29,9 @@ pub(super) async fn make(engine: &Engine, name: &str, labels: &std::collections:
 /// Puts the binary into it, through a container of any image that is never started.
 pub(super) async fn fill(shared: &Shared, image: &ImageFound) -> Result<(), EngineError> {
     let engine = &shared.engine;
-    let tar = archive(&shared.harness).await.map_err(|source| EngineError::Harness { path: shared.harness.clone(), source })?;
+    let unread = |source| EngineError::Harness { path: shared.harness.clone(), source };
+    let binary = FileSpec { path: HARNESS.to_owned(), bytes: tokio::fs::read(&shared.harness).await.map_err(unread)?, mode: 0o755 };
+    let tar = archive([&binary]).map_err(unread)?;
     let name = shared.name_of("harness");
     let body = ContainerCreateBody {
         image: Some(image.id.clone()),
@@ -42,7 +44,7 @@ pub(super) async fn fill(shared: &Shared, image: &ImageFound) -> Result<(), Engi
     let options = CreateContainerOptionsBuilder::new().name(&name).build();
     let create = engine.docker().create_container(Some(options), body);
     engine.ask(limits::CHANGE, || format!("make the container {name}"), create).await?;
-    let options = UploadToContainerOptionsBuilder::new().path(DIRECTORY).build();
+    let options = UploadToContainerOptionsBuilder::new().path("/").build();
     let upload = engine.docker().upload_to_container(&name, Some(options), body_full(tar.into()));
     let uploaded = engine.ask(limits::UPLOAD, || format!("copy the harness into the volume {}", shared.volume), upload).await;
     let removed = remove_container(engine, &name).await;
@@ -58,17 +60,4 @@ pub(super) fn mount(volume: &str, read_only: bool) -> Mount {
         read_only: Some(read_only),
         ..Mount::default()
     }
-}
-
-/// The binary as a tar archive. It belongs to root there.
-async fn archive(binary: &Path) -> std::io::Result<Vec<u8>> {
-    // At once: piece by piece every piece would be a task of its own for the runtime's threads.
-    let bytes = tokio::fs::read(binary).await?;
-    let mut header = tokio_tar::Header::new_gnu();
-    header.set_size(u64::try_from(bytes.len()).map_err(std::io::Error::other)?);
-    header.set_mode(0o755);
-    let name = Path::new(HARNESS).file_name().unwrap_or_default();
-    let mut builder = tokio_tar::Builder::new(Vec::with_capacity(bytes.len() + 4096));
-    builder.append_data(&mut header, name, bytes.as_slice()).await?;
-    builder.into_inner().await
 }
