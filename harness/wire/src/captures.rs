@@ -3,6 +3,7 @@
 //! The files under `captures/` hold one conversation each: `C` before what the client sent, `S` before what the server sent, in
 //! the order in which a proxy read it, in hexadecimal.
 
+use super::properties::Conversation;
 use super::watch::Watch;
 use model::connect::TlsVersion::{V1_2, V1_3};
 use model::refusal::Alert;
@@ -11,10 +12,8 @@ use model::wire::Side::{self, Client, Server};
 use model::wire::WireEvent::{AuthRefused, Authenticated, Connect, DirectTls, GssRefused, ServerHello, SslAccepted, SslRefused};
 use model::wire::{ClientHello, WireAlert, WireConnection, WireEvent};
 
-type Conversation = Vec<(Side, Vec<u8>)>;
-
 /// Every captured conversation, with the service that the watcher is told.
-const ALL: [(Service, &str); 15] = [
+pub(super) const ALL: [(Service, &str); 15] = [
     (Service::Postgres, include_str!("captures/plain-accepted.txt")),
     (Service::Postgres, include_str!("captures/plain-refused.txt")),
     (Service::Postgres, include_str!("captures/tls13-session.txt")),
@@ -32,7 +31,8 @@ const ALL: [(Service, &str); 15] = [
     (Service::Redis, include_str!("captures/redis-plain-refused.txt")),
 ];
 
-fn conversation(text: &str) -> Conversation {
+/// What a capture's text holds.
+pub(super) fn conversation(text: &str) -> Conversation {
     let mut parts: Conversation = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (tag, hex) = line.split_at(2);

@@ -9,12 +9,14 @@
 //! - `link` carries one connection: bytes, ends of stream and resets pass as they are.
 //! - `watch` reads along, in the plaintext prefix of both directions only; `postgres`, `redis` and `tls` know the formats.
 //! - [`Fault`] is what a relay does to a connection on purpose.
+//! - [`properties`] says what holds of the readers for any bytes: tests and the fuzz targets of `harness/fuzz` call it.
 
 mod bytes;
 mod fault;
 mod hello;
 mod link;
 mod postgres;
+pub mod properties;
 mod redis;
 mod relay;
 mod tls;
@@ -24,6 +26,8 @@ mod watch;
 mod captures;
 #[cfg(test)]
 mod end_to_end;
+#[cfg(test)]
+mod proptests;
 
 pub use fault::Fault;
 pub use relay::{Relay, RelayError, RelayOptions};
