@@ -166,6 +166,8 @@ pub fn log_in_short(lines: &[LogLine]) -> String {
 }
 
 #[cfg(test)]
+mod every_class;
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -316,4 +316,35 @@ mod tests {
         assert!(judge(&expectation, &observation, &Context { family: Family::Rustls, ..context() }).is_empty());
         assert_eq!(judge(&expectation, &observation, &context()).len(), 1);
     }
+
+    #[test]
+    fn an_outcome_is_of_the_expected_class_whatever_else_differs() {
+        let expectation = expect_session(true, Some(Some("/CN=other")));
+        assert!(same_class(&expectation, &session(true, None)));
+        assert!(!same_class(&expectation, &session(false, None)));
+        assert!(!same_class(&expectation, &refused(Refusal::Alert(Alert::UnknownCa), "")));
+        let refusal = Expectation { expected: Expected::Refused(vec![Refusal::Alert(Alert::UnknownCa)]), ..expectation };
+        assert!(same_class(&refusal, &refused(Refusal::Alert(Alert::UnknownCa), "")));
+        assert!(!same_class(&refusal, &refused(Refusal::Alert(Alert::BadCertificate), "")));
+        assert!(!same_class(&refusal, &session(true, None)));
+    }
+
+    #[test]
+    fn what_was_expected_and_what_was_seen_is_said_in_a_few_words() {
+        let mismatch = |expectation: &Expectation, outcome| {
+            let found = judge(expectation, &observed(outcome, &[], &[]), &context());
+            found.into_iter().next().map(|mismatch| (mismatch.expected, mismatch.observed)).expect("a mismatch")
+        };
+        let said = |expected: &str, observed: &str| (expected.to_owned(), observed.to_owned());
+        assert_eq!(
+            mismatch(&expect_session(true, None), refused(Refusal::Alert(Alert::UnknownCa), " no \n")),
+            said("a TLS session", &format!("refused ({}): no", Refusal::Alert(Alert::UnknownCa)))
+        );
+        let classes = vec![Refusal::Alert(Alert::UnknownCa), Refusal::Alert(Alert::BadCertificate)];
+        let names = format!("refused ({} or {})", classes[0], classes[1]);
+        let refusal = Expectation { expected: Expected::Refused(classes), ..expect_session(true, None) };
+        assert_eq!(mismatch(&refusal, session(true, None)), said(&names, "a TLS session"));
+        assert_eq!(mismatch(&refusal, session(false, None)), said(&names, "a plaintext session"));
+        assert_eq!(describe(&expect_session(false, None).expected), "a plaintext session");
+    }
 }
