@@ -4,6 +4,8 @@
 
 pub mod libpq;
 mod openssl;
+#[cfg(test)]
+mod proptests;
 pub mod redis_py;
 pub mod server;
 

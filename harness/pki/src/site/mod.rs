@@ -4,6 +4,8 @@
 //! The provider and External Secrets are imitations; that of the template function [`filter_pem`] is held to the real one's output.
 
 mod filter_pem;
+#[cfg(test)]
+mod filter_pem_proptests;
 mod provider;
 mod refresher;
 

@@ -3,6 +3,8 @@
 mod haproxylog;
 mod index;
 mod jsonlog;
+#[cfg(test)]
+mod proptests;
 mod record;
 mod redislog;
 mod tailer;
