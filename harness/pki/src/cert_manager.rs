@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::certified_key::{CertifiedKey, Signer};
-use super::error::PkiError;
+use super::error::{InvalidCause, IssueCause, PkiError};
 use super::identity::GARBAGE;
 use super::key::Key;
 use super::secret::Secret;
@@ -97,7 +97,7 @@ impl CertManager {
         // Neither can be without the other: cert-manager writes `tls.key` anew from what privateKey says.
         if spec.private_key.clone().unwrap_or_default() != self.managed(&reissue.certificate)?.spec.private_key.clone().unwrap_or_default()
         {
-            return Err(PkiError::invalid(what, "its patch changes privateKey, but `renew` keeps the key: write `rekey`"));
+            return Err(PkiError::invalid(what, InvalidCause::PatchedKey));
         }
         self.issue(&reissue.certificate, spec, reissue.validity.as_ref(), Some(key))
     }
@@ -137,7 +137,7 @@ impl CertManager {
         self.secret(secret)?;
         let content = match with {
             Content::Certificates(names) if names.is_empty() => {
-                return Err(PkiError::invalid(format!("Secret `{secret}`"), "`certificates` is empty: name at least one Certificate"));
+                return Err(PkiError::invalid(format!("Secret `{secret}`"), InvalidCause::NoCertificates));
             }
             Content::Certificates(names) => {
                 // A server presents its chain; a bundle of CAs holds just these.
@@ -147,7 +147,7 @@ impl CertManager {
             }
             Content::Secret(other) => {
                 let content = self.secret(other)?.content(*key).map(str::to_owned);
-                Some(content.ok_or_else(|| PkiError::invalid(format!("Secret `{other}`"), format!("it has no {} now", key.file_name())))?)
+                Some(content.ok_or_else(|| PkiError::invalid(format!("Secret `{other}`"), InvalidCause::NoContent(*key)))?)
             }
             Content::Garbage => Some(GARBAGE.to_owned()),
             Content::Removed => None,
@@ -175,7 +175,7 @@ impl CertManager {
         let what = format!("CRL of `{}`", crl.issuer);
         let issuer = self.issued(&crl.issuer)?;
         if !issuer.is_ca {
-            return Err(PkiError::invalid(what, format!("the Certificate `{}` is no CA: it needs `isCA: true`", crl.issuer)));
+            return Err(PkiError::invalid(what, InvalidCause::NoCa(crl.issuer.clone())));
         }
         let serials = crl.revoked.iter().map(|name| Ok(self.issued(name)?.serial)).collect::<Result<Vec<_>, PkiError>>()?;
         issuer.revoke(&what, &serials, &crl.validity)
@@ -232,7 +232,7 @@ impl CertManager {
         let now = &self.managed(&reissue.certificate)?.spec;
         let spec = variant::patched(what, &reissue.certificate, now, reissue.patch.as_ref())?;
         if spec.secret_name != now.secret_name {
-            return Err(PkiError::invalid(what, "its patch changes secretName: that a Certificate writes another Secret is not followed"));
+            return Err(PkiError::invalid(what, InvalidCause::PatchedSecretName));
         }
         Ok(spec)
     }
@@ -288,9 +288,7 @@ impl CertManager {
         let managed = self.managed(authority)?;
         let certified_key = managed.present(authority)?;
         if self.secret(&managed.spec.secret_name)?.data() != &secret_data(certified_key) {
-            let secret = &managed.spec.secret_name;
-            let reason = format!("the Secret `{secret}` of its issuer was overwritten by hand: issuing with what it holds is not followed");
-            return Err(PkiError::invalid(what, reason));
+            return Err(PkiError::invalid(what, InvalidCause::IssuerOverwritten(managed.spec.secret_name.clone())));
         }
         Ok(Arc::clone(certified_key))
     }
@@ -298,7 +296,7 @@ impl CertManager {
 
 impl Managed {
     fn present(&self, name: &str) -> Result<&Arc<CertifiedKey>, PkiError> {
-        self.issued.last().ok_or_else(|| PkiError::issue(&format!("Certificate `{name}`"), "it was not issued yet"))
+        self.issued.last().ok_or_else(|| PkiError::issue(&format!("Certificate `{name}`"), IssueCause::NotYet))
     }
 }
 

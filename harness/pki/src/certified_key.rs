@@ -7,7 +7,7 @@ use rcgen::{CertificateParams, CertificateRevocationListParams, Issuer, KeyPair,
 use sha2::{Digest as _, Sha256};
 
 use super::der::pem;
-use super::error::PkiError;
+use super::error::{IssueCause, PkiError};
 use super::key::Key;
 use super::template::{self, Overrides};
 use deployment::certificate::CertificateSpec;
@@ -146,7 +146,7 @@ fn random_serial(what: &str) -> Result<u128, PkiError> {
     rustls::crypto::aws_lc_rs::default_provider()
         .secure_random
         .fill(&mut bytes)
-        .map_err(|_| PkiError::issue(what, "the system gave no random numbers for its serial number"))?;
+        .map_err(|_| PkiError::issue(what, IssueCause::NoRandomness))?;
     // Never 0, which is no serial number.
     Ok(u128::from_be_bytes(bytes).max(1))
 }

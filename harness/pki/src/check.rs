@@ -1,6 +1,6 @@
 //! Credentials checked against manifests without issuing anything.
 
-use super::error::PkiError;
+use super::error::{InvalidCause, PkiError};
 use super::template;
 use super::variant::{self, ITSELF, Named};
 use deployment::Manifests;
@@ -28,14 +28,9 @@ pub fn check(manifests: &Manifests, credentials: &Credentials) -> Vec<Credential
     check.problems
 }
 
-/// The text of a key file's mode that is none.
-#[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no octal file mode, such as \"0600\"")]
-pub(super) struct KeyModeError(String);
-
 /// The mode of a key file, from octal digits.
-pub(super) fn key_mode(text: &str) -> Result<u32, KeyModeError> {
-    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| KeyModeError(text.to_owned()))
+pub(super) fn key_mode(text: &str) -> Result<u32, InvalidCause> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| InvalidCause::KeyMode(text.to_owned()))
 }
 
 pub(super) struct Check<'a> {

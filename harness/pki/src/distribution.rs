@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::error::PkiError;
+use super::error::{InvalidCause, PkiError};
 use super::identity::{self, IssuedIdentity};
 use super::site::{Provider, ProviderSecrets, SiteDistribution};
 use super::{Pki, check};
@@ -17,18 +17,13 @@ const DEFAULT_MODE: u32 = 256;
 /// The ExternalSecret of the manifests with a distribution's own templates.
 pub(super) fn external_secret(manifests: &Manifests, name: &str, distribution: &Distribution) -> Result<ExternalSecret, PkiError> {
     let what = format!("distribution `{name}`");
-    let mut external_secret = manifests.site.clone().ok_or_else(|| {
-        PkiError::invalid(
-            &what,
-            "the manifests have no ExternalSecret that makes a Secret of type kubernetes.io/tls (in the folder `site`)",
-        )
-    })?;
+    let mut external_secret = manifests.site.clone().ok_or_else(|| PkiError::invalid(&what, InvalidCause::NoExternalSecret))?;
     for (file, text) in &distribution.template {
         let key = file.file_name();
         match text {
             Some(text) => {
                 let expression =
-                    text.parse().map_err(|error: TemplateError| PkiError::invalid(&what, format!("template.{key}: {error}")))?;
+                    text.parse().map_err(|source: TemplateError| PkiError::invalid(&what, InvalidCause::Template { key, source }))?;
                 external_secret.template.insert(key.to_owned(), expression);
             }
             None => drop(external_secret.template.remove(key)),
@@ -48,13 +43,13 @@ impl Pki {
         let site = SiteDistribution::new(external_secret, Provider::new(directory.join("provider"), distribution.provider));
         let client = self.identity(&distribution.identity)?;
         let content = |issued: &IssuedIdentity, file: SecretFile| {
-            let missing = || PkiError::invalid(&what, format!("`{}` has no {} to push", issued.name, file.file_name()));
+            let missing = || PkiError::invalid(&what, InvalidCause::NothingToPush { identity: issued.name.clone(), file });
             issued.content(file).map(str::to_owned).ok_or_else(missing)
         };
         let ca = match (&distribution.certificate_as_ca, ca_secret) {
             (Some(other), _) => content(&*self.identity(other)?, SecretFile::Certificate)?,
             (None, Some(secret)) => content(&*self.secret(&secret)?, SecretFile::Ca)?,
-            (None, None) => return Err(PkiError::invalid(&what, "the ExternalSecret takes the CA from no credential")),
+            (None, None) => return Err(PkiError::invalid(&what, InvalidCause::NoCaSource)),
         };
         let (certificate, key) = (content(&client, SecretFile::Certificate)?, content(&client, SecretFile::Key)?);
         site.push(ProviderSecrets { certificate: &certificate, key: &key, ca: &ca })?;
@@ -62,11 +57,11 @@ impl Pki {
             (Ok(secret), None) => secret.files(),
             (Err(error), Some(words)) if error.to_string().contains(words) => BTreeMap::new(),
             (Ok(_), Some(words)) => {
-                return Err(PkiError::invalid(&what, format!("the Secret was made, and it should have failed with `{words}`")));
+                return Err(PkiError::invalid(&what, InvalidCause::SecretMade(words.clone())));
             }
-            (Err(error), None) => return Err(PkiError::invalid(&what, format!("there is no Secret: {error}"))),
+            (Err(error), None) => return Err(PkiError::invalid(&what, InvalidCause::NoSecret(error))),
             (Err(error), Some(words)) => {
-                return Err(PkiError::invalid(&what, format!("there is no Secret, but not for `{words}`: {error}")));
+                return Err(PkiError::invalid(&what, InvalidCause::OtherSyncError { words: words.clone(), source: error }));
             }
         };
         let owner = self.other_user.as_ref().filter(|_| distribution.owned_by_other);

@@ -6,7 +6,7 @@ use rcgen::{KeyPair, PublicKeyData as _, RsaKeySize};
 use sha2::{Digest as _, Sha256};
 
 use super::der::{CONTEXT_0, CONTEXT_1, SEQUENCE, element, elements, pem};
-use super::error::PkiError;
+use super::error::{IssueCause, PkiError};
 use deployment::certificate::{KeyAlgorithm, KeyEncoding, PrivateKey};
 
 /// A key pair with its `tls.key`.
@@ -27,7 +27,7 @@ impl fmt::Debug for Key {
 impl Key {
     /// Makes a new one as `spec.privateKey` says.
     pub(super) fn generate(what: &str, spec: &PrivateKey) -> Result<Self, PkiError> {
-        let size = spec.check_size().map_err(|error| PkiError::invalid(what, error.to_string()))?;
+        let size = spec.check_size().map_err(|error| PkiError::invalid(what, error))?;
         let pair = match (spec.algorithm, size) {
             (KeyAlgorithm::Ed25519, _) => KeyPair::generate_for(&rcgen::PKCS_ED25519),
             (KeyAlgorithm::ECDSA, Some(384)) => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
@@ -43,8 +43,7 @@ impl Key {
             }
         }
         .map_err(|error| PkiError::issue(what, error))?;
-        let pem = encode(pair.serialized_der(), spec)
-            .ok_or_else(|| PkiError::issue(what, "the key is not in the PKCS #8 form it should have"))?;
+        let pem = encode(pair.serialized_der(), spec).ok_or_else(|| PkiError::issue(what, IssueCause::NotPkcs8))?;
         Ok(Self { pair, pem })
     }
 

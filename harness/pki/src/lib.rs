@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 pub use cert_manager::CertManager;
 pub use check::{CredentialProblem, check};
-pub use error::PkiError;
+pub use error::{InvalidCause, IssueCause, PkiError};
 pub use identity::IssuedIdentity;
 pub use secret::Secret;
 
@@ -101,7 +101,7 @@ impl Pki {
             let certified_key = self.identity_key(name)?;
             let other = identity.key_of.as_deref().map(|other| self.identity_key(other)).transpose()?;
             let key_mode = identity.key_mode.as_deref().map_or(Ok(0o600), check::key_mode);
-            let key_mode = key_mode.map_err(|error| PkiError::invalid(&what, error.to_string()))?;
+            let key_mode = key_mode.map_err(|error| PkiError::invalid(&what, error))?;
             let variant = FileVariant {
                 with_intermediates: !identity.leave_out_intermediates,
                 key_pem: other.as_ref().map(|other| other.key.pem.as_str()),
@@ -237,7 +237,9 @@ impl Pki {
         if name == ITSELF {
             return Ok(Signer::Itself);
         }
-        match variant::named(&self.manifests, &self.credentials, name).map_err(|error| PkiError::invalid(what, error.to_string()))? {
+        match variant::named(&self.manifests, &self.credentials, name)
+            .map_err(|error| PkiError::invalid(what, InvalidCause::Issuer(Box::new(error))))?
+        {
             Named::Issuer(issuer) => self.issuer_signer(issuer),
             Named::Authority(authority) => {
                 variant::no_circle(&self.credentials, name)?;
@@ -256,7 +258,7 @@ impl Pki {
     fn authority(&self, what: &str, name: &str) -> Result<Arc<CertifiedKey>, PkiError> {
         match self.signer(what, name)? {
             Signer::Authority(certified_key) => Ok(certified_key),
-            Signer::Itself => Err(PkiError::invalid(what, format!("`{name}` is self-signed: it has no certificate of its own"))),
+            Signer::Itself => Err(PkiError::invalid(what, InvalidCause::SelfSigned(name.to_owned()))),
         }
     }
 }

@@ -10,7 +10,7 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 
-use super::error::PkiError;
+use super::error::{InvalidCause, IssueCause, PkiError};
 use super::key::Key;
 use deployment::DEFAULT_DURATION;
 use deployment::certificate::{CertificateSpec, Subject, Usage};
@@ -62,23 +62,21 @@ pub(super) fn validity(what: &str, spec: &CertificateSpec, offsets: Option<&Vali
     if let Some(offsets) = offsets {
         return period(what, now, offsets);
     }
-    let lifetime = spec
-        .duration
-        .as_deref()
-        .map_or(Ok(DEFAULT_DURATION), duration::duration)
-        .map_err(|error| PkiError::invalid(what, error.to_string()))?;
-    let end = now.checked_add(lifetime).ok_or_else(|| PkiError::invalid(what, "the duration is too long"))?;
+    let lifetime =
+        spec.duration.as_deref().map_or(Ok(DEFAULT_DURATION), duration::duration).map_err(|error| PkiError::invalid(what, error))?;
+    let end = now.checked_add(lifetime).ok_or_else(|| PkiError::invalid(what, InvalidCause::DurationTooLong))?;
     Ok((now, end))
 }
 
 /// The two moments of a validity.
 pub(super) fn period(what: &str, now: SystemTime, validity: &Validity) -> Result<(SystemTime, SystemTime), PkiError> {
-    let invalid = |reason: String| PkiError::invalid(what, reason);
-    let start = duration::offset(&validity.not_before).map_err(|reason| invalid(format!("not_before: {reason}")))?;
-    let end = duration::offset(&validity.not_after).map_err(|reason| invalid(format!("not_after: {reason}")))?;
-    let moments = shifted(now, start).zip(shifted(now, end)).ok_or_else(|| invalid("the validity is out of range".to_owned()))?;
+    let invalid = |cause: InvalidCause| PkiError::invalid(what, cause);
+    let offset = |field: &'static str, text: &str| duration::offset(text).map_err(|source| invalid(InvalidCause::Offset { field, source }));
+    let start = offset("not_before", &validity.not_before)?;
+    let end = offset("not_after", &validity.not_after)?;
+    let moments = shifted(now, start).zip(shifted(now, end)).ok_or_else(|| invalid(InvalidCause::OutOfRange))?;
     if moments.0 >= moments.1 {
-        return Err(invalid(format!("not_before ({}) must be earlier than not_after ({})", validity.not_before, validity.not_after)));
+        return Err(invalid(InvalidCause::EndsFirst { not_before: validity.not_before.clone(), not_after: validity.not_after.clone() }));
     }
     Ok(moments)
 }
@@ -107,12 +105,7 @@ fn distinguished_name(what: &str, spec: &CertificateSpec) -> Result<Distinguishe
         match values.as_slice() {
             [] => {}
             [value] => name.push(kind, dn_value(value)),
-            _ => {
-                return Err(PkiError::invalid(
-                    what,
-                    format!("subject.{field} has several values: one is interpreted by the local environment"),
-                ));
-            }
+            _ => return Err(PkiError::invalid(what, InvalidCause::SeveralValues(field))),
         }
     }
     if let Some(common_name) = spec.common_name.as_ref().filter(|common_name| !common_name.is_empty()) {
@@ -130,7 +123,10 @@ fn dn_value(text: &str) -> DnValue {
 
 /// Only what the Certificate lists: commonName is not among them.
 fn subject_alt_names(what: &str, spec: &CertificateSpec) -> Result<Vec<SanType>, PkiError> {
-    let ascii = |text: &String| Ia5String::try_from(text.as_str()).map_err(|error| PkiError::issue(what, format!("`{text}`: {error}")));
+    let ascii = |name: &String| {
+        let failed = |source| PkiError::issue(what, IssueCause::NotAscii { name: name.clone(), source });
+        Ia5String::try_from(name.as_str()).map_err(failed)
+    };
     let mut names = Vec::new();
     for name in &spec.dns_names {
         names.push(SanType::DnsName(ascii(name)?));

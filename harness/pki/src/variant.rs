@@ -1,8 +1,10 @@
 //! Certificates and authorities of the manifests with a scenario's changes.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
-use super::error::PkiError;
+use super::error::{InvalidCause, IssueCause, PkiError};
 use deployment::Manifests;
 use deployment::certificate::{Certificate, CertificateSpec, Issuer, IssuerRef, IssuerRefKind};
 use model::credential::{Authority, Credentials, Identity};
@@ -28,11 +30,7 @@ pub(super) fn authority_spec(manifests: &Manifests, name: &str, authority: &Auth
     let what = format!("authority `{name}`");
     let base = certificate(manifests, &authority.like)?;
     let spec = patched(&what, &base.name, &base.spec, authority.patch.as_ref())?;
-    if spec.is_ca {
-        Ok(spec)
-    } else {
-        Err(PkiError::invalid(what, format!("`{}` is no CA: `like` must name a Certificate with `isCA: true`", authority.like)))
-    }
+    if spec.is_ca { Ok(spec) } else { Err(PkiError::invalid(what, InvalidCause::LikeNoCa(authority.like.clone()))) }
 }
 
 /// An authority of the credentials, or an Issuer of the manifests.
@@ -62,7 +60,7 @@ pub(super) fn no_circle(credentials: &Credentials, name: &str) -> Result<(), Pki
             _ => return Ok(()),
         }
     }
-    Err(PkiError::invalid(format!("authority `{name}`"), "its issuers go in a circle: one of them must have no `issuer`"))
+    Err(PkiError::invalid(format!("authority `{name}`"), InvalidCause::IssuersInCircle))
 }
 
 /// The Issuer or ClusterIssuer that a Certificate names.
@@ -71,17 +69,17 @@ pub(super) fn issuer<'a>(manifests: &'a Manifests, what: &str, reference: &Issue
     let issuers = &manifests.issuers;
     issuers.iter().find(|issuer| issuer.name == reference.name && issuer.cluster == cluster).ok_or_else(|| {
         let error = PkiError::unknown("Issuer", &reference.name, issuers.iter().map(|issuer| issuer.name.as_str()));
-        PkiError::invalid(what, error.to_string())
+        PkiError::invalid(what, InvalidCause::Issuer(Box::new(error)))
     })
 }
 
 /// A JSON merge patch (RFC 7396) on the `spec` of the Certificate `name`.
 pub(super) fn patched(what: &str, name: &str, spec: &CertificateSpec, patch: Option<&Value>) -> Result<CertificateSpec, PkiError> {
     let Some(patch) = patch else { return Ok(spec.clone()) };
-    let mut value = serde_json::to_value(spec).map_err(|error| PkiError::issue(what, error))?;
+    let mut value = serde_json::to_value(spec).map_err(|error| PkiError::issue(what, IssueCause::Spec(Arc::new(error))))?;
     merge(&mut value, patch);
     serde_json::from_value(value)
-        .map_err(|error| PkiError::invalid(what, format!("its patch on `{name}` does not fit a Certificate's spec: {error}")))
+        .map_err(|error| PkiError::invalid(what, InvalidCause::Patch { certificate: name.to_owned(), source: Arc::new(error) }))
 }
 
 fn merge(target: &mut Value, patch: &Value) {

@@ -3,7 +3,7 @@
 //!
 //! The provider and External Secrets are imitations; that of the template function [`filter_pem`] is held to the real one's output.
 
-mod filter_pem;
+pub(super) mod filter_pem;
 #[cfg(test)]
 mod filter_pem_proptests;
 mod provider;
@@ -12,11 +12,12 @@ mod refresher;
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use super::error::SyncError;
 pub use filter_pem::{FoundJunk, filter_pem};
 pub use provider::Provider;
 pub use refresher::Refresher;
 
-use super::error::PkiError;
+use super::error::{InvalidCause, PkiError};
 use deployment::external_secret::{Copied, ExternalSecret, FIELD};
 use deployment::template::Expression;
 use model::credential::SecretFile;
@@ -45,41 +46,6 @@ pub struct SiteSecret {
     data: BTreeMap<String, String>,
 }
 
-/// Why External Secrets did not make the Secret: it stays as it was. The ExternalSecret's status is then `SecretSyncedError`.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum SyncError {
-    /// Nothing of that id in the provider.
-    #[error("the secrets provider has no credential `{0}`: it was never pushed")]
-    NoCredential(String),
-    /// The provider can't be read.
-    #[error(transparent)]
-    Provider(#[from] PkiError),
-    /// A template names a field that is not there.
-    #[error("the template of `{key}`: there is no field `{field}`")]
-    NoField {
-        /// The key of the Secret.
-        key: String,
-        /// The field that no credential of the provider gives.
-        field: String,
-    },
-    /// `filterPEM` found no block in a text.
-    #[error("the template of `{key}`: {source}")]
-    Filter {
-        /// The key of the Secret.
-        key: String,
-        /// What `filterPEM` says of it.
-        source: FoundJunk,
-    },
-    /// What the API server says of a Secret of type `kubernetes.io/tls` without these keys.
-    #[error("Secret \"{secret}\" is invalid: data[{key}]: Required value")]
-    Required {
-        /// The name of the Secret that was to be made.
-        secret: String,
-        /// The key that is missing.
-        key: &'static str,
-    },
-}
-
 impl SiteDistribution {
     /// By this ExternalSecret, from this provider.
     #[must_use]
@@ -101,10 +67,7 @@ impl SiteDistribution {
         let both = format!("{}{}", secrets.certificate, secrets.key);
         for (copied, text) in [(Copied::CertificateAndKey, both.as_str()), (Copied::Ca, secrets.ca)] {
             let what = format!("ExternalSecret `{}`", self.external_secret.name);
-            let source = self
-                .external_secret
-                .source(copied)
-                .ok_or_else(|| PkiError::invalid(what, "it needs a credential with certificate and key, and one with the CA"))?;
+            let source = self.external_secret.source(copied).ok_or_else(|| PkiError::invalid(what, InvalidCause::NoSource))?;
             self.provider.put(&source.key, FIELD, text)?;
         }
         Ok(())
@@ -117,7 +80,7 @@ impl SiteDistribution {
     pub fn sync(&self) -> Result<SiteSecret, SyncError> {
         let mut fields = BTreeMap::new();
         for source in &self.external_secret.sources {
-            let text = self.provider.text(&source.key, FIELD).map_err(SyncError::Provider)?;
+            let text = self.provider.text(&source.key, FIELD).map_err(|error| SyncError::Provider(Box::new(error)))?;
             fields.insert(source.field.as_str(), text.ok_or_else(|| SyncError::NoCredential(source.key.clone()))?);
         }
         let mut data = BTreeMap::new();
