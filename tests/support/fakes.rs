@@ -2,7 +2,7 @@
 //! client says to be decides what happens to it (see [`Act`]).
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ use model::outcome::SkipReason;
 use model::refusal::{AuthRefusal, Refusal};
 use model::report::Component;
 use model::server::{Application, ServerConfig, ServerKey, Service};
-use os::command::CommandRun;
+use os::command::{CommandRun, RunError};
 use os::dial::{Dialer, Direct};
 use run::credentials::{CredentialError, CredentialSource};
 
@@ -239,7 +239,8 @@ impl Server for FakeServer {
     }
 
     async fn openssl(&self, _: &[String], _: &[PathBuf], _: Duration) -> Result<CommandRun, CommandError> {
-        Err(CommandError::Failed("a fake runs no commands".to_owned()))
+        let source = io::Error::new(io::ErrorKind::Unsupported, "a fake runs no commands");
+        Err(RunError::Spawn { program: PathBuf::from("openssl"), source }.into())
     }
 
     fn log_path(&self) -> PathBuf {

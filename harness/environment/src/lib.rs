@@ -14,7 +14,7 @@ pub use command::CommandError;
 pub use environment::Environment;
 pub use error::{
     AdminError, AskError, ChangeError, ConfigError, ConfigureCause, DataError, EnvironmentError, InstallError, LostCause, MachineError,
-    MissingPart, StartCause, WrongState,
+    MissingPart, NotInstalled, StartCause, WrongState,
 };
 #[cfg(feature = "container")]
 pub use error::{AgentContainerError, ImageError};

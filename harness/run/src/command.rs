@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use super::context::{RunContext, expected_value};
 use super::credentials::CredentialError;
-use super::not_run::{CaseError, NotRun};
+use super::not_run::NotRun;
 use super::observe::{file_references, with_paths};
 use super::step::StepResult;
 use check::judge::describe;
-use environment::Server;
+use environment::{CommandError, Server};
 use model::case::{Expectation, Expected, OpensslPlan, PlannedStep};
 use model::outcome::{Mismatch, SkipReason, Witness};
 use model::report::StepRecord;
@@ -29,9 +29,7 @@ impl RunContext {
         let CommandRun { command, status, output } = match plan.at {
             CommandPlace::Here => {
                 let missing = || NotRun::Skip(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned()));
-                command::run(self.openssl.as_ref().ok_or_else(missing)?, &args, self.limits.connect)
-                    .await
-                    .map_err(|error| CaseError::Command(error.to_string()))?
+                command::run(self.openssl.as_ref().ok_or_else(missing)?, &args, self.limits.connect).await.map_err(CommandError::from)?
             }
             CommandPlace::Server => {
                 let files = self.own_files(&plan.args)?;

@@ -7,7 +7,7 @@ use tokio::task::JoinError;
 
 use agent::AgentError;
 use driver::DriverError;
-use environment::{CommandError, EnvironmentError};
+use environment::{CommandError, EnvironmentError, MachineError};
 use model::change::Target;
 use model::network::NoNetwork;
 use model::outcome::{ErrorKind, Mismatch, Outcome, SkipReason};
@@ -43,11 +43,11 @@ pub(crate) enum CaseError {
     #[error(transparent)]
     Credential(#[from] CredentialError),
     /// A client's files did not reach the container that it runs in.
-    #[error("{0}")]
-    Files(String),
+    #[error(transparent)]
+    Files(AgentError),
     /// The server has a unix socket that clients can't reach.
-    #[error("{0}")]
-    UnixSocket(String),
+    #[error(transparent)]
+    UnixSocket(MachineError),
     /// No relay could be opened beside a client of this machine.
     #[error(transparent)]
     OpenRelay(#[from] RelayError),
@@ -58,8 +58,8 @@ pub(crate) enum CaseError {
     #[error("the relay failed: {0}")]
     Relay(String),
     /// A documented command did not run to its end.
-    #[error("{0}")]
-    Command(String),
+    #[error(transparent)]
+    Command(CommandError),
     /// A case goes through a gateway where there is none.
     #[error("no gateway stands in front of the server")]
     NoGateway,
@@ -126,17 +126,16 @@ impl CaseError {
             },
             Self::Driver(error) => error.kind(),
             Self::OpenRelay(RelayError::Listen { source, .. }) if dial::is_own_failure(source) => ErrorKind::Limit,
-            Self::RemoteRelay(error) => of_agent(error),
+            Self::RemoteRelay(error) | Self::Files(error) => of_agent(error),
+            Self::UnixSocket(error) => error.kind(),
+            Self::Command(error) => error.kind(),
             Self::Control(error) => match error.as_ref() {
                 ControlError::Failed(error) => error.kind(),
                 ControlError::Skipped(_) | ControlError::Refused { .. } | ControlError::Disagrees(_) => ErrorKind::Harness,
             },
             Self::Credential(_)
-            | Self::Files(_)
-            | Self::UnixSocket(_)
             | Self::OpenRelay(_)
             | Self::Relay(_)
-            | Self::Command(_)
             | Self::NoGateway
             | Self::NoServer(_)
             | Self::NoReplica
@@ -226,7 +225,7 @@ impl From<CommandError> for NotRun {
     fn from(error: CommandError) -> Self {
         match error {
             CommandError::Missing(reason) => Self::Skip(reason),
-            error => CaseError::Command(error.to_string()).into(),
+            error => CaseError::Command(error).into(),
         }
     }
 }
@@ -243,10 +242,16 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
+    use os::command::RunError;
+
     use super::*;
 
     fn listen(source: io::Error) -> CaseError {
         CaseError::OpenRelay(RelayError::Listen { address: IpAddr::V4(Ipv4Addr::LOCALHOST), source })
+    }
+
+    fn spawn(kind: io::ErrorKind) -> RunError {
+        RunError::Spawn { program: "/usr/bin/openssl".into(), source: kind.into() }
     }
 
     fn outcome(error: CaseError) -> (ErrorKind, String) {
@@ -267,10 +272,16 @@ mod tests {
         let source = EnvironmentError::NoChange("sync client".to_owned());
         let (_, text) = outcome(CaseError::Change { phase: "one".to_owned(), change: "sync client".to_owned(), source });
         assert_eq!(text, "phase `one`: sync client: `sync client` is no change of what runs");
+        let (_, text) = outcome(CaseError::Command(spawn(io::ErrorKind::NotFound).into()));
+        assert_eq!(text, "could not run /usr/bin/openssl: entity not found; is it installed, and may this user execute it?");
+        let source = AgentError::Local { action: "listen on", path: "/run/x".into(), source: io::ErrorKind::PermissionDenied.into() };
+        let (_, text) = outcome(CaseError::UnixSocket(MachineError::UnixForward { source: Arc::new(source) }));
+        assert_eq!(text, "no way to the unix socket in the container: could not listen on /run/x: permission denied");
     }
 
     #[test]
     fn the_kind_is_that_of_the_cause() {
+        let endless = RunError::TimedOut { command: "openssl s_client".to_owned(), limit: Duration::from_secs(1) };
         let lost = |source| AgentError::Lost { address: ([127, 0, 0, 1], 1).into(), doing: "open a relay".to_owned(), source };
         let hang = DriverError::Hang { driver: "libpq-18".to_owned(), limit: Duration::from_secs(1) };
         let broken = || DriverError::broken("libpq-18", driver::BrokenError::Ending);
@@ -280,6 +291,13 @@ mod tests {
             (listen(io::Error::from_raw_os_error(nix::libc::EMFILE)), ErrorKind::Limit),
             (listen(io::Error::from_raw_os_error(nix::libc::EACCES)), ErrorKind::Harness),
             (CaseError::RemoteRelay(lost(io::ErrorKind::UnexpectedEof.into())), ErrorKind::Lost),
+            (CaseError::Files(lost(io::ErrorKind::ConnectionReset.into())), ErrorKind::Lost),
+            (
+                CaseError::UnixSocket(MachineError::UnixForward { source: Arc::new(lost(io::ErrorKind::BrokenPipe.into())) }),
+                ErrorKind::Lost,
+            ),
+            (CaseError::Command(spawn(io::ErrorKind::NotFound).into()), ErrorKind::Harness),
+            (CaseError::Command(endless.into()), ErrorKind::Limit),
             (CaseError::Driver(hang), ErrorKind::Limit),
             (CaseError::Driver(broken()), ErrorKind::Client),
             (control(ControlError::Failed(Box::new(CaseError::Driver(broken())))), ErrorKind::Client),

@@ -69,10 +69,7 @@ impl RunContext {
         }
         let client_container = driver.client_container();
         if let Some(client_container) = client_container {
-            client_container
-                .bring(request.files().into_iter().map(Path::to_path_buf))
-                .await
-                .map_err(|error| CaseError::Files(error.to_string()))?;
+            client_container.bring(request.files().into_iter().map(Path::to_path_buf)).await.map_err(CaseError::Files)?;
         }
         let relay = if plan.unix {
             if client_container.is_some() {
@@ -82,7 +79,7 @@ impl RunContext {
             let socket = connect_context
                 .server
                 .unix_socket()
-                .map_err(|error| CaseError::UnixSocket(error.to_string()))?
+                .map_err(CaseError::UnixSocket)?
                 .ok_or_else(|| NotRun::Skip(SkipReason::EnvironmentUnable("the environment gives no unix socket".to_owned())))?;
             request.endpoint_mut().address = socket;
             None

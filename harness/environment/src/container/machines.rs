@@ -13,7 +13,7 @@ use super::engine::{Attachment, Engine, HARNESS, ImageFound, Scope};
 use super::machine::{ContainerMachine, POSTGRES_PORT, Parts, REDIS_PORT};
 use super::pool::ContainerPool;
 use super::purpose::Purpose;
-use crate::error::{AgentContainerError, EnvironmentError, Failure, ImageError, MachineError, StartCause};
+use crate::error::{AgentContainerError, EnvironmentError, Failure, ImageError, MachineError, NotInstalled, StartCause};
 use crate::servers::{Machine, Machines, Role};
 use agent::{ClientContainer, Survey};
 use load::images::Images;
@@ -268,8 +268,8 @@ impl Machines for ContainerMachines {
         Some(Arc::clone(&self.client_container))
     }
 
-    fn missing(&self, role: Role) -> Option<String> {
-        self.starter.image(role).err().map(|error| error.to_string())
+    fn missing(&self, role: Role) -> Option<NotInstalled> {
+        self.starter.image(role).err().map(NotInstalled::Image)
     }
 
     fn unable_change(&self, _: &Change<String>) -> Option<SkipReason> {

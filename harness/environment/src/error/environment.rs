@@ -10,7 +10,9 @@ use os::dial::is_own_failure;
 
 #[cfg(feature = "container")]
 use super::{AgentContainerError, ImageError};
-use super::{AskError, ChangeError, ConfigureCause, InstallError, LostCause, MachineError, MissingPart, StartCause, WrongState};
+use super::{
+    AskError, ChangeError, ConfigureCause, InstallError, LostCause, MachineError, MissingPart, NotInstalled, StartCause, WrongState,
+};
 #[cfg(feature = "container")]
 use crate::container::engine::EngineError;
 
@@ -55,9 +57,9 @@ pub enum EnvironmentError {
         /// What the system call said.
         source: Arc<io::Error>,
     },
-    /// A server's program, or its image, is not there: what is missing, and what brings it.
-    #[error("{0}")]
-    NotInstalled(String),
+    /// A server's program, or its image, is not there.
+    #[error(transparent)]
+    NotInstalled(#[from] NotInstalled),
     /// A server or installation was asked for after [`Environment::close`](crate::Environment::close).
     #[error("{0} was asked for after the environment was closed")]
     Closed(ServerKey),

@@ -79,7 +79,8 @@ impl MachineError {
     }
 
     /// What a case reports that ends with this error where nothing is known of the server itself.
-    pub(super) fn kind(&self) -> ErrorKind {
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Self::File { source, .. } | Self::Copy { source, .. } | Self::Bring { source, .. } if is_own_failure(source) => {
                 ErrorKind::Limit

@@ -12,6 +12,7 @@ mod failure;
 mod install;
 mod lost;
 mod machine;
+mod missing;
 mod start;
 
 pub use admin::{AdminError, AskError};
@@ -25,4 +26,5 @@ pub(crate) use failure::Failure;
 pub use install::{ChangeError, InstallError, MissingPart, WrongState};
 pub use lost::LostCause;
 pub use machine::MachineError;
+pub use missing::NotInstalled;
 pub use start::StartCause;

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use super::port::PortSource;
 use super::{build, initdb, networks};
 use crate::CommandError;
-use crate::error::{DataError, Failure, MachineError};
+use crate::error::{DataError, Failure, MachineError, NotInstalled};
 use crate::servers::{ConfigFile, Directories, Machine, Machines, Paused, Process, Role, Stream};
 use model::change::{Change, Target};
 use model::claim::Subject;
@@ -127,7 +127,7 @@ impl Machines for LocalMachines {
         components
     }
 
-    fn missing(&self, role: Role) -> Option<String> {
+    fn missing(&self, role: Role) -> Option<NotInstalled> {
         let toolchain = &self.0.toolchain;
         let (present, name, product) = match role {
             Role::Gateway => (toolchain.haproxy.is_some(), "haproxy".to_owned(), "HAProxy".to_owned()),
@@ -141,7 +141,7 @@ impl Machines for LocalMachines {
             return None;
         }
         let cost = toolchain.cost_of(&name).unwrap_or("`make setup` brings it");
-        Some(format!("{product} is not installed: {cost}"))
+        Some(NotInstalled::Program { product, cost: cost.to_owned() })
     }
 
     fn unable_change(&self, change: &Change<String>) -> Option<SkipReason> {
@@ -275,7 +275,7 @@ impl Machine for LocalMachine {
     async fn openssl(&self, args: &[String], _: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
         let missing = || CommandError::Missing(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned()));
         let tool = self.toolchain.openssl.as_ref().ok_or_else(missing)?;
-        command::run(&tool.path, args, limit).await.map_err(|error| CommandError::Failed(error.to_string()))
+        Ok(command::run(&tool.path, args, limit).await?)
     }
 
     async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>> {

@@ -144,7 +144,7 @@ impl Environment for Servers {
         if key.service == Service::Postgres && key.version.is_none() {
             return Some(SkipReason::EnvironmentUnable(format!("{key} names no version of PostgreSQL")));
         }
-        self.shared.machines.missing(Role::Server(key)).map(SkipReason::ServerMissing)
+        self.shared.machines.missing(Role::Server(key)).map(|missing| SkipReason::ServerMissing(missing.to_string()))
     }
 
     async fn server(&self, key: ServerKey) -> Result<Arc<dyn Server>, EnvironmentError> {

@@ -34,7 +34,7 @@ const START_INTERVAL: Duration = Duration::from_millis(3);
 /// Why there can't be a gateway in front of such a server; `None` if there can.
 pub(super) fn unable(shared: &Shared, key: ServerKey) -> Option<SkipReason> {
     if let Some(missing) = shared.machines.missing(Role::Gateway) {
-        return Some(SkipReason::ServerMissing(missing));
+        return Some(SkipReason::ServerMissing(missing.to_string()));
     }
     let none = || SkipReason::EnvironmentUnable(format!("the manifests have no TLSRoute that leads to {key}"));
     shared.options.configurator.route(key.service).is_none().then(none)

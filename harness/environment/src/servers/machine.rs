@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::configure::ConfigFile;
 use crate::CommandError;
-use crate::error::{Failure, LostCause, MachineError};
+use crate::error::{Failure, LostCause, MachineError, NotInstalled};
 use agent::{ClientContainer, RemoteChild};
 use model::change::Change;
 use model::claim::Subject;
@@ -59,8 +59,8 @@ pub(crate) trait Machines: Send + Sync {
         None
     }
 
-    /// What is said of something that can't be had; `None` if it can.
-    fn missing(&self, role: Role) -> Option<String>;
+    /// Why something can't be had; `None` if it can.
+    fn missing(&self, role: Role) -> Option<NotInstalled>;
 
     /// See [`Environment::unable_change`](crate::Environment::unable_change).
     fn unable_change(&self, change: &Change<String>) -> Option<SkipReason>;

@@ -53,7 +53,7 @@ impl Shared {
     /// A machine for a server, whose files are at `name` below the run's directory.
     pub(super) async fn machine(&self, key: ServerKey, name: &str) -> Result<Arc<dyn Machine>, EnvironmentError> {
         if let Some(missing) = self.machines.missing(Role::Server(key)) {
-            return Err(EnvironmentError::NotInstalled(missing));
+            return Err(missing.into());
         }
         self.machines.machine(Role::Server(key), name).await.map_err(|failure| failure.at_start_of(&key))
     }
