@@ -90,14 +90,19 @@ impl fmt::Display for Size {
     }
 }
 
-impl FromStr for Size {
-    type Err = String;
+/// A text that is no [`Size`].
+#[derive(Debug, thiserror::Error)]
+#[error("expected EVERYxREPEAT, such as 10x1")]
+pub(crate) struct NoSize;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Size {
+    type Err = NoSize;
+
+    fn from_str(text: &str) -> Result<Self, NoSize> {
         let parsed = text.split_once('x').and_then(|(every, repeat)| Some((every.parse().ok()?, repeat.parse().ok()?)));
         match parsed {
             Some((every, repeat)) if every > 0 && repeat > 0 => Ok(Self { every, repeat }),
-            _ => Err("expected EVERYxREPEAT, such as 10x1".to_owned()),
+            _ => Err(NoSize),
         }
     }
 }

@@ -14,20 +14,17 @@ pub(super) fn check(set: &ScenarioSet, manifests: &Manifests) -> Vec<LoadError> 
     for loaded in &set.scenarios {
         let Some(timeline) = &loaded.scenario.timeline else { continue };
         let mut names = Names::new(manifests);
-        let mut check = |checked: Result<(), String>, text: &Text| {
-            errors.extend(checked.err().map(|message| LoadError::new(Place::at(&loaded.file, text.place()), message)));
+        let mut check = |checked: Result<(), NameError>, text: &Text| {
+            errors.extend(checked.err().map(|error| LoadError::new(Place::at(&loaded.file, text.place()), error.to_string())));
         };
         let setup = std::iter::once((&timeline.setup, None));
         for (changes, expect) in setup.chain(timeline.phases.iter().map(|phase| (&phase.changes, Some(&phase.expect)))) {
             for change in changes {
-                change
-                    .names()
-                    .into_iter()
-                    .for_each(|(named, text)| check(names.check(named, &text.raw()).map_err(|it| it.to_string()), text));
+                change.names().into_iter().for_each(|(named, text)| check(names.check(named, &text.raw()), text));
                 names.follow(change);
             }
             for text in expect.into_iter().flatten().filter_map(|row| row.value.server_certificate.as_ref()) {
-                check(names.check(Named::Issued, &text.raw()).map_err(|it| it.to_string()), text);
+                check(names.check(Named::Issued, &text.raw()), text);
             }
         }
     }

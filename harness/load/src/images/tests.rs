@@ -5,8 +5,8 @@ use os::toolchain::POSTGRES_MAJORS;
 
 const FILE: &str = "mine.yaml";
 
-fn file(text: &str) -> Result<ImageFile, String> {
-    ImageFile::parse(Path::new(FILE), text).map_err(|error| error.to_string())
+fn file(text: &str) -> Result<ImageFile, LoadError> {
+    ImageFile::parse(Path::new(FILE), text)
 }
 
 /// A flag's or variable's image.
@@ -161,7 +161,7 @@ fn a_file_that_cannot_be_used_is_refused_with_the_place() {
         ("images: {}\nsets: {}", "mine.yaml:1:1: unknown field `images`, expected one of default, sets"),
         ("default: []", "missing field `sets`"),
     ] {
-        let error = file(text).expect_err(text);
+        let error = file(text).expect_err(text).to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
