@@ -102,7 +102,7 @@ struct Planned {
     set: ScenarioSet,
     toolchain: Toolchain,
     manifests: Arc<Manifests>,
-    /// Cases by scenario.
+    /// What a run of everything would plan, by the scenario's id.
     cases: BTreeMap<String, Vec<Arc<Case>>>,
 }
 

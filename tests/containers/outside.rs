@@ -95,7 +95,7 @@ impl Outside {
         Events { log, curl }
     }
 
-    /// Sends JSON.
+    /// Sends `body` as JSON; gives the engine's answer, null where it has none.
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failed> {
         self.ask(path, &["--header", "Content-Type: application/json", "--data", &body.to_string()])
     }

@@ -276,7 +276,6 @@ pub(crate) struct FakeEnvironment {
     pub(crate) stubborn: BTreeMap<u16, EnvironmentError>,
     /// Versions that are lost after the first connection.
     pub(crate) lost: BTreeMap<u16, EnvironmentError>,
-    /// Its networks.
     pub(crate) networks: Networks,
 }
 

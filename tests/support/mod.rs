@@ -17,17 +17,16 @@ use os::toolchain::{PostgresBuild, Toolchain};
 /// How long anything may take that a test waits for: far above what a busy machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The repository.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The harness's binary.
+/// The harness as it was built with this test.
 pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_mtls-conformance"))
 }
 
-/// What is installed.
+/// What is installed, looked for anew at each call.
 pub(crate) fn toolchain() -> Toolchain {
     Toolchain::find(&Toolchain::default_directory())
 }
@@ -74,7 +73,7 @@ pub(crate) fn harness(directory: &Path, args: &[&str]) -> Command {
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) report: Report,
-    /// Standard error.
+    /// All that it wrote to standard error.
     pub(crate) said: String,
 }
 

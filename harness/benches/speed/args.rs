@@ -62,9 +62,9 @@ pub(crate) struct Effort {
 /// The cases of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Every so manieth case is taken.
+    /// One in so many cases is taken.
     pub(crate) every: usize,
-    /// And made so many times.
+    /// How often each of them is carried out.
     pub(crate) repeat: usize,
 }
 

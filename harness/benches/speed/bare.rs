@@ -33,7 +33,7 @@ use crate::site::Site;
 pub(crate) struct Done {
     /// Cases whose connections were made.
     pub(crate) cases: u64,
-    /// Connections, controls included.
+    /// Connections that were made, those of positive controls among them.
     pub(crate) connections: u64,
     /// Peak resident memory of the process in bytes.
     pub(crate) peak_memory_bytes: u64,

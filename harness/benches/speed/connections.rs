@@ -30,35 +30,33 @@ struct Situation {
     files: bool,
 }
 
-/// One situation's measurements.
+/// What every client needed in one situation. All take turns in each round, and each round gives one number of each client.
 #[derive(Debug, Serialize)]
 pub(crate) struct Measured {
-    /// What was done.
+    /// Its name in the tables, such as `mutual TLS`.
     pub(crate) situation: &'static str,
-    /// `sslmode`.
+    /// In libpq's words.
     pub(crate) sslmode: &'static str,
-    /// `sslnegotiation`.
+    /// In libpq's words; `postgres`, libpq's default, where the situation names none.
     pub(crate) sslnegotiation: &'static str,
     /// Whether that is TLS.
     pub(crate) tls: bool,
-    /// The server.
+    /// Its version and its TLS library, for people.
     pub(crate) server: String,
-    /// Who did it.
+    /// All that can make such a connection, yardsticks among them.
     pub(crate) clients: Vec<Client>,
 }
 
-/// One client's measurements.
+/// What one client needed.
 #[derive(Debug, Serialize)]
 pub(crate) struct Client {
-    /// Its name.
     pub(crate) name: String,
-    /// What it is.
     pub(crate) kind: Kind,
     /// Its libpq, by our driver's name.
     pub(crate) libpq: Option<String>,
     /// Whether that is the distribution's.
     pub(crate) of_distribution: bool,
-    /// Its libraries.
+    /// The versions of its libraries, as its driver tells them.
     pub(crate) version: String,
     /// Median of connecting in each round; pgbench tells none.
     pub(crate) connect_p50s_ms: Vec<f64>,
@@ -73,7 +71,7 @@ pub(crate) struct Client {
 /// One client beside another, in the same rounds.
 #[derive(Debug)]
 pub(crate) struct Beside<'a> {
-    /// The yardstick.
+    /// The client that it is held against.
     pub(crate) yardstick: &'a Client,
     /// Connecting against connecting: by medians where both tell each connection, else (pgbench) by means.
     pub(crate) connect: f64,

@@ -14,9 +14,9 @@ use os::rundir::RunDir;
 use report::tables::Rows;
 use serde::Serialize;
 
-use crate::report::{WIDTH, number};
 use crate::site::Site;
 use crate::statistics::{median, paired_ratio, range};
+use crate::table::{WIDTH, number};
 use crate::throughput::{self, Run};
 use crate::{Error, say};
 
@@ -38,12 +38,12 @@ const SCENARIOS: [&str; 2] = ["postgres/*", "redis/*"];
 /// Of each family of clients one.
 const DRIVERS: &str = "rustls,libpq-15,psycopg2-2.9.12,redis-rs,redis-py";
 
-/// What was measured.
+/// Starts of servers in containers, and whole runs with all servers in containers beside the same here.
 #[derive(Debug, Serialize)]
 pub(crate) struct Containers {
     /// Where the engine listens.
     engine: String,
-    /// Every so manieth case.
+    /// Whole runs took one in so many cases.
     every: usize,
     pairs: Vec<Pair>,
     /// Milliseconds until the environment was there, without a server: its networks, and the containers from its beginning.
@@ -61,7 +61,7 @@ struct Pair {
 /// The starts of one server.
 #[derive(Debug, Serialize)]
 struct Start {
-    /// Such as `postgres-17-documented`.
+    /// Its key, such as `postgres-17-documented`.
     server: String,
     /// Whether it found a container that was there already.
     warm: bool,
@@ -69,7 +69,7 @@ struct Start {
     ready_ms: Vec<f64>,
 }
 
-/// Measures both.
+/// Measures the starts, then the runs. Fails where no engine answers, or an image of [`SET`] is not there.
 pub(crate) fn measure(site: &Site, quick: bool) -> Result<Containers, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -16,7 +16,7 @@ use crate::site::Site;
 use crate::statistics::{mean, median};
 use crate::{Error, say};
 
-/// One connection's limit.
+/// How long one connection may take: far above what a busy machine needs.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The first libpq with `sslnegotiation`, as `PQlibVersion` numbers it.
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Rustls,
     /// Our libpq driver: held against pgbench with the same library, or the distribution's.
     Libpq,
-    /// pgbench.
+    /// `pgbench -C`, which connects anew for each transaction: the yardstick of our libpq driver.
     Pgbench,
 }
 
@@ -41,15 +41,14 @@ enum Means {
 
 /// A client that makes connections one after the other.
 pub(crate) struct Contender {
-    /// As in tables.
+    /// Its name in tables and in `bench.json`.
     pub(crate) name: String,
-    /// What it is.
     pub(crate) kind: Kind,
     /// The libpq it uses, by our driver's name.
     pub(crate) libpq: Option<String>,
     /// Whether that is the distribution's.
     pub(crate) of_distribution: bool,
-    /// Its libraries' versions.
+    /// The versions of its libraries, as its driver tells them.
     pub(crate) version: String,
     direct: bool,
     means: Means,
@@ -170,7 +169,6 @@ fn rustls(name: &str, options: RustlsOptions) -> Contender {
     }
 }
 
-/// Nanoseconds as milliseconds.
 pub(crate) fn milliseconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e6
 }

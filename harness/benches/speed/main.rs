@@ -16,6 +16,7 @@ mod report;
 mod site;
 mod starts;
 mod statistics;
+mod table;
 mod throughput;
 mod timelines;
 

@@ -17,16 +17,14 @@ use crate::contender::Kind;
 use crate::site::Site;
 use crate::starts::{self, Starts};
 use crate::statistics::{median, range};
+use crate::table::{WIDTH, number};
 use crate::throughput::Throughput;
 use crate::timelines::Timelines;
 
 /// The version of `bench.json`: raised when a reader of the old one could go wrong.
 const SCHEMA_VERSION: u32 = 1;
 
-/// Columns of a table; every row fits.
-pub(crate) const WIDTH: u16 = 170;
-
-/// Where and when.
+/// The machine, so that nobody compares the numbers of two.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     /// Processors that may be used.
@@ -53,16 +51,16 @@ pub(crate) struct Report {
     /// Whole runs beside the bare loop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) throughput: Option<Throughput>,
-    /// Server starts.
+    /// One element for each server that is installed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) starts: Option<Vec<Starts>>,
-    /// Connections beside pgbench.
+    /// One element for each situation, with pgbench's connections beside ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) connections: Option<Vec<Measured>>,
-    /// Timelines.
+    /// All timelines in one run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timelines: Option<Timelines>,
-    /// Servers in containers.
+    /// Whole runs with servers in containers beside the same here, and how long such a server takes to start.
     #[cfg(feature = "container")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) containers: Option<Containers>,
@@ -146,7 +144,7 @@ impl Report {
         parts.join("\n\n")
     }
 
-    /// Machine and versions.
+    /// What was measured, and on what: the lines above the tables.
     fn head(&self) -> String {
         let Machine { cpus, model, platform, load_before } = &self.machine;
         let model = model.as_deref().unwrap_or("processor unknown");
@@ -247,11 +245,6 @@ fn explanation(measured: &[Measured]) -> Option<String> {
                 closing too. The whole call is connecting, the same query, closing; our libpq driver's also the pipe to its child. `ask` is \
                 SSLRequest with the server's fork, which direct negotiation has in its handshake.";
     (!measured.is_empty()).then(|| format!("{text}\n{}", versions.join("\n")))
-}
-
-/// With so many decimals; `-` for what could not be had.
-pub(crate) fn number(value: Option<f64>, decimals: usize) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
 }
 
 /// The load average of the last minute (proc(5)).

@@ -36,7 +36,7 @@ pub(crate) const CACHE_VARIABLE: &str = "MTLS_CONFORMANCE_CACHE";
 
 /// This machine, as far as it is measured.
 pub(crate) struct Site {
-    /// The repository.
+    /// The repository's folder: it has the scenarios and the manifests, and gets the reports.
     pub(crate) root: PathBuf,
     /// The harness's binary, built with this bench.
     pub(crate) harness: PathBuf,
@@ -56,13 +56,13 @@ pub(crate) struct Site {
 pub(crate) struct Stand {
     /// Where they are started.
     pub(crate) environment: Arc<Servers>,
-    /// Their credentials.
+    /// Issues the credentials of these servers and of their clients.
     pub(crate) pki: Arc<Pki>,
     directory: PathBuf,
 }
 
 impl Site {
-    /// Looks around.
+    /// Finds what is installed, and reads scenarios and manifests. Makes the directory for all that is started.
     pub(crate) fn find() -> Result<Self, Error> {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = package.ancestors().nth(2).unwrap_or(package).to_path_buf();

@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The starts of one server.
 #[derive(Debug, Serialize)]
 pub(crate) struct Starts {
-    /// Such as `postgres-17-documented`.
+    /// Its key, such as `postgres-17-documented`.
     pub(crate) server: String,
     /// What the program says of its version.
     pub(crate) version: String,

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::{Effort, Size};
 use crate::bare::{self, Done};
-use crate::report::{WIDTH, number};
 use crate::site::{CACHE_VARIABLE, Site};
+use crate::table::{WIDTH, number};
 use crate::{Error, say};
 
 /// Cases a second of a run of all cases, at least, on the two processors that the goal was set for.
@@ -28,7 +28,7 @@ const RATIO_GOAL: f64 = 0.75;
 /// How long one run may take: many times what the longest does.
 const LIMIT: Duration = Duration::from_secs(1800);
 
-/// All runs.
+/// Runs of every size, each beside the bare loop.
 #[derive(Debug, Serialize)]
 pub(crate) struct Throughput {
     /// The scenarios that both can run: those that only connect, from addresses that need no relay.
@@ -42,15 +42,15 @@ pub(crate) struct Throughput {
 struct Pair {
     /// Which part of the cases, as in tables.
     size: String,
-    /// Every so manieth case.
+    /// One in so many cases was taken.
     every: usize,
-    /// So many times.
+    /// How often each of them was carried out.
     repeat: usize,
     harness: Run,
     bare: Run,
 }
 
-/// One process.
+/// What one process did and needed: a run of the harness, or the bare loop.
 #[derive(Debug, Serialize)]
 pub(crate) struct Run {
     /// Cases that were carried out; skipped ones are none.
@@ -97,7 +97,7 @@ struct Tail {
     totals: Totals,
 }
 
-/// Measures every size.
+/// Measures the sizes that [`Effort::runs`] names, in its order: a run of the harness, then the bare loop of the same cases.
 pub(crate) fn measure(site: &Site, effort: &Effort) -> Result<Throughput, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let scenarios = bare::comparable(&site.plan()?);

@@ -11,10 +11,10 @@ use report::tables::Rows;
 use serde::Serialize;
 
 use crate::Error;
-use crate::report::{WIDTH, number};
 use crate::say;
 use crate::site::Site;
 use crate::statistics::{median, range};
+use crate::table::{WIDTH, number};
 use crate::throughput::timed;
 
 /// Seconds of the whole set, at most, on the two processors that the goal was set for.
@@ -22,14 +22,14 @@ const WALL_GOAL: f64 = 90.0;
 /// Milliseconds within which the ends of an outage are known.
 const RESOLUTION_GOAL: f64 = 50.0;
 
-/// What was measured.
+/// How long the timelines took, and how exactly their outages are known.
 #[derive(Debug, Serialize)]
 pub(crate) struct Timelines {
-    /// Timelines that ran.
+    /// How many timelines ran: all, or a tenth with `--quick`.
     cases: usize,
     /// How many of them did not pass or deviate as described.
     unsuccessful: usize,
-    /// Seconds, start-up included.
+    /// Seconds from the process's start to its end.
     wall_seconds: f64,
     /// Seconds that the timelines took of it.
     timeline_seconds: f64,
@@ -41,7 +41,7 @@ pub(crate) struct Timelines {
     all: bool,
 }
 
-/// Runs them.
+/// Runs all timelines, or a tenth of them, in one process.
 pub(crate) fn measure(site: &Site, quick: bool) -> Result<Timelines, Error> {
     say("timelines");
     let timelines: BTreeSet<String> = site.plan()?.into_iter().filter(|case| case.timeline.is_some()).map(|case| case.scenario).collect();
@@ -95,7 +95,7 @@ impl Timelines {
         };
         [
             format!(
-                "Timelines: {} in {:.1} s, {:.1} s of it at their clients' schedule_options; {} did not end as expected",
+                "Timelines: {} in {:.1} s, {:.1} s of it at their clients' pace; {} did not end as expected",
                 self.cases, self.wall_seconds, self.timeline_seconds, self.unsuccessful
             ),
             table.render(WIDTH),

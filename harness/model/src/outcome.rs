@@ -138,7 +138,7 @@ pub enum Outcome {
     Skipped(SkipReason),
     /// The harness or its environment failed: nothing is known.
     Errored {
-        /// What failed.
+        /// Which part failed, to group errors by.
         kind: ErrorKind,
         /// What was tried, what was found, and where to read on.
         text: String,

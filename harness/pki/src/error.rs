@@ -36,7 +36,7 @@ pub enum PkiError {
     Issue {
         /// Which credential, as in [`PkiError::Invalid`].
         what: String,
-        /// What failed.
+        /// The step that failed, with the words of its library.
         source: IssueCause,
     },
     /// A file could not be read.
@@ -75,7 +75,7 @@ pub enum InvalidCause {
     /// One end of a `validity` is no offset from now.
     #[error("{field}: {source}")]
     Offset {
-        /// `not_before` or `not_after`.
+        /// The end that it is of: `not_before` or `not_after`.
         field: &'static str,
         /// What was found there.
         source: DurationError,
@@ -148,7 +148,7 @@ pub enum InvalidCause {
     NothingToPush {
         /// The identity, or the Secret of the CA.
         identity: String,
-        /// What it lacks.
+        /// The file that it leaves out.
         file: SecretFile,
     },
     /// The ExternalSecret has no source for `ca.crt`.
@@ -160,7 +160,7 @@ pub enum InvalidCause {
     /// External Secrets was to refuse with these words, and did not.
     #[error("the Secret was made, and it should have failed with `{0}`")]
     SecretMade(String),
-    /// External Secrets refused.
+    /// External Secrets made no Secret, where the scenario expects one.
     #[error("there is no Secret: {0}")]
     NoSecret(#[source] SyncError),
     /// External Secrets refused for another reason than it was to.
@@ -168,7 +168,7 @@ pub enum InvalidCause {
     OtherSyncError {
         /// What it was to say.
         words: String,
-        /// What it said.
+        /// What it said instead.
         source: SyncError,
     },
 }

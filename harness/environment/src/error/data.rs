@@ -92,7 +92,7 @@ pub enum DataError {
         command: String,
         /// The major version that was asked for.
         major: u16,
-        /// What `--version` printed.
+        /// The last lines of what `--version` printed.
         said: String,
     },
     /// The servers' user can't reach the programs where they are, and they could not be copied to where it can.
