@@ -197,6 +197,7 @@ pub(crate) enum Paused {
     /// By its processes, on this machine.
     Processes(Frozen),
     /// By the engine, which froze its whole container.
+    #[cfg_attr(not(feature = "container"), expect(dead_code, reason = "only the machines of the environment `container` make it"))]
     Container,
 }
 
@@ -211,6 +212,7 @@ pub(crate) enum Process {
     /// A child of this process.
     Local(Child),
     /// A child of the agent in a container.
+    #[cfg_attr(not(feature = "container"), expect(dead_code, reason = "only the machines of the environment `container` make it"))]
     Remote(RemoteChild),
 }
 
