@@ -337,6 +337,31 @@ fn bad_usage_and_bad_files_end_with_2_and_say_what_is_wrong() {
 }
 
 #[test]
+fn filters_that_match_nothing_are_named_and_end_with_4() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let table: &[(&[&str], &str)] = &[
+        (&["nosuch"], "error: `nosuch` matches no scenario and no case: `mtls-conformance list` shows the "),
+        (&["postgres/unst"], "did you mean `postgres/unset`?"),
+        (&["postgres/*", "--postgres", "99"], "error: `--postgres 99` matches no case: there are 15, 16, 17, 18"),
+        (&["postgres/unset", "--driver", "libpg-18"], "error: `--driver libpg-18` matches no case: did you mean `libpq-18`?"),
+        (&["postgres/unset", "--driver", "redis-py"], "error: `--driver redis-py` leaves none of the "),
+        (&["postgres/unset", "--partition", "9999/9999"], "error: `--partition 9999/9999` leaves none of the "),
+    ];
+    // Both commands select alike; each takes a while to load all scenarios.
+    for (command, table) in [("list", table), ("run", &table[..1])] {
+        for (args, expected) in table {
+            let (code, stdout, stderr) = harness_says(directory.path(), &[&[command], *args].concat());
+            assert_eq!(code, 4, "{command} {args:?}: {stderr}");
+            assert!(stderr.starts_with("error: no case matches\n") && stderr.contains(expected), "{command} {args:?}: {stderr}");
+            assert_eq!(stdout, "", "{args:?}");
+        }
+    }
+    let (code, stdout, stderr) = harness_says(directory.path(), &["list", "nosuch", "postgres/unset"]);
+    assert_eq!((code, stdout.lines().count()), (0, 1), "{stderr}");
+    assert!(stderr.starts_with("warning: `nosuch` matches no scenario and no case"), "{stderr}");
+}
+
+#[test]
 fn a_run_of_nothing_ends_with_4() {
     let directory = tempfile::tempdir().expect("a directory");
     for args in [&["run", "postgres/no-such-scenario"][..], &["list", "postgres/no-such-scenario"]] {

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::CliError;
 use super::args::{PlacesArgs, SetArgs};
+use super::error::CliError;
 use load::ScenarioSet;
+
+/// The last run's summary, in the cache directory: what `claims` shows.
+pub(super) const LAST_RUN: &str = "last-run.json";
 
 /// The directory that holds `scenarios/claims.yaml`: upwards from the working directory, else from the executable, else where it was built.
 pub(super) fn home() -> Result<PathBuf, CliError> {

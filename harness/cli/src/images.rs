@@ -1,7 +1,7 @@
 //! The container images that a command line, the environment and a file name.
 
-use super::CliError;
 use super::args::ImageArgs;
+use super::error::CliError;
 use load::images::{ImageFile, ImageSettings, Images, from_variables};
 
 /// For every use the images that may serve.

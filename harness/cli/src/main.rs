@@ -1,6 +1,7 @@
 //! The command line: parses, wires everything together, prints.
 
 mod args;
+mod error;
 mod exit;
 mod home;
 mod images;
@@ -8,6 +9,7 @@ mod list;
 mod reference;
 mod run;
 mod schema;
+mod select;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -15,46 +17,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::{Args, Command};
-
-use crate::exit::Exit;
-use session::SessionError;
-
-/// Something that ends the program before or beside a run: its message and its exit code.
-#[derive(Debug)]
-pub struct CliError {
-    /// What was tried, what was found, what to do next; may be several lines.
-    pub message: String,
-    /// How the program ends.
-    pub exit: Exit,
-}
-
-impl CliError {
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), exit: Exit::Usage }
-    }
-
-    pub(crate) fn environment(message: impl Into<String>) -> Self {
-        Self { message: message.into(), exit: Exit::Environment }
-    }
-}
-
-impl From<std::io::Error> for CliError {
-    fn from(error: std::io::Error) -> Self {
-        Self::environment(format!("could not write: {error}"))
-    }
-}
-
-impl From<Vec<load::LoadError>> for CliError {
-    fn from(errors: Vec<load::LoadError>) -> Self {
-        Self::usage(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    }
-}
-
-impl From<SessionError> for CliError {
-    fn from(error: SessionError) -> Self {
-        Self::environment(error.to_string())
-    }
-}
+use error::CliError;
+use exit::Exit;
 
 /// What the watcher does for a run that is gone: it gets the run's id.
 #[cfg(feature = "container")]

@@ -11,9 +11,10 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::args::{EnvironmentName, Hold, RunArgs};
-use super::home::{cache_directory, home, scenario_set, toolchain_directory};
-
-use super::{CliError, images, list};
+use super::error::CliError;
+use super::home::{LAST_RUN, cache_directory, home, scenario_set, toolchain_directory};
+use super::images;
+use super::select::selected;
 use crate::exit::Exit;
 use deployment::Manifests;
 use driver::exec::check_nautobot_config;
@@ -32,20 +33,11 @@ use run::fold::Fold;
 use run::schedule::ScheduleOptions;
 use session::{self, EnvironmentKind, Session, SessionOptions};
 
-/// The last run's summary, in the cache directory: what `claims` shows.
-pub(super) const LAST_RUN: &str = "last-run.json";
-
 pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
     let started = Instant::now();
     let set = scenario_set(&args.set)?;
     let toolchain = Toolchain::find(&toolchain_directory(&args.places));
     let cases = plan(args, &set, &toolchain)?;
-    if cases.is_empty() {
-        return Err(CliError {
-            message: "no case matches; `mtls-conformance list` shows what there is".to_owned(),
-            exit: Exit::NothingRan,
-        });
-    }
     ReportTarget::check_all(&args.report).map_err(|error| CliError::usage(error.to_string()))?;
     let manifests = match &args.manifests {
         Some(directory) => directory.clone(),
@@ -77,7 +69,7 @@ fn check_config(config: &Path, toolchain: &Toolchain) -> Result<(), CliError> {
 
 /// The cases that are meant, with what can't run here marked.
 fn plan(args: &RunArgs, set: &ScenarioSet, toolchain: &Toolchain) -> Result<Vec<Arc<Case>>, CliError> {
-    let cases = list::selection(&args.select).apply(session::plan(set, toolchain, &args.exec_driver)?).map_err(CliError::usage)?;
+    let cases = selected(&args.select, session::plan(set, toolchain, &args.exec_driver)?)?;
     let cases: Vec<Arc<Case>> = cases.into_iter().map(Arc::new).collect();
     Ok(std::iter::repeat_n(cases, args.repeat.get()).flatten().collect())
 }

@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use schemars::schema_for;
 
-use super::CliError;
 use super::args::SchemaKind;
+use super::error::CliError;
 use super::reference::{Page, markdown};
 use crate::exit::Exit;
 

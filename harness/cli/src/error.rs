@@ -1,0 +1,57 @@
+//! What ends the program with an error.
+
+use std::error::Error;
+
+use super::exit::Exit;
+use session::SessionError;
+
+/// Something that ends the program before or beside a run: its message and its exit code.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    /// What was tried, what was found, what to do next; may be several lines.
+    pub(crate) message: String,
+    /// How the program ends.
+    pub(crate) exit: Exit,
+}
+
+impl CliError {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit: Exit::Usage }
+    }
+
+    pub(crate) fn environment(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit: Exit::Environment }
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::environment(format!("could not write: {error}"))
+    }
+}
+
+impl From<Vec<load::LoadError>> for CliError {
+    fn from(errors: Vec<load::LoadError>) -> Self {
+        Self::usage(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl From<SessionError> for CliError {
+    fn from(error: SessionError) -> Self {
+        Self::environment(error.to_string())
+    }
+}
+
+/// An error's text with those of its causes, as far as it doesn't hold them itself.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
