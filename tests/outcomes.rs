@@ -337,6 +337,32 @@ fn bad_usage_and_bad_files_end_with_2_and_say_what_is_wrong() {
 }
 
 #[test]
+fn a_closed_standard_output_ends_quietly_with_0() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for args in [&["list"][..], &["list", "--cases"], &["claims"], &["schema", "report"], &["doctor"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = harness(directory.path(), args).stdout(writer).output().expect("the harness runs");
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("error") && !said.contains("pipe"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_closed_standard_output_changes_no_verdict_of_a_run() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let empty = directory.path().display().to_string();
+    let skipped = ["run", "postgres/unset", "--driver", "libpq-psycopg2-2.9.10", "--toolchain", &empty, "--report", "json=-"];
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = harness(directory.path(), &skipped).stdout(writer).output().expect("the harness runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(!said.contains("error:"), "{said}");
+}
+
+#[test]
 fn filters_that_match_nothing_are_named_and_end_with_4() {
     let directory = tempfile::tempdir().expect("a directory");
     let table: &[(&[&str], &str)] = &[

@@ -8,7 +8,7 @@ use session::SessionError;
 /// Something that ends the program before or beside a run: its message and its exit code.
 #[derive(Debug)]
 pub(crate) struct CliError {
-    /// What was tried, what was found, what to do next; may be several lines.
+    /// What was tried, what was found, what to do next; may be several lines; none where nobody is to be told.
     pub(crate) message: String,
     /// How the program ends.
     pub(crate) exit: Exit,
@@ -26,6 +26,10 @@ impl CliError {
 
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            // Whoever read the output has seen enough, as `head` has: that is no error.
+            return Self { message: String::new(), exit: Exit::Conformant };
+        }
         Self::environment(format!("could not write: {error}"))
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::spool::Spool;
 use super::tally::Tally;
-use super::target::{Format, ReportError, ReportTarget};
+use super::target::{Destination, Format, ReportError, ReportTarget};
 use super::{json, junit, markdown};
 use model::report::Summary;
 use os::redact::Redactor;
@@ -42,13 +42,22 @@ impl FileReports {
                 Format::Junit => junit::write(out, &summary, cases),
                 Format::Markdown => markdown::write(out, &summary, cases, tally),
             });
-            failed = failed.and(written.map_err(to_io));
+            let unread = |error: &ReportError| target.destination == Destination::Stdout && is_broken_pipe(error);
+            match written {
+                // Whoever read it has seen enough, as `head` has.
+                Err(error) if unread(&error) => {}
+                written => failed = failed.and(written.map_err(to_io)),
+            }
         }
         failed
     }
 }
 
-/// Keeps the kind, so that a closed pipe can be told from a full disk.
+fn is_broken_pipe(error: &ReportError) -> bool {
+    matches!(error, ReportError::Write { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Keeps the kind of what the system said.
 fn to_io(error: ReportError) -> io::Error {
     let kind = match &error {
         ReportError::Write { source, .. } => source.kind(),

@@ -54,9 +54,14 @@ impl Terminal {
         let text = self.redactor.text(text);
         let out = &mut self.out;
         let mut write = || out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-        match &self.bar {
+        let written = match &self.bar {
             Some(bar) => bar.suspend(write),
             None => write(),
+        };
+        match written {
+            // Whoever read it has seen enough, as `head` has: the run and its reports go on.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
         }
     }
 
