@@ -50,7 +50,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary, cases: SpooledCases<'_>, ta
     write_table(out, "Latency of connects", &tables::latency(&summary.latency, usize::MAX))?;
     write_counts(out, "Skipped", "reason", &Tally::ranked(&tally.skipped))?;
     let slow: Vec<String> = summary.totals.slow_cases.iter().map(|id| format!("- `{}`\n", code(id))).collect();
-    Section::of("Timelines, not counted in the speed", SMALL, &slow).write(out)
+    Section::of("Timelines", SMALL, &slow).write(out)
 }
 
 /// A titled list of rows under a limit in bytes.

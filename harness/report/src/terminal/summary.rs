@@ -178,7 +178,7 @@ impl Page {
 
     fn slow(&mut self, cases: &[String]) {
         if !cases.is_empty() {
-            self.head(&format!("Timelines, not counted in the speed: {}", plural(cases.len(), "case")));
+            self.head(&format!("Timelines: {}", plural(cases.len(), "case")));
             let cases: Vec<&str> = cases.iter().map(String::as_str).collect();
             self.lines.extend(fill(&cases, ", ", "  ", usize::from(self.style.width), ID_LINES));
         }
@@ -211,20 +211,19 @@ impl Page {
     fn speed(&mut self, summary: &Summary, tally: &Tally) {
         let totals = &summary.totals;
         let skipped: usize = tally.skipped.values().sum();
-        let counted = tally.cases.saturating_sub(skipped).saturating_sub(totals.slow_cases.len());
-        // Timelines go at their clients' pace: they say nothing of the speed.
-        let paced = totals.wall_seconds - totals.timeline_seconds;
-        let rate = |count: f64, seconds: f64| if seconds > 0.0 { format!("{:.0}", count / seconds) } else { "-".to_owned() };
+        let ran = tally.cases.saturating_sub(skipped);
+        // Both rates are over the same time, so that their quotient is the connections of a case.
+        let rate = |count: f64| if totals.wall_seconds > 0.0 { format!("{:.0}", count / totals.wall_seconds) } else { "-".to_owned() };
         self.head("Speed");
         self.line(format!(
-            "  {:.1} s wall, {} cases/s, {} connections/s, {} MiB peak memory",
+            "  {:.1} s for the whole run: {} cases/s, {} connections/s, {} MiB peak memory",
             totals.wall_seconds,
-            rate(counted as f64, paced),
-            rate(totals.connections as f64, totals.wall_seconds),
+            rate(ran as f64),
+            rate(totals.connections as f64),
             totals.peak_memory_bytes.div_ceil(1024 * 1024)
         ));
         if totals.timeline_seconds > 0.0 {
-            self.line(format!("  {:.1} s of it for timelines", totals.timeline_seconds));
+            self.line(format!("  {:.1} s of it for timelines, which go at their clients' pace", totals.timeline_seconds));
         }
     }
 
