@@ -16,6 +16,9 @@ use model::report::ClaimRecord;
 /// Observed texts of deviations that a reason lists before it counts the rest.
 const LISTED_TEXTS: usize = 3;
 
+/// Why a claim was not exercised that scenarios name, but no case of the run.
+pub const NOT_SELECTED: &str = "no case that bears on it was selected";
+
 /// What a case says to the ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
@@ -272,7 +275,7 @@ impl ClaimTally {
         match (most, &self.claim.awaits) {
             (Some((reason, _)), _) => reason.clone(),
             (None, Some(awaits)) => format!("needs {}: {}", awaits.needs, awaits.reason),
-            (None, None) => "no case that bears on it was selected".to_owned(),
+            (None, None) => NOT_SELECTED.to_owned(),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod junit;
 pub mod markdown;
 pub mod parity;
 pub mod run_result;
+mod selection;
 pub mod spool;
 pub mod tables;
 pub mod tally;

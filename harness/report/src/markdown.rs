@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::failure;
 use super::run_result::RunResult;
+use super::selection::{self, of_selection};
 use super::spool::SpooledCases;
 use super::tables::{self, Rows};
 use super::tally::Tally;
@@ -129,7 +130,8 @@ fn write_unsound(out: &mut dyn Write, cases: SpooledCases<'_>) -> io::Result<()>
 }
 
 fn write_claims(out: &mut dyn Write, claims: &[ClaimRecord]) -> io::Result<()> {
-    let of = |verdict: Verdict| claims.iter().filter(move |claim| claim.verdict == verdict);
+    let (shown, others) = of_selection(claims);
+    let of = |verdict: Verdict| shown.iter().copied().filter(move |claim| claim.verdict == verdict);
     for verdict in [Verdict::Refuted, Verdict::NotExercised, Verdict::Confirmed] {
         let title = format!("Claims {}: {}", name(verdict).replace('-', " "), of(verdict).count());
         let mut section = Section::new(title, CLAIMS);
@@ -139,6 +141,9 @@ fn write_claims(out: &mut dyn Write, claims: &[ClaimRecord]) -> io::Result<()> {
             section.push(&format!("| `{}` | {} | {} |\n", code(&claim.id), cell(&claim.statement), cell(reason)));
         }
         section.write(out)?;
+    }
+    if let Some(others) = selection::others(others) {
+        writeln!(out, "\n{others}")?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::run_result::RunResult;
+use super::super::selection::{self, of_selection};
 use super::super::tables::{self, Rows};
 use super::super::tally::Tally;
 use super::super::text::{clip, fill, plural};
@@ -94,10 +95,12 @@ impl Page {
         if claims.is_empty() {
             return;
         }
-        let of = |verdict: Verdict| claims.iter().filter(move |claim| claim.verdict == verdict);
+        let (shown, others) = of_selection(claims);
+        let of = |verdict: Verdict| shown.iter().copied().filter(move |claim| claim.verdict == verdict);
         let count = |verdict: Verdict| of(verdict).count();
         self.head(&format!(
-            "Claims: {} confirmed, {} refuted, {} not exercised",
+            "{}: {} confirmed, {} refuted, {} not exercised",
+            if others > 0 { "Claims of the selected cases" } else { "Claims" },
             count(Verdict::Confirmed),
             count(Verdict::Refuted),
             count(Verdict::NotExercised)
@@ -130,6 +133,9 @@ impl Page {
             self.labelled(Emphasis::Odd, "", ids, ", ", 2);
         }
         self.omission(reasons.len());
+        if let Some(others) = selection::others(others) {
+            self.line(format!("  {others}"));
+        }
     }
 
     /// A text of a few lines at most beside a label.
