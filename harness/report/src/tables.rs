@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 
 use super::text::{clip, plural};
 use check::divergence::reference;
@@ -11,6 +11,34 @@ use model::report::{DivergenceRecord, LatencyRecord, OutageRecord};
 
 /// A rule below the head and nothing else: rows stay close together.
 const LOOK: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+/// Zero width space: where a line of a cell may end. comfy-table breaks a word at random that is longer than its column.
+const BREAK: char = '\u{200b}';
+
+/// Columns of a cell beside its text.
+const PADDING: u16 = 2;
+
+/// The text with a [`BREAK`] after every space, and inside of words after these characters.
+fn breakable(text: &str, separators: &[char]) -> String {
+    let mut marked = String::with_capacity(text.len() * 2);
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        marked.push(character);
+        let inside = separators.contains(&character) && characters.peek().is_some_and(|next| next.is_alphanumeric() || *next == '.');
+        if character == ' ' || inside {
+            marked.push(BREAK);
+        }
+    }
+    marked
+}
+
+/// For each column the number of columns that keeps every unbreakable part of its cells whole.
+fn narrowest(cells: &[Vec<String>]) -> Vec<u16> {
+    let longest = |cell: &String| cell.split([BREAK, '\n']).map(|part| part.trim_end().chars().count()).max().unwrap_or(0);
+    let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
+    let column = |index: usize| cells.iter().filter_map(|row| row.get(index)).map(longest).max().unwrap_or(0);
+    (0..columns).map(|index| u16::try_from(column(index)).unwrap_or(u16::MAX).saturating_add(PADDING)).collect()
+}
 
 /// A table's head, its rows, and which columns are numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +61,34 @@ impl Rows {
         // Never asks the terminal: the width is given, and output must not depend on where it goes.
         table.force_no_tty();
         table.load_style(LOOK).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        table.set_header(self.head.clone()).add_rows(self.rows.clone());
+        table.set_delimiter(BREAK);
+        let texts = |separators: &[char]| -> Vec<Vec<String>> {
+            let head = self.head.iter().map(|text| breakable(text, separators)).collect();
+            let rows = self.rows.iter().map(|row| row.iter().map(|text| breakable(text, separators)).collect());
+            std::iter::once(head).chain(rows).collect()
+        };
+        // Between the parts of paths and lists; where that is too wide, between those of names.
+        let mut cells = texts(&['/', ',']);
+        let fits = |cells: &[Vec<String>]| narrowest(cells).into_iter().fold(0, u16::saturating_add) <= width;
+        if !fits(&cells) {
+            cells = texts(&['/', ',', ':', '=', '-', '_']);
+        }
+        let bounds = if fits(&cells) { narrowest(&cells) } else { Vec::new() };
+        let mut cells = cells.into_iter();
+        table.set_header(cells.next().unwrap_or_default());
+        table.add_rows(cells);
+        for (index, bound) in bounds.into_iter().enumerate() {
+            if let Some(column) = table.column_mut(index) {
+                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(bound)));
+            }
+        }
         for index in self.numbers_from..self.head.len() {
             if let Some(column) = table.column_mut(index) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        table.trim_fmt()
+        let lines = table.trim_fmt().replace(BREAK, "");
+        lines.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
     }
 
     /// `... and N more in the json report`, where rows were left out.
@@ -173,6 +222,24 @@ mod tests {
             max_ms: 4.0,
             histogram: String::new(),
         }
+    }
+
+    #[test]
+    fn long_cells_wrap_between_words_and_after_the_separators_of_paths() {
+        let rows = Rows {
+            head: vec!["found", "version", "place"],
+            rows: vec![
+                vec![
+                    "postgres-16".to_owned(),
+                    "16.14".to_owned(),
+                    "/opt/toolchain/node_modules/postgresql-16-linux-x64/native/bin".to_owned(),
+                ],
+                vec!["redis".to_owned(), "redis-py 6.4.0, Python 3.11.7, OpenSSL 3.0.19".to_owned(), "/usr/bin/redis-server".to_owned()],
+            ],
+            numbers_from: 3,
+            omitted: 0,
+        };
+        insta::assert_snapshot!(rows.render(60));
     }
 
     #[test]
