@@ -363,6 +363,17 @@ fn a_closed_standard_output_changes_no_verdict_of_a_run() {
 }
 
 #[test]
+fn help_names_the_variable_of_the_cache_and_doctor_the_folder() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for command in ["run", "claims", "doctor"] {
+        let (_, stdout, _) = harness_says(directory.path(), &[command, "--help"]);
+        assert!(stdout.contains("MTLS_CONFORMANCE_CACHE"), "{command}: {stdout}");
+    }
+    let (_, stdout, _) = harness_says(directory.path(), &["doctor", "--cache", "/the/cache"]);
+    assert!(stdout.contains("cache directory: /the/cache\n"), "{stdout}");
+}
+
+#[test]
 fn filters_that_match_nothing_are_named_and_end_with_4() {
     let directory = tempfile::tempdir().expect("a directory");
     let table: &[(&[&str], &str)] = &[

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use thiserror::Error;
 
 use model::image::{ImageReference, ImageUse};
 use model::server::DeploymentKind;
@@ -104,6 +105,14 @@ pub(super) struct PlacesArgs {
     pub(super) toolchain: Option<PathBuf>,
 }
 
+/// Where what outlives a run is kept.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct CacheArgs {
+    /// Where prepared data directories and the last run's verdicts are kept [default: `.cache` beside the scenarios]
+    #[arg(long, value_name = "DIR", env = "MTLS_CONFORMANCE_CACHE")]
+    pub(super) cache: Option<PathBuf>,
+}
+
 /// Which container images.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct ImageArgs {
@@ -124,6 +133,8 @@ pub(super) struct ImageArgs {
 pub(super) struct DoctorArgs {
     #[command(flatten)]
     pub(super) places: PlacesArgs,
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
     #[command(flatten)]
     pub(super) images: ImageArgs,
 }
@@ -146,7 +157,7 @@ pub(super) struct SelectArgs {
     #[arg(value_name = "ID-GLOB")]
     pub(super) ids: Vec<String>,
     /// Only these PostgreSQL major versions
-    #[arg(long, value_delimiter = ',', value_name = "VERSION")]
+    #[arg(long, value_delimiter = ',', value_name = "VERSION", value_parser = major)]
     pub(super) postgres: Vec<u16>,
     /// Only these drivers; globs
     #[arg(long, value_delimiter = ',', value_name = "DRIVER")]
@@ -169,6 +180,8 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) places: PlacesArgs,
     #[command(flatten)]
+    pub(super) cache: CacheArgs,
+    #[command(flatten)]
     pub(super) images: ImageArgs,
     /// Where servers come from
     #[arg(long, value_enum, default_value = "local")]
@@ -183,13 +196,13 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FORMAT=PATH")]
     pub(super) report: Vec<ReportTarget>,
     /// Cases at a time [default: four a processor]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub(super) jobs: Option<NonZeroUsize>,
     /// Time limit of one case in seconds [default: 30, with a timeline 60]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub(super) timeout: Option<Duration>,
     /// Time limit of a server's start in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, allow_negative_numbers = true)]
     pub(super) start_timeout: Duration,
     /// Keep the servers running at the end, until Ctrl-C
     #[arg(long, value_enum, value_name = "WHEN")]
@@ -198,13 +211,13 @@ pub(super) struct RunArgs {
     #[arg(long)]
     pub(super) fail_fast: bool,
     /// Run every case N times
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count, allow_negative_numbers = true)]
     pub(super) repeat: NonZeroUsize,
     /// Where the evidence of failed cases goes
     #[arg(long, value_name = "DIR", default_value = "reports/evidence")]
     pub(super) evidence: PathBuf,
     /// Panic after so many cases: shows tests what a panic leaves
-    #[arg(long, value_name = "CASES", hide = true)]
+    #[arg(long, value_name = "CASES", value_parser = count, hide = true)]
     pub(super) panic_after: Option<NonZeroUsize>,
     /// Your own client behind the exec protocol, under this name; it takes part wherever a scenario means kinds of clients
     /// (`libpq-*`); may be given several times
@@ -229,6 +242,8 @@ pub(super) struct ListArgs {
 pub(super) struct ClaimsArgs {
     #[command(flatten)]
     pub(super) set: SetArgs,
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
     /// Only claims that no scenario names, with what they wait for
     #[arg(long)]
     pub(super) uncovered: bool,
@@ -245,12 +260,12 @@ pub(super) struct NamedImage {
 }
 
 impl FromStr for NamedImage {
-    type Err = String;
+    type Err = ArgumentError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (image_use, reference) = text.split_once('=').ok_or("expected USE=REFERENCE, such as postgres-17=postgres:17")?;
-        let image_use = image_use.parse().map_err(|error| format!("{error}"))?;
-        let reference = reference.parse().map_err(|error| format!("{error}"))?;
+    fn from_str(text: &str) -> Result<Self, ArgumentError> {
+        let (image_use, reference) = text.split_once('=').ok_or(ArgumentError::NamedImage)?;
+        let image_use = image_use.parse().map_err(ArgumentError::ImageUse)?;
+        let reference = reference.parse().map_err(ArgumentError::ImageReference)?;
         Ok(Self { image_use, reference })
     }
 }
@@ -261,6 +276,27 @@ impl fmt::Display for NamedImage {
     }
 }
 
+/// An option's value that is not what the option takes; clap says which option it was and what was given.
+#[derive(Debug, Error)]
+pub(super) enum ArgumentError {
+    #[error("it takes a whole number from 1")]
+    Count,
+    #[error("it takes major versions such as 17, with commas between them")]
+    Major,
+    #[error("it takes seconds, more than 0 and less than a day (86400), such as 30 or 2.5")]
+    Seconds,
+    #[error("it takes documented or cnpg")]
+    Deployment,
+    #[error("it takes I/N with I from 1 to N, such as 2/4")]
+    Partition,
+    #[error("it takes USE=REFERENCE, such as postgres-17=postgres:17")]
+    NamedImage,
+    #[error(transparent)]
+    ImageUse(<ImageUse as FromStr>::Err),
+    #[error(transparent)]
+    ImageReference(<ImageReference as FromStr>::Err),
+}
+
 /// `I/N`, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Partition {
@@ -269,26 +305,34 @@ pub(super) struct Partition {
 }
 
 impl FromStr for Partition {
-    type Err = String;
+    type Err = ArgumentError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ArgumentError> {
         let parsed = text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
         match parsed {
             Some((index, count)) if (1..=count).contains(&index) => Ok(Self { index, count }),
-            _ => Err("expected I/N with I from 1 to N, such as 2/4".to_owned()),
+            _ => Err(ArgumentError::Partition),
         }
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+fn count(text: &str) -> Result<NonZeroUsize, ArgumentError> {
+    text.parse().map_err(|_| ArgumentError::Count)
+}
+
+fn major(text: &str) -> Result<u16, ArgumentError> {
+    text.parse().map_err(|_| ArgumentError::Major)
+}
+
+fn seconds(text: &str) -> Result<Duration, ArgumentError> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds < 86_400.0 => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("expected seconds, more than 0 and less than a day".to_owned()),
+        _ => Err(ArgumentError::Seconds),
     }
 }
 
-fn deployment(text: &str) -> Result<DeploymentKind, String> {
-    DeploymentKind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| "expected documented or cnpg".to_owned())
+fn deployment(text: &str) -> Result<DeploymentKind, ArgumentError> {
+    DeploymentKind::ALL.into_iter().find(|kind| kind.name() == text).ok_or(ArgumentError::Deployment)
 }
 
 #[cfg(test)]
@@ -308,18 +352,37 @@ mod tests {
         assert_eq!(named.image_use, ImageUse::Postgres(17));
         assert_eq!(named.to_string(), "postgres-17=registry.example:5000/postgres:17");
         for (bad, reason) in [
-            ("postgres:17", "expected USE=REFERENCE, such as postgres-17=postgres:17"),
+            ("postgres:17", "it takes USE=REFERENCE, such as postgres-17=postgres:17"),
             ("postgres=postgres:17", "`postgres` is nothing that an image is for"),
             ("redis=", "`` is no image's name: it is empty"),
         ] {
-            let error = bad.parse::<NamedImage>().expect_err(bad);
+            let error = bad.parse::<NamedImage>().expect_err(bad).to_string();
             assert!(error.starts_with(reason), "{error}");
         }
     }
 
     #[test]
+    fn a_number_that_an_option_does_not_take_says_what_it_takes() {
+        let table = [
+            (["--repeat", "0"], "it takes a whole number from 1"),
+            (["--repeat", "-1"], "it takes a whole number from 1"),
+            (["--jobs", "many"], "it takes a whole number from 1"),
+            (["--postgres", "17.2"], "it takes major versions such as 17"),
+            (["--postgres", "99999999"], "it takes major versions such as 17"),
+            (["--timeout", "-1"], "it takes seconds, more than 0"),
+            (["--start-timeout", "0"], "it takes seconds, more than 0"),
+            (["--partition", "0/3"], "it takes I/N with I from 1 to N"),
+            (["--deployment", "cnp"], "it takes documented or cnpg"),
+        ];
+        for (args, expected) in table {
+            let error = Args::try_parse_from([&["mtls-conformance", "run"], &args[..]].concat()).expect_err("refused").to_string();
+            assert!(error.contains(expected) && error.contains(args[0]), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
     fn a_partition_counts_from_one() {
-        assert_eq!("2/4".parse(), Ok(Partition { index: 2, count: 4 }));
+        assert_eq!("2/4".parse::<Partition>().expect("is valid"), Partition { index: 2, count: 4 });
         for bad in ["0/4", "5/4", "1", "a/b", "1/0"] {
             assert!(bad.parse::<Partition>().is_err(), "{bad}");
         }

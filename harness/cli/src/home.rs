@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{PlacesArgs, SetArgs};
+use super::args::{CacheArgs, PlacesArgs, SetArgs};
 use super::error::CliError;
 use load::ScenarioSet;
 
@@ -38,10 +38,10 @@ pub(super) fn toolchain_directory(args: &PlacesArgs) -> PathBuf {
     args.toolchain.clone().unwrap_or_else(|| home().unwrap_or_default().join(".toolchain"))
 }
 
-/// What outlives a run: initdb results and the last run's summary. `MTLS_CONFORMANCE_CACHE`, else `.cache` beside the scenarios.
-pub(super) fn cache_directory() -> Result<PathBuf, CliError> {
-    match std::env::var_os("MTLS_CONFORMANCE_CACHE") {
-        Some(directory) => Ok(PathBuf::from(directory)),
+/// What outlives a run: initdb results and the last run's summary.
+pub(super) fn cache_directory(args: &CacheArgs) -> Result<PathBuf, CliError> {
+    match &args.cache {
+        Some(directory) => Ok(directory.clone()),
         None => Ok(home()?.join(".cache")),
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn claims(args: &ClaimsArgs) -> Result<Exit, CliError> {
     let set = scenario_set(&args.set)?;
     let file = match &args.report {
         Some(file) => Some(file.clone()),
-        None => Some(cache_directory()?.join(LAST_RUN)).filter(|file| file.is_file()),
+        None => Some(cache_directory(&args.cache)?.join(LAST_RUN)).filter(|file| file.is_file()),
     };
     let last = match &file {
         None => None,
@@ -87,6 +87,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
     let infos = driver_infos(&toolchain)?;
     let mut out = std::io::stdout().lock();
     report::doctor::write(&mut out, &toolchain, &infos, &directory, width())?;
+    writeln!(out, "cache directory: {}", cache_directory(&args.cache)?.display())?;
     let (engine, states) = containers(&images);
     writeln!(out, "container engine: {engine}")?;
     report::doctor::write_images(&mut out, &images, &states, width())?;

@@ -89,7 +89,7 @@ async fn carry_out(
         toolchain,
         manifests,
         credentials: set.credentials.clone(),
-        cache: cache_directory()?,
+        cache: cache_directory(&args.cache)?,
         own_drivers: args.exec_driver.clone(),
         nautobot_config: args.nautobot_config.clone(),
         limits: args.timeout.map_or_else(Limits::default, Limits::within),
@@ -149,7 +149,7 @@ async fn carry_out(
     }
     let (summary, mut errors) = outcome?;
     errors.extend(left);
-    save_last_run(&summary);
+    save_last_run(args, &summary);
     if !errors.is_empty() {
         return Err(CliError::environment(errors.join("\n")));
     }
@@ -340,8 +340,8 @@ fn connect_command(session: &Session, key: ServerKey, address: SocketAddr) -> Op
 }
 
 /// For `claims`. A cache that can't be written makes no run fail.
-fn save_last_run(summary: &Summary) {
-    let Ok(directory) = cache_directory() else { return };
+fn save_last_run(args: &RunArgs, summary: &Summary) {
+    let Ok(directory) = cache_directory(&args.cache) else { return };
     if std::fs::create_dir_all(&directory).is_ok()
         && let Ok(text) = serde_json::to_vec(summary)
     {
