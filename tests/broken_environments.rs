@@ -237,6 +237,9 @@ fn a_client_that_can_not_be_started_is_an_error() {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
+    let client = directory.path().join("client");
+    std::fs::write(&client, "#!/bin/sh\nexit 3\n").expect("writes");
+    std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).expect("permits");
     let args = [
         "run",
         "postgres/documented-rule:*sslmode=disable*",

@@ -3,6 +3,7 @@
 mod agents;
 mod bad_files;
 mod broken_environments;
+mod command_line;
 #[cfg(feature = "container")]
 mod containers;
 mod documentation;

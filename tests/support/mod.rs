@@ -70,6 +70,13 @@ pub(crate) fn harness(directory: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// Exit code, standard output and standard error of the binary.
+pub(crate) fn harness_says(directory: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = harness(directory, args).output().expect("the harness runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().expect("a code"), text(&output.stdout), text(&output.stderr))
+}
+
 /// What a finished harness said, and its report.
 pub(crate) struct Ran {
     pub(crate) code: i32,

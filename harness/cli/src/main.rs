@@ -6,6 +6,7 @@ mod exit;
 mod home;
 mod images;
 mod list;
+mod own_programs;
 mod reference;
 mod run;
 mod schema;

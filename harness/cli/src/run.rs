@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::args::{EnvironmentName, Hold, RunArgs};
 use super::error::CliError;
 use super::home::{LAST_RUN, cache_directory, home, scenario_set, toolchain_directory};
-use super::images;
 use super::select::selected;
+use super::{images, own_programs};
 use crate::exit::Exit;
 use deployment::Manifests;
 use driver::exec::check_nautobot_config;
@@ -47,6 +47,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
     session::check(&set, &manifests)?;
     // Settings that can't be followed are refused before anything starts, as everywhere.
     images::images(&args.images)?;
+    own_programs::check(&args.exec_driver, std::env::var_os("PATH").as_deref()).map_err(|error| CliError::usage(error.to_string()))?;
     if let Some(config) = &args.nautobot_config {
         check_config(config, &toolchain)?;
     }
