@@ -1,5 +1,9 @@
 //! One unsound case in a few lines: expected, observed by each witness, where the evidence is, how to repeat it.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 use super::text::{clip, kebab};
 use check::short::short_form;
 use model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
@@ -28,7 +32,9 @@ pub(crate) enum Part {
     Expected,
     /// What was.
     Observed,
-    /// All else.
+    /// Where this one case's evidence is, and how to repeat it.
+    OfCase,
+    /// Neither: witnesses, phases, outages.
     Plain,
 }
 
@@ -62,19 +68,45 @@ pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
         lines.extend(course(timeline));
     }
     if let Some(evidence) = &case.evidence {
-        lines.push((Part::Plain, format!("  evidence  {evidence}")));
+        lines.push((Part::OfCase, format!("  evidence  {evidence}")));
     }
-    lines.push((Part::Plain, format!("  repeat    {}", case.repro)));
+    lines.push((Part::OfCase, format!("  repeat    {}", case.repro)));
     lines
 }
 
-/// The outcome, for an error what failed, and the id: `ERRORED (start) postgres/unset:driver=rustls`.
+/// What came of the case, and its id: `ERRORED (start) postgres/unset:driver=rustls`.
 fn title(case: &CaseRecord) -> String {
+    format!("{} {}", heading(case), case.id)
+}
+
+/// The outcome, for an error what failed: `ERRORED (start)`.
+fn heading(case: &CaseRecord) -> String {
     let name = case.outcome.kind().name().to_uppercase();
     match &case.outcome {
-        Outcome::Errored { kind, .. } => format!("{name} ({kind}) {}", case.id),
-        _ => format!("{name} {}", case.id),
+        Outcome::Errored { kind, .. } => format!("{name} ({kind})"),
+        _ => name,
     }
+}
+
+/// What equal failures have in common: all lines but those that name the case, without ports, paths and times, which differ from case to case.
+pub(crate) fn signature(case: &CaseRecord) -> String {
+    static VARYING: LazyLock<[(Regex, &str); 3]> = LazyLock::new(|| {
+        [
+            (r"(^|[\s`'\x22(=])\.{0,2}(/[\w.@+=,:-]+){2,}", "${1}PATH"),
+            (r"(port |:)\d{2,5}\b", "${1}PORT"),
+            (r"\b\d+(\.\d+)? ?(ms|s)\b", "TIME"),
+        ]
+        .map(|(pattern, name)| (Regex::new(pattern).expect("a valid pattern, as a test shows"), name))
+    });
+    let common = lines(case).into_iter().filter(|(part, _)| !matches!(part, Part::Title | Part::OfCase)).map(|(_, line)| line);
+    let text: String = std::iter::once(heading(case)).chain(common).map(|line| line + "\n").collect();
+    VARYING.iter().fold(text, |text, (varying, name)| varying.replace_all(&text, *name).into_owned())
+}
+
+/// A failure in one line, without the case.
+pub(crate) fn headline(case: &CaseRecord) -> String {
+    let said = lines(case).into_iter().filter(|(part, _)| !matches!(part, Part::Title | Part::OfCase));
+    clip(&said.map(|(_, line)| line).take(3).collect::<Vec<_>>().join(" "), TEXT)
 }
 
 /// Which step or phase, where there are several.

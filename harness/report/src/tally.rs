@@ -1,12 +1,29 @@
 //! Counts over cases that a summary shows beside the totals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+
+use super::failure;
 
 use model::outcome::{ErrorKind, Outcome, OutcomeKind, SkipReason};
 use model::report::CaseRecord;
 
-/// Ids of failed cases that a tally keeps; the rest is counted.
-const KEPT_IDS: usize = 1000;
+/// Groups of equal failures that a tally keeps; cases of later ones are counted.
+const KEPT_GROUPS: usize = 1000;
+/// Ids that a group keeps; the rest is counted.
+const KEPT_IDS: usize = 8;
+
+/// Cases that failed alike.
+#[derive(Debug, Clone)]
+pub struct FailureGroup {
+    /// The outcome's name, such as `errored`.
+    pub outcome: &'static str,
+    /// The first case's failure in one line.
+    pub headline: String,
+    /// The ids of the first of them.
+    pub ids: Vec<String>,
+    /// How many they are.
+    pub cases: usize,
+}
 
 /// Accumulates them, case by case.
 #[derive(Debug, Clone, Default)]
@@ -25,8 +42,10 @@ pub struct Tally {
     pub errors: BTreeMap<ErrorKind, usize>,
     /// Whether a case was skipped since the run was interrupted.
     pub interrupted: bool,
-    /// Id and outcome name of the first failing and erroring cases.
-    pub unsound: Vec<(String, &'static str)>,
+    /// The cases that are counted in `failing` and `erroring`, equal ones together, in the order of their first.
+    pub groups: Vec<FailureGroup>,
+    /// From what equal failures have in common to the index of their group.
+    by_signature: HashMap<String, usize>,
 }
 
 impl Tally {
@@ -45,8 +64,27 @@ impl Tally {
         }
         self.failing += usize::from(kind.is_failure());
         self.erroring += usize::from(kind.is_error());
-        if (kind.is_failure() || kind.is_error()) && self.unsound.len() < KEPT_IDS {
-            self.unsound.push((case.id.clone(), kind.name()));
+        if kind.is_failure() || kind.is_error() {
+            self.group(case);
+        }
+    }
+
+    fn group(&mut self, case: &CaseRecord) {
+        let signature = failure::signature(case);
+        let index = match self.by_signature.get(&signature) {
+            Some(index) => *index,
+            None if self.groups.len() == KEPT_GROUPS => return,
+            None => {
+                let (outcome, headline) = (case.outcome.kind().name(), failure::headline(case));
+                self.groups.push(FailureGroup { outcome, headline, ids: Vec::new(), cases: 0 });
+                self.by_signature.insert(signature, self.groups.len() - 1);
+                self.groups.len() - 1
+            }
+        };
+        let group = &mut self.groups[index];
+        group.cases += 1;
+        if group.ids.len() < KEPT_IDS {
+            group.ids.push(case.id.clone());
         }
     }
 

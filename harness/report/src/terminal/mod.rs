@@ -23,7 +23,7 @@ const PLAIN_BAR: &str = "{elapsed} {wide_bar} {pos}/{len} cases, {per_sec:.0} {m
 /// Without a progress bar, a line says how far the run is after this number of cases.
 const CASES_A_LINE: usize = 2000;
 
-/// Failures that are shown at once; later ones are counted.
+/// Failures that differ and are shown at once; later ones, and equal ones, are counted.
 const SHOWN_FAILURES: usize = 50;
 
 /// Writes to a terminal or a log.
@@ -98,11 +98,15 @@ impl Terminal {
     }
 
     fn finished_case(&mut self, case: &CaseRecord) -> io::Result<()> {
+        let known = self.tally.groups.len();
         self.tally.add(case);
+        let first = self.tally.groups.len() > known;
         let kind = case.outcome.kind();
         if kind.is_failure() || kind.is_error() {
-            let shown = self.tally.failing + self.tally.erroring;
-            if shown <= SHOWN_FAILURES {
+            let shown = self.tally.groups.len();
+            if !first {
+                // Its equal has been shown; the summary counts both.
+            } else if shown <= SHOWN_FAILURES {
                 self.say(&self.block(case))?;
             } else if shown == SHOWN_FAILURES + 1 {
                 self.say("more cases fail: they are counted from here on, and all of them are in the json report")?;
@@ -127,7 +131,7 @@ impl Terminal {
                 Part::Title => self.style.paint(Emphasis::Bad, &line),
                 Part::Expected => self.style.paint(Emphasis::Good, &line),
                 Part::Observed => self.style.paint(Emphasis::Odd, &line),
-                Part::Plain => line,
+                Part::OfCase | Part::Plain => line,
             })
             .collect();
         lines.join("\n")
@@ -268,16 +272,42 @@ mod tests {
     #[test]
     fn many_failures_are_counted_after_the_first_ones() {
         let mut case = fixture::cases().remove(0);
-        case.outcome = Outcome::Errored { kind: ErrorKind::Start, text: "no server".to_owned() };
         let events: Vec<Event> = (0..SHOWN_FAILURES * 2)
             .map(|index| {
                 case.id = format!("x:{index}");
+                case.outcome = Outcome::Errored { kind: ErrorKind::Start, text: format!("no server {index}") };
                 Event::CaseFinished(Box::new(case.clone()))
             })
             .collect();
         let text = said(Style::plain(100), Redactor::default(), &events);
         assert_eq!(text.matches("ERRORED (start) x:").count(), SHOWN_FAILURES);
         assert_eq!(text.matches("more cases fail").count(), 1);
+    }
+
+    #[test]
+    fn equal_failures_are_one_block_and_a_count() {
+        let mut case = fixture::cases().remove(0);
+        let mut events: Vec<Event> = ["a", "b", "c", "d", "e"]
+            .iter()
+            .enumerate()
+            .map(|(index, name)| {
+                case.id = format!("postgres/unset:driver={name}");
+                case.repro = format!("mtls-conformance run '{}'", case.id);
+                case.evidence = Some(format!("reports/evidence/{name}"));
+                let port = 40_000 + index;
+                let what = if *name == "d" { "no route to host" } else { "connection refused" };
+                let kind = if *name == "e" { ErrorKind::Lost } else { ErrorKind::Start };
+                let text = format!("127.0.0.1:{port}: {what}; the log is /tmp/run-{index}/postgres/log after {index} ms");
+                case.outcome = Outcome::Errored { kind, text };
+                Event::CaseFinished(Box::new(case.clone()))
+            })
+            .collect();
+        events.push(Event::RunFinished(Box::new(fixture::summary())));
+        let text = said(Style::plain(100), Redactor::default(), &events);
+        let (blocks, summary) = text.split_once("\nOutcomes").expect("a summary");
+        let (_, failed) = summary.split_once("\nFailed and errored cases").expect("failures");
+        let (failed, _) = failed.split_once("\n\n").expect("more follows");
+        insta::assert_snapshot!(format!("{blocks}\n--\n{failed}"));
     }
 
     #[test]

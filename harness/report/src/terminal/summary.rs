@@ -18,6 +18,10 @@ const ROWS: usize = 24;
 const ID_LINES: usize = 6;
 /// Lines of one text.
 const TEXT_LINES: usize = 3;
+/// Ids of equal failures.
+const GROUP_IDS: usize = 4;
+/// Columns before what is said of a failure.
+const FAILURE_INDENT: usize = 19;
 /// Columns before a text that has a label.
 const INDENT: usize = 17;
 
@@ -196,9 +200,24 @@ impl Page {
             return;
         }
         self.head("Failed and errored cases");
-        let shown = tally.unsound.iter().take(ROWS);
-        self.lines.extend(shown.map(|(id, outcome)| format!("  {}  {id}", self.style.paint(Emphasis::Bad, &format!("{outcome:<15}")))));
-        self.omission(all);
+        let mut told = 0;
+        for group in tally.groups.iter().take(ROWS) {
+            told += group.cases;
+            let outcome = self.style.paint(Emphasis::Bad, &format!("{:<15}", group.outcome));
+            if let ([id], 1) = (group.ids.as_slice(), group.cases) {
+                self.line(format!("  {outcome}  {id}"));
+                continue;
+            }
+            let headline = clip(&format!("{} alike: {}", plural(group.cases, "case"), group.headline), self.room(FAILURE_INDENT));
+            self.line(format!("  {outcome}  {headline}"));
+            self.lines.extend(group.ids.iter().take(GROUP_IDS).map(|id| format!("{:FAILURE_INDENT$}{id}", "")));
+            if group.cases > GROUP_IDS {
+                self.line(format!("{:FAILURE_INDENT$}... and {} more in the json report", "", group.cases - GROUP_IDS));
+            }
+        }
+        if all > told {
+            self.line(format!("           ... and {} more in the json report", all - told));
+        }
     }
 
     fn problems(&mut self, title: &str, problems: &[String]) {
