@@ -6,6 +6,7 @@ pub mod error;
 pub mod exec;
 mod held;
 pub mod libpq;
+mod pipe;
 pub mod protocol;
 pub mod redis;
 pub mod rustls;

@@ -1,7 +1,7 @@
 //! The harness's own clients behind the exec protocol: what lets them run in a container.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex as Table, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::protocol::{Answer, Greeting, Hello, Operation, Outcome, PROTOCOL, Request};
+use super::pipe::{PipeError, greet, read_requests, write_line};
+use super::protocol::{Answer, Operation, Outcome, Request};
 use super::redis::RedisDriver;
 use super::rustls::{RustlsDriver, RustlsOptions};
 use super::{Driver, DriverError, HeldSession, Opened, Queried};
@@ -66,59 +67,46 @@ pub fn main(args: &ServedArgs) -> ExitCode {
 enum ServeError {
     #[error("could not start its threads: {0}")]
     Runtime(#[source] std::io::Error),
-    #[error("could not talk to the harness: {0}")]
-    Pipe(#[from] std::io::Error),
-    #[error("could not read a request: {source}; it has {length} bytes (not shown: it may hold a password)")]
-    Request { source: serde_json::Error, length: usize },
+    #[error(transparent)]
+    Pipe(#[from] PipeError),
     #[error("a request's task failed: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
 
 async fn serve(driver: Arc<dyn Driver>, name: &str) -> Result<(), ServeError> {
     let info = DriverInfo { name: name.to_owned(), ..driver.info().clone() };
-    write_line(&Greeting::Hello(Hello { protocol: PROTOCOL, driver: info, concurrency: CONCURRENCY, sessions: true }))?;
+    greet(info, CONCURRENCY).map_err(PipeError::from)?;
     let client = Arc::new(Client { driver, open: Table::default() });
-    let mut lines = lines();
+    let mut requests = requests();
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
-            line = lines.recv() => {
-                let Some(line) = line else { break };
-                let line: String = line?;
-                let request: Request = serde_json::from_str(&line)
-                    .map_err(|source| ServeError::Request { source, length: line.len() })?;
+            request = requests.recv() => {
+                let Some(request) = request else { break };
+                let request = request?;
                 let client = Arc::clone(&client);
                 running.spawn(async move { write_line(&client.answer(request).await) });
             }
             // A task that panicked leaves its request unanswered: end at once instead, so that the harness sees it.
-            Some(ended) = running.join_next() => ended??,
+            Some(ended) = running.join_next() => ended?.map_err(PipeError::from)?,
         }
     }
     while let Some(ended) = running.join_next().await {
-        ended??;
+        ended?.map_err(PipeError::from)?;
     }
     Ok(())
 }
 
-/// The lines of standard input, from a thread of its own: it ends with the input, or with the process.
-fn lines() -> mpsc::UnboundedReceiver<std::io::Result<String>> {
-    let (sender, lines) = mpsc::unbounded_channel();
+/// The requests of standard input, from a thread of its own: it ends with the input, or with the process.
+fn requests() -> mpsc::UnboundedReceiver<Result<Request, PipeError>> {
+    let (sender, requests) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            if sender.send(line).is_err() {
-                break;
-            }
+        if let Err(error) = read_requests(|request| sender.send(Ok(request)).is_ok()) {
+            // Nobody is there to be told where the client has ended.
+            let _ = sender.send(Err(error));
         }
     });
-    lines
-}
-
-fn write_line(value: &impl serde::Serialize) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(&line)?;
-    stdout.flush()
+    requests
 }
 
 type Held = Arc<Mutex<Option<Box<dyn HeldSession>>>>;

@@ -7,14 +7,15 @@ mod progress;
 mod session;
 mod sessions;
 
-use std::io::{BufRead as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use crate::protocol::{Answer, Greeting, Hello, PROTOCOL, Request};
+use crate::pipe::{PipeError, greet, read_requests, write_line};
+use crate::protocol::{Answer, Request};
 use model::driver::{DriverInfo, Family};
 use model::server::Service;
 
@@ -42,21 +43,13 @@ pub struct ChildArgs {
 
 /// The child could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum ChildFailure {
+enum ChildFailure {
     /// The library is of no use.
     #[error(transparent)]
     Library(#[from] LibraryError),
-    /// The harness is gone.
-    #[error("could not talk to the harness: {0}")]
-    Pipe(#[from] std::io::Error),
-    /// The harness wrote something else than a request.
-    #[error("could not read a request: {source}; it has {length} bytes (not shown: it may hold a password)")]
-    Request {
-        /// What is wrong with it.
-        source: serde_json::Error,
-        /// The line's length in bytes.
-        length: usize,
-    },
+    /// The harness is gone, or speaks something else.
+    #[error(transparent)]
+    Pipe(#[from] PipeError),
 }
 
 /// Runs the child: loads the library, greets, answers requests until standard input ends. What goes wrong is told on standard error.
@@ -81,7 +74,7 @@ pub fn child_main(args: &ChildArgs) -> ExitCode {
 fn serve(path: &Path, name: &str) -> Result<(), ChildFailure> {
     let library = Libpq::load(path)?;
     let driver = info(&library, name);
-    write_line(&Greeting::Hello(Hello { protocol: PROTOCOL, driver, concurrency: CONCURRENCY, sessions: true }))?;
+    greet(driver, CONCURRENCY).map_err(PipeError::from)?;
     let (sender, requests) = mpsc::channel::<Request>();
     let workers = Workers { sessions: Sessions::new(&library), requests: Mutex::new(requests), waiting: AtomicUsize::new(0) };
     std::thread::scope(|scope| {
@@ -94,20 +87,8 @@ fn serve(path: &Path, name: &str) -> Result<(), ChildFailure> {
         });
         // The threads end once the last request is taken.
         drop(sender);
-        read
+        Ok(read?)
     })
-}
-
-/// Gives each request to `take`, until that wants no more.
-fn read_requests(take: impl Fn(Request) -> bool) -> Result<(), ChildFailure> {
-    for line in std::io::stdin().lock().lines() {
-        let line = line?;
-        let request = serde_json::from_str(&line).map_err(|source| ChildFailure::Request { source, length: line.len() })?;
-        if !take(request) {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// What the threads share.
@@ -132,14 +113,6 @@ impl Workers<'_> {
             }
         }
     }
-}
-
-fn write_line(value: &impl serde::Serialize) -> std::io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(&line)?;
-    stdout.flush()
 }
 
 fn info(library: &Libpq, name: &str) -> DriverInfo {
