@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::configure::ConfigFile;
-use super::instance::{PORT_TRIES, STOP_LIMIT, StartError, ended};
+use super::instance::{PORT_TRIES, PortTries, STOP_LIMIT, StartError, ended};
 use super::log::{HaproxyLog, LogIndex, Tailer};
 use super::machine::{Directories, Machine, Paused, Process, Role};
 use super::shared::Shared;
@@ -156,20 +156,15 @@ impl HaproxyGateway {
                 shared: Arc::clone(&shared),
             };
             let mut written = Written::default();
-            let mut last = None;
-            for _ in 0..PORT_TRIES {
+            let mut tries = PortTries::default();
+            loop {
                 gateway.take_ports(&backends)?;
                 written.bring_to(vec![gateway.configuration()], machine.as_ref()).await.map_err(|error| Failure::new(error, &log))?;
-                match gateway.start_once().await {
-                    Ok(child) => {
-                        gateway.child = Mutex::new(Some(child));
-                        return Ok(gateway);
-                    }
-                    Err(StartError::PortTaken(failure)) => last = Some(failure),
-                    Err(error) => return Err(error.into_failure()),
+                if let child @ Some(_) = tries.result(gateway.start_once().await)? {
+                    gateway.child = Mutex::new(child);
+                    return Ok(gateway);
                 }
             }
-            Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &log)))
         };
         started.await.map_err(|failure: Failure| failure.at_start_of(&name))
     }

@@ -169,6 +169,25 @@ pub(super) fn ended(command: String, status: io::Result<ExitStatus>, said: Strin
 /// How often another port is tried when one turns out to be taken.
 pub(super) const PORT_TRIES: usize = 5;
 
+/// The tries of one start: each takes a free port, but another process can take it before the server does.
+#[derive(Default)]
+pub(super) struct PortTries(usize);
+
+impl PortTries {
+    /// What came of one more try; `None` where another port may do, and is to be tried.
+    ///
+    /// # Errors
+    /// The failure of a try that no other port would mend, or of the last of [`PORT_TRIES`].
+    pub(super) fn result<T>(&mut self, started: Result<T, StartError>) -> Result<Option<T>, Failure> {
+        self.0 += 1;
+        match started {
+            Ok(started) => Ok(Some(started)),
+            Err(StartError::PortTaken(_)) if self.0 < PORT_TRIES => Ok(None),
+            Err(error) => Err(error.into_failure()),
+        }
+    }
+}
+
 /// How long a server gets to stop in order before it is killed.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(3);
 
@@ -399,4 +418,34 @@ impl Place {
 /// The last line of a server that ended by itself or was stopped in order.
 fn is_shut_down(line: &LogLine) -> bool {
     line.message.ends_with("system is shut down") || line.message.ends_with("bye bye...")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(cause: StartCause) -> Failure {
+        Failure::new(cause, Path::new("server.log"))
+    }
+
+    fn taken(port: u16) -> StartError {
+        StartError::PortTaken(failure(StartCause::PortTaken { port, command: "server".to_owned(), said: "in use".to_owned() }))
+    }
+
+    #[test]
+    fn another_port_is_tried_until_one_is_free_or_the_last_was_taken() {
+        let mut tries = PortTries::default();
+        assert!(matches!(tries.result(Err::<u8, _>(taken(1))), Ok(None)));
+        assert!(matches!(tries.result(Ok(7)), Ok(Some(7))));
+
+        let mut tries = PortTries::default();
+        let results: Vec<_> = (1..).map(|port| tries.result(Err::<u8, _>(taken(port)))).take_while(Result::is_ok).collect();
+        assert_eq!(results.len(), PORT_TRIES - 1);
+    }
+
+    #[test]
+    fn a_start_that_fails_for_another_reason_is_not_tried_again() {
+        let error = StartError::Failed(failure(StartCause::NoProgram("redis-server")));
+        assert!(PortTries::default().result(Err::<u8, _>(error)).is_err());
+    }
 }

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::configure::Paths;
-use super::instance::{Instance, PORT_TRIES, Place, Placed, ProcessState, STOP_LIMIT, StartError, ended};
+use super::instance::{Instance, Place, Placed, PortTries, ProcessState, STOP_LIMIT, StartError, ended};
 use super::log::RedisLog;
 use super::machine::Process;
 use super::shared::Shared;
@@ -48,23 +48,18 @@ impl RedisServer {
         let server = async {
             let mut place = Place::make(&shared, Arc::clone(&machine), key, &name, "redis.log", "redis.log", RedisLog::default()).await?;
             let program = make_data(&place).await?;
-            let mut last = None;
-            for _ in 0..PORT_TRIES {
+            let mut tries = PortTries::default();
+            loop {
                 place.take_port()?;
                 let mut written = Written::default();
                 let config = ServerConfig::default();
                 let files = shared.options.configurator.files(key, &config, &place.paths);
                 let files = files.map_err(|error| Failure::new(error, &place.log))?;
                 written.bring_to(files, machine.as_ref()).await.map_err(|error| Failure::new(error, &place.log))?;
-                match start_once(&shared, &program, &place, None).await {
-                    Ok(child) => {
-                        return Ok((program, place, State { child: Some(child), written, generation: 0, applied: Some(config) }));
-                    }
-                    Err(StartError::PortTaken(failure)) => last = Some(failure),
-                    Err(error) => return Err(error.into_failure()),
+                if let child @ Some(_) = tries.result(start_once(&shared, &program, &place, None).await)? {
+                    return Ok((program, place, State { child, written, generation: 0, applied: Some(config) }));
                 }
             }
-            Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
         };
         let (program, place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
         Ok(Self { shared, program, place, state: Mutex::new(state) })

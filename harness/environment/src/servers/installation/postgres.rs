@@ -9,31 +9,29 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::super::configure::{ConfigFile, Paths};
-use super::super::instance::{LogPosition, PORT_TRIES, Place, Placed, ProcessState, StartError};
+use super::super::instance::{LogPosition, Place, Placed as _, PortTries, StartError};
 use super::super::log::JsonLog;
 use super::super::machine;
 use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
 use super::super::postgres::process::{main_file, reload, start_once};
 use super::super::shared::Shared;
 use super::super::written::Written;
-use super::server::{FilesAt, Installed, Process, process_state};
+use super::server::{FilesAt, Installed, Parts, Process};
 use crate::Applied;
 use crate::error::{EnvironmentError, Failure, MachineError, StartCause};
 use deployment::postgres::{self, ReplicaPlaces};
-use model::server::{ServerConfig, ServerKey};
+use model::server::ServerKey;
 
 /// The file that makes a server a standby: PostgreSQL manual, "Log-Shipping Standby Servers".
 const STANDBY_SIGNAL: &str = "standby.signal";
 
 /// A PostgreSQL that its installation changes.
 pub(super) struct InstalledPostgres {
-    shared: Arc<Shared>,
+    parts: Parts,
     /// The directory of its programs.
     bin: PathBuf,
-    place: Place,
     /// Its primary, where it is a replica.
     follows: Option<Follows>,
-    process: Mutex<Process>,
     main: Mutex<Main>,
 }
 
@@ -67,25 +65,18 @@ impl InstalledPostgres {
             let bin = machine.make_data(key.version.unwrap_or_default(), &place.paths.data).await?;
             let mut process = Process::default();
             let mut main = Main { written: Written::default(), generation: 1 };
-            let mut last = None;
-            for _ in 0..PORT_TRIES {
+            place.paths.generation = main.generation;
+            let mut tries = PortTries::default();
+            while process.child.is_none() {
                 place.take_port()?;
-                place.paths.generation = main.generation;
                 let failed = |error: MachineError| Failure::new(error, &place.log);
                 let main_files = main_files(key, &place.paths, follows.as_ref());
                 let files = files(&place.paths).map_err(|error| Failure::new(error, &place.log))?;
                 process.write(files, machine.as_ref()).await.map_err(failed)?;
                 main.written.bring_to(main_files, machine.as_ref()).await.map_err(failed)?;
-                match start_once(&shared, &bin, &place).await {
-                    Ok(child) => {
-                        process.child = Some(child);
-                        return Ok((bin, place, process, main));
-                    }
-                    Err(StartError::PortTaken(failure)) => last = Some(failure),
-                    Err(error) => return Err(error.into_failure()),
-                }
+                process.child = tries.result(start_once(&shared, &bin, &place).await)?;
             }
-            Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
+            Ok((bin, place, process, main))
         };
         let (bin, place, process, main) = started.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
         if follows.is_none() {
@@ -93,15 +84,16 @@ impl InstalledPostgres {
                 place.failure(LogPosition::default(), |said| StartCause::Application { source, said }).at_start_of(&key)
             })?;
         }
-        Ok(Self { shared, bin, place, follows, process: Mutex::new(process), main: Mutex::new(main) })
+        let parts = Parts { shared, place, process: Mutex::new(process) };
+        Ok(Self { parts, bin, follows, main: Mutex::new(main) })
     }
 
     /// Ends the WAL senders, and so the connections of replicas.
     pub(super) async fn disconnect_replicas(&self) -> Result<(), EnvironmentError> {
-        let mut process = self.process.lock().await;
+        let mut process = self.process().lock().await;
         self.running(&mut process).await?;
-        let ended = end_wal_senders(&self.place, self.shared.options.reload_limit).await;
-        ended.map_err(|error| self.place.not_configured(error))
+        let ended = end_wal_senders(self.place(), self.shared().options.reload_limit).await;
+        ended.map_err(|error| self.place().not_configured(error))
     }
 }
 
@@ -125,28 +117,9 @@ fn main_files(key: ServerKey, paths: &Paths, follows: Option<&Follows>) -> Vec<C
 }
 
 #[async_trait]
-impl Placed for InstalledPostgres {
-    fn place(&self) -> &Place {
-        &self.place
-    }
-
-    fn process_state(&self) -> ProcessState {
-        process_state(&self.process)
-    }
-
-    async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {
-        Err(EnvironmentError::NotConfigurable(self.place.key))
-    }
-}
-
-#[async_trait]
 impl Installed for InstalledPostgres {
-    fn shared(&self) -> &Shared {
-        &self.shared
-    }
-
-    fn process(&self) -> &Mutex<Process> {
-        &self.process
+    fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// Fast shutdown: sessions are ended with a message and the data directory is left in order.
@@ -155,26 +128,26 @@ impl Installed for InstalledPostgres {
     }
 
     async fn start_once(&self) -> Result<machine::Process, StartError> {
-        start_once(&self.shared, &self.bin, &self.place).await
+        start_once(self.shared(), &self.bin, self.place()).await
     }
 
     async fn reload(&self) -> Result<Applied, EnvironmentError> {
-        let mut process = self.process.lock().await;
+        let mut process = self.process().lock().await;
         let child = self.running(&mut process).await?;
         let mut main = self.main.lock().await;
         main.generation += 1;
-        let paths = Paths { generation: main.generation, ..self.place.paths.clone() };
-        let files = main_files(self.place.key, &paths, self.follows.as_ref());
-        let written = main.written.bring_to(files, self.place.machine.as_ref()).await;
-        written.map_err(|error| self.place.not_configured(error))?;
-        let objection = reload(&self.shared, &self.place, child, main.generation).await?;
+        let paths = Paths { generation: main.generation, ..self.place().paths.clone() };
+        let files = main_files(self.place().key, &paths, self.follows.as_ref());
+        let written = main.written.bring_to(files, self.place().machine.as_ref()).await;
+        written.map_err(|error| self.place().not_configured(error))?;
+        let objection = reload(self.shared(), self.place(), child, main.generation).await?;
         Ok(Applied { objection })
     }
 
     async fn disconnect(&self) -> Result<(), EnvironmentError> {
-        let mut process = self.process.lock().await;
+        let mut process = self.process().lock().await;
         self.running(&mut process).await?;
-        let ended = end_client_sessions(&self.place, self.shared.options.reload_limit).await;
-        ended.map_err(|error| self.place.not_configured(error))
+        let ended = end_client_sessions(self.place(), self.shared().options.reload_limit).await;
+        ended.map_err(|error| self.place().not_configured(error))
     }
 }

@@ -10,16 +10,16 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 
-use super::super::instance::{PORT_TRIES, Place, Placed, ProcessState, StartError};
+use super::super::instance::{Place, Placed as _, PortTries, StartError};
 use super::super::log::RedisLog;
 use super::super::machine;
 use super::super::redis::{make_data, sets_several, start_once};
 use super::super::shared::Shared;
-use super::server::{FilesAt, Installed, Process, process_state};
+use super::server::{FilesAt, Installed, Parts, Process};
 use crate::Applied;
-use crate::error::{ConfigureCause, EnvironmentError, Failure, StartCause};
+use crate::error::{ConfigureCause, EnvironmentError, Failure};
 use deployment::redis_conf::{CLIENT_CA, SERVER_CERTIFICATE, SERVER_KEY};
-use model::server::{ServerConfig, ServerKey};
+use model::server::ServerKey;
 use os::toolchain::Tool;
 
 /// How long the log's line on a refused `CONFIG SET` is waited for: it is written before the answer.
@@ -27,12 +27,10 @@ const LINE_LIMIT: Duration = Duration::from_millis(500);
 
 /// A Redis that its installation changes.
 pub(super) struct InstalledRedis {
-    shared: Arc<Shared>,
+    parts: Parts,
     program: Tool,
-    place: Place,
     /// A unix socket for the harness alone: Redis wants no certificate there.
     admin: PathBuf,
-    process: Mutex<Process>,
 }
 
 impl InstalledRedis {
@@ -44,32 +42,25 @@ impl InstalledRedis {
             let admin = place.paths.sockets.join("admin");
             let program = make_data(&place).await?;
             let mut process = Process::default();
-            let mut last = None;
-            for _ in 0..PORT_TRIES {
+            let mut tries = PortTries::default();
+            while process.child.is_none() {
                 place.take_port()?;
                 let files = files(&place.paths).map_err(|error| Failure::new(error, &place.log))?;
                 process.write(files, machine.as_ref()).await.map_err(|error| Failure::new(error, &place.log))?;
-                match start_once(&shared, &program, &place, Some(&admin)).await {
-                    Ok(child) => {
-                        process.child = Some(child);
-                        return Ok((program, place, admin, process));
-                    }
-                    Err(StartError::PortTaken(failure)) => last = Some(failure),
-                    Err(error) => return Err(error.into_failure()),
-                }
+                process.child = tries.result(start_once(&shared, &program, &place, Some(&admin)).await)?;
             }
-            Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
+            Ok((program, admin, place, process))
         };
-        let (program, place, admin, process) = started.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
-        Ok(Self { shared, program, place, admin, process: Mutex::new(process) })
+        let (program, admin, place, process) = started.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
+        Ok(Self { parts: Parts { shared, place, process: Mutex::new(process) }, program, admin })
     }
 
     /// Asks one thing over the unix socket.
     async fn ask(&self, command: &redis::Cmd) -> Result<Result<redis::Value, RedisError>, EnvironmentError> {
-        let limit = self.shared.options.reload_limit;
-        let settings = RedisConnectionInfo::default().set_password(self.place.paths.password.reveal()).set_skip_set_lib_name();
+        let limit = self.shared().options.reload_limit;
+        let settings = RedisConnectionInfo::default().set_password(self.place().paths.password.reveal()).set_skip_set_lib_name();
         let asked = async {
-            let stream = self.place.machine.unix(&self.admin).await?;
+            let stream = self.place().machine.unix(&self.admin).await?;
             let (mut connection, driver) = MultiplexedConnection::new_with_config(&settings, stream, AsyncConnectionConfig::new()).await?;
             // It ends as the connection is dropped.
             tokio::spawn(driver);
@@ -77,35 +68,16 @@ impl InstalledRedis {
         };
         match tokio::time::timeout(limit, asked).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.place.not_configured(ConfigureCause::RedisSession(Arc::new(error)))),
-            Err(_) => Err(self.place.not_configured(ConfigureCause::RedisSilent { limit })),
+            Ok(Err(error)) => Err(self.place().not_configured(ConfigureCause::RedisSession(Arc::new(error)))),
+            Err(_) => Err(self.place().not_configured(ConfigureCause::RedisSilent { limit })),
         }
     }
 }
 
 #[async_trait]
-impl Placed for InstalledRedis {
-    fn place(&self) -> &Place {
-        &self.place
-    }
-
-    fn process_state(&self) -> ProcessState {
-        process_state(&self.process)
-    }
-
-    async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {
-        Err(EnvironmentError::NotConfigurable(self.place.key))
-    }
-}
-
-#[async_trait]
 impl Installed for InstalledRedis {
-    fn shared(&self) -> &Shared {
-        &self.shared
-    }
-
-    fn process(&self) -> &Mutex<Process> {
-        &self.process
+    fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// What Kubernetes sends; it is taken at the next tick of its clock, within a tenth of a second.
@@ -114,28 +86,28 @@ impl Installed for InstalledRedis {
     }
 
     async fn start_once(&self) -> Result<machine::Process, StartError> {
-        start_once(&self.shared, &self.program, &self.place, Some(&self.admin)).await
+        start_once(self.shared(), &self.program, self.place(), Some(&self.admin)).await
     }
 
     /// `CONFIG SET` of all TLS files in one command: with one after the other, certificate and key would not belong together in between. The
     /// same paths are read anew (`VOLATILE_CONFIG` in Redis' src/config.c).
     async fn reload(&self) -> Result<Applied, EnvironmentError> {
-        let mut process = self.process.lock().await;
+        let mut process = self.process().lock().await;
         self.running(&mut process).await?;
         if !sets_several(&self.program.version) {
             return Err(EnvironmentError::OldRedis { version: self.program.version.clone() });
         }
-        let mark = self.place.index.mark();
+        let mark = self.place().index.mark();
         let mut command = redis::cmd("CONFIG");
         command.arg("SET");
         for (setting, file) in [("tls-cert-file", SERVER_CERTIFICATE), ("tls-key-file", SERVER_KEY), ("tls-ca-cert-file", CLIENT_CA)] {
-            command.arg(setting).arg(self.place.paths.certificates.join(file).to_string_lossy().into_owned());
+            command.arg(setting).arg(self.place().paths.certificates.join(file).to_string_lossy().into_owned());
         }
         match self.ask(&command).await? {
             Ok(_) => Ok(Applied::default()),
             Err(error) if error.code().is_some() || error.detail().is_some() => {
                 let failed = |lines: &[model::observation::LogLine]| lines.iter().any(|line| line.contains("Failed to"));
-                let lines = self.place.says_since(mark, &failed, LINE_LIMIT).await;
+                let lines = self.place().says_since(mark, &failed, LINE_LIMIT).await;
                 let mut said = vec![error.to_string()];
                 // Redis tries its old settings, which name the same files, and says it all again.
                 for line in lines.iter().filter(|line| line.contains("Failed to")) {
@@ -145,15 +117,15 @@ impl Installed for InstalledRedis {
                 }
                 Ok(Applied { objection: Some(said.join("\n")) })
             }
-            Err(error) => Err(self.place.not_configured(ConfigureCause::BrokeOff(Arc::new(error)))),
+            Err(error) => Err(self.place().not_configured(ConfigureCause::BrokeOff(Arc::new(error)))),
         }
     }
 
     async fn disconnect(&self) -> Result<(), EnvironmentError> {
-        let mut process = self.process.lock().await;
+        let mut process = self.process().lock().await;
         self.running(&mut process).await?;
         // Not the connection that asks: SKIPME is yes unless told otherwise.
         let answer = self.ask(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await?;
-        answer.map(drop).map_err(|error| self.place.not_configured(ConfigureCause::Disconnect(Arc::new(error))))
+        answer.map(drop).map_err(|error| self.place().not_configured(ConfigureCause::Disconnect(Arc::new(error))))
     }
 }

@@ -7,12 +7,13 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::super::configure::{ConfigFile, Paths};
-use super::super::instance::{Placed, ProcessState, STOP_LIMIT, StartError};
+use super::super::instance::{Place, Placed, ProcessState, STOP_LIMIT, StartError};
 use super::super::machine::{self, Machine, Paused};
 use super::super::shared::Shared;
 use super::super::written::Written;
 use crate::error::{ConfigError, EnvironmentError, LostCause, MachineError, WrongState};
 use crate::{Applied, Server};
+use model::server::ServerConfig;
 
 /// All files of a server that come from the deployment.
 pub(super) struct Files {
@@ -44,19 +45,34 @@ impl Process {
     }
 }
 
-/// What [`Placed::process_state`] tells of a server of an installation.
-pub(super) fn process_state(process: &Mutex<Process>) -> ProcessState {
-    process.try_lock().map_or(ProcessState::Down, |mut process| process.child.as_mut().map_or(ProcessState::Down, ProcessState::of))
+/// What every server of an installation is made of.
+pub(super) struct Parts {
+    pub(super) shared: Arc<Shared>,
+    pub(super) place: Place,
+    pub(super) process: Mutex<Process>,
+}
+
+#[async_trait]
+impl<T: Installed> Placed for T {
+    fn place(&self) -> &Place {
+        &self.parts().place
+    }
+
+    fn process_state(&self) -> ProcessState {
+        let process = self.process().try_lock();
+        process.map_or(ProcessState::Down, |mut process| process.child.as_mut().map_or(ProcessState::Down, ProcessState::of))
+    }
+
+    async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {
+        Err(EnvironmentError::NotConfigurable(self.place().key))
+    }
 }
 
 /// A server of an installation. It stays the same over its stops and starts, with its address.
 #[async_trait]
 pub(super) trait Installed: Server + Placed {
-    /// What it shares with all servers of the environment.
-    fn shared(&self) -> &Shared;
-
-    /// Its process and files.
-    fn process(&self) -> &Mutex<Process>;
+    /// Where it is, and what of it changes.
+    fn parts(&self) -> &Parts;
 
     /// The signal that stops it in order.
     fn stop_signal(&self) -> Signal;
@@ -69,6 +85,16 @@ pub(super) trait Installed: Server + Placed {
 
     /// Ends the sessions of clients.
     async fn disconnect(&self) -> Result<(), EnvironmentError>;
+
+    /// What it shares with all servers of the environment.
+    fn shared(&self) -> &Shared {
+        &self.parts().shared
+    }
+
+    /// Its process and files.
+    fn process(&self) -> &Mutex<Process> {
+        &self.parts().process
+    }
 
     /// Where its things are.
     fn paths(&self) -> &Paths {

@@ -12,7 +12,7 @@ use self::admin::prepare_application;
 use self::process::{main_file, reload, start_once};
 use super::configure::ConfigFile;
 use super::configure::Paths;
-use super::instance::{Instance, LogPosition, PORT_TRIES, Place, Placed, ProcessState, STOP_LIMIT, StartError};
+use super::instance::{Instance, LogPosition, Place, Placed, PortTries, ProcessState, STOP_LIMIT};
 use super::log::JsonLog;
 use super::machine::Process;
 use super::manifest::HBA_FILE;
@@ -46,8 +46,8 @@ impl PostgresServer {
         let server = async {
             let mut place = Place::make(&shared, Arc::clone(&machine), key, &name, "server.log", "server.json", JsonLog).await?;
             let bin = machine.make_data(key.version.unwrap_or_default(), &place.paths.data).await?;
-            let mut last = None;
-            for _ in 0..PORT_TRIES {
+            let mut tries = PortTries::default();
+            loop {
                 place.take_port()?;
                 let mut written = Written::default();
                 // Name and password of the application are set by the superuser over the private unix socket before the real rules hold.
@@ -55,13 +55,10 @@ impl PostgresServer {
                 let files = files(&shared, key, &place.paths, &ServerConfig::default(), Some(&rules));
                 let files = files.map_err(|error| Failure::new(error, &place.log))?;
                 written.bring_to(files, machine.as_ref()).await.map_err(|error| Failure::new(error, &place.log))?;
-                match start_once(&shared, &bin, &place).await {
-                    Ok(child) => return Ok((place, State { child, written, generation: 0, applied: None })),
-                    Err(StartError::PortTaken(failure)) => last = Some(failure),
-                    Err(error) => return Err(error.into_failure()),
+                if let Some(child) = tries.result(start_once(&shared, &bin, &place).await)? {
+                    return Ok((place, State { child, written, generation: 0, applied: None }));
                 }
             }
-            Err(last.unwrap_or_else(|| Failure::new(StartCause::TooFewPorts, &place.log)))
         };
         let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
         prepare_application(&shared, &place)
