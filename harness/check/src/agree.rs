@@ -88,6 +88,8 @@ pub fn disagreements(step: usize, service: Service, observation: &Observation) -
             }
             Some(_) => {}
         }
+        // A client of `sslmode=prefer` or `allow` may have tried TLS in a connection before the one that became the session: then the log
+        // rightly tells of both.
         if !session.tls
             && log_has(&observation.server_log, "SSL enabled")
             && observation.wire.as_ref().is_some_and(|wire| wire.connections.len() == 1)
@@ -104,6 +106,7 @@ pub fn disagreements(step: usize, service: Service, observation: &Observation) -
 }
 
 fn wire_disagreement(service: Service, outcome: &ClientOutcome, wire: &WireTrace) -> Option<(String, String)> {
+    // A client may connect twice, with TLS and then without: what it reports is the end of the last one.
     let last = wire.connections.last();
     let has = |event| last.is_some_and(|connection: &WireConnection| connection.events.contains(&event));
     let seen = || in_short(&wire.events());

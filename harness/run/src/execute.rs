@@ -43,6 +43,7 @@ impl RunContext {
             limit: self.limits.connect,
         };
         let start = Instant::now();
+        // Whatever might keep its outcome from being written below must not look like a pass.
         let mut record = self.record_without_run(case, CaseError::NotCarriedOut.into());
         let outcome = match tokio::time::timeout(self.limits.case, self.steps(case, &connect_context, &mut record)).await {
             Err(_) => Outcome::TimedOut(format!(
@@ -128,6 +129,7 @@ impl RunContext {
         let observation = self.observe(plan, connect_context, Some(&step.expectation), deviation).await?;
         *connections += 1;
         let mut control = None;
+        // Only now, since a session needs none: one that is refused where it should connect is told by the judgement.
         if let (ClientOutcome::Refused(_), Some(control_plan)) = (&observation.client.outcome, &step.control) {
             let (result, made) = connect_context.controls.result(control_plan, || self.control(control_plan, connect_context)).await;
             *connections += u32::from(made);
@@ -139,6 +141,7 @@ impl RunContext {
         let agreement = disagreements(index, service, &observation);
         let judged = |expectation: &Expectation| {
             let mut mismatches = judge(expectation, &observation, &context);
+            // Of a known deviation, too, all witnesses must tell the same.
             mismatches.extend(agreement.iter().cloned());
             mismatches
         };

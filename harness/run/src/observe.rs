@@ -132,6 +132,7 @@ impl RunContext {
             let limit = if wanted.is_empty() { self.limits.unwanted } else { self.limits.log };
             gateway::pass_on(trace, gateway, limit).await;
         }
+        // What it saw may lack the end, and the connection may have ended by its failure: nothing of that is held against client or server.
         if let Some(error) = wire.as_ref().and_then(|wire| wire.error.as_ref()) {
             return Err(CaseError::Relay(error.clone()).into());
         }
@@ -142,6 +143,8 @@ impl RunContext {
         } else if server.log_names_clients() || !connect_context.overlapping {
             server.log_lines(&peers, &enough, self.limits.log).await
         } else {
+            // No line tells which of the connections at that time it is about. What is wanted must be among them; what else is there may be
+            // another connection's, and is left out.
             let lines = server.all_since(mark, &enough, self.limits.log).await;
             lines.into_iter().filter(|line| wanted.iter().any(|text| line.contains(text))).collect()
         };

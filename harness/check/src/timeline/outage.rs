@@ -52,6 +52,7 @@ fn outages(attempts: &[&Attempt]) -> Vec<Outage> {
                 }
             }
             (Ok(_), true) => {
+                // Service may have come back at any time since the attempt before this one.
                 if let Some(outage) = outages.last_mut() {
                     outage.to_ms = Some(milliseconds(attempt.to));
                     outage.known_to_ms = outage.known_to_ms.max(milliseconds(gap));
