@@ -35,7 +35,7 @@ struct Situation {
 pub(crate) struct Measured {
     /// Its name in the tables, such as `mutual TLS`.
     pub(crate) situation: &'static str,
-    /// In libpq's words.
+    /// As libpq spells it, such as `verify-full`.
     pub(crate) sslmode: &'static str,
     /// In libpq's words; `postgres`, libpq's default, where the situation names none.
     pub(crate) sslnegotiation: &'static str,

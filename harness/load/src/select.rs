@@ -84,7 +84,7 @@ pub struct Unmatched {
     noun: &'static str,
     /// The name that is spelled most alike.
     nearest: Option<String>,
-    /// What there is.
+    /// What there is to choose from, for the message.
     there: String,
 }
 
