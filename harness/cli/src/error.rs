@@ -1,8 +1,7 @@
 //! What ends the program with an error.
 
-use std::error::Error;
-
 use super::exit::Exit;
+use model::causes::with_causes;
 use session::SessionError;
 
 /// Something that ends the program before or beside a run: its message and its exit code.
@@ -42,20 +41,6 @@ impl From<Vec<load::LoadError>> for CliError {
 
 impl From<SessionError> for CliError {
     fn from(error: SessionError) -> Self {
-        Self::environment(error.to_string())
+        Self::environment(with_causes(&error))
     }
-}
-
-/// An error's text with those of its causes, as far as it doesn't hold them itself.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }

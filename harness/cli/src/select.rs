@@ -3,11 +3,12 @@
 use std::io::Write as _;
 
 use super::args::SelectArgs;
-use super::error::{CliError, chain};
+use super::error::CliError;
 use super::exit::Exit;
 use load::Selection;
 use load::select::SelectError;
 use model::case::Case;
+use model::causes::with_causes;
 
 /// The cases of a plan that are meant, at least one. What is asked for in vain beside them is told on standard error.
 pub(super) fn selected(args: &SelectArgs, plan: Vec<Case>) -> Result<Vec<Case>, CliError> {
@@ -23,7 +24,7 @@ pub(super) fn selected(args: &SelectArgs, plan: Vec<Case>) -> Result<Vec<Case>, 
             SelectError::Pattern { .. } => Exit::Usage,
             SelectError::Empty | SelectError::Unmatched(_) | SelectError::Together { .. } => Exit::NothingRan,
         };
-        CliError { message: chain(&error), exit }
+        CliError { message: with_causes(&error), exit }
     })?;
     for unmatched in &selected.unmatched {
         // Nobody is left to tell.

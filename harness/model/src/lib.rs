@@ -1,6 +1,7 @@
 //! The nouns of the harness: data without I/O.
 
 pub mod case;
+pub mod causes;
 pub mod change;
 pub mod claim;
 pub mod connect;

@@ -8,6 +8,7 @@ use tokio::task::JoinError;
 use agent::AgentError;
 use driver::DriverError;
 use environment::{CommandError, EnvironmentError, MachineError};
+use model::causes::with_causes;
 use model::change::Target;
 use model::network::NoNetwork;
 use model::outcome::{ErrorKind, Mismatch, Outcome, SkipReason};
@@ -153,21 +154,6 @@ fn of_agent(error: &AgentError) -> ErrorKind {
         AgentError::Slow { .. } => ErrorKind::Limit,
         AgentError::Refused { .. } | AgentError::Local { .. } => ErrorKind::Harness,
     }
-}
-
-/// An error with its causes: `could not listen on 127.0.0.1: address in use`. A cause that the error's own text quotes isn't said twice.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 impl From<CaseError> for Outcome {
