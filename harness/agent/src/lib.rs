@@ -20,6 +20,9 @@ mod follow;
 mod frame;
 mod framed;
 mod line;
+pub mod properties;
+#[cfg(test)]
+mod proptests;
 mod protocol;
 mod relay;
 mod run;

@@ -7,6 +7,7 @@ pub mod exec;
 mod held;
 pub mod libpq;
 mod pipe;
+pub mod properties;
 pub mod protocol;
 pub mod redis;
 pub mod rustls;

@@ -24,8 +24,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 const TOKEN: &str = "the token of these tests";
 
 /// An agent, held; it ends with the test.
-struct Served {
-    agent: Agent,
+pub(super) struct Served {
+    pub(super) agent: Agent,
     lease: Option<AgentLease>,
     task: JoinHandle<()>,
 }
@@ -36,7 +36,7 @@ impl Drop for Served {
     }
 }
 
-async fn served() -> Served {
+pub(super) async fn served() -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let agent = Agent::new(listener.local_addr().expect("bound"), TOKEN);
     let task = tokio::spawn(serve(listener, Token::new(TOKEN).expect("a token"), std::future::pending()));

@@ -4,10 +4,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{refused, timed_out};
+use crate::properties;
 use crate::protocol::{Answer, Failure, Operation, Outcome, Request};
 use model::driver::Family;
-use model::refusal::Refusal;
+use model::refusal::Stage;
 
 /// Words of real messages in any order, and any text between them.
 fn text() -> impl Strategy<Value = String> {
@@ -36,8 +36,10 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn failure() -> impl Strategy<Value = Failure> {
-    (text(), proptest::option::of("[0-9A-Z]{5}"), proptest::option::of(text())).prop_map(|(text, sqlstate, detail)| Failure {
+    let stage = select(vec![None, Some(Stage::Connect), Some(Stage::Handshake), Some(Stage::PostHandshake), Some(Stage::Query)]);
+    (text(), stage, proptest::option::of("[0-9A-Z]{5}"), proptest::option::of(text())).prop_map(|(text, stage, sqlstate, detail)| Failure {
         text,
+        stage,
         sqlstate,
         detail,
         ..Failure::default()
@@ -47,20 +49,12 @@ fn failure() -> impl Strategy<Value = Failure> {
 proptest! {
     #[test]
     fn every_text_has_a_class_and_stays_beside_it(failure in failure(), family in select(vec![Family::Libpq, Family::RedisPy, Family::Other])) {
-        let found = refused(family, &failure);
-        prop_assert!(found.text.starts_with(&failure.text));
-        prop_assert!(failure.detail.iter().all(|detail| found.text.contains(detail)));
-        prop_assert_eq!(&found.sqlstate, &failure.sqlstate);
-        prop_assert!(family != Family::Other || matches!(found.refusal, Refusal::Unclassified(_)), "that family's texts are not known");
-        prop_assert!(matches!(timed_out(&failure).refusal, Refusal::Unclassified(_)), "nobody said how far it had come");
+        properties::refusal(family, &failure);
     }
 
     #[test]
     fn any_line_is_an_answer_or_an_error(line in prop_oneof![any::<String>(), "\\{\"id\":[0-9]{1,22},\"result\":\\{?\"(answered|closed|refused|error|unable)\"?(:\"x\"|:\\{\"text\":\"x\"\\})?\\}?\\}?"]) {
-        if let Ok(answer) = serde_json::from_str::<Answer>(&line) {
-            let written = serde_json::to_string(&answer).expect("it can be written");
-            prop_assert_eq!(serde_json::from_str::<Answer>(&written).expect("it can be read"), answer);
-        }
+        properties::protocol_line(line.as_bytes());
     }
 
     #[test]

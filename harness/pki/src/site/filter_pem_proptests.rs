@@ -2,8 +2,10 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 use super::filter_pem::{FoundJunk, filter_pem};
+use super::properties;
 use crate::der::pem;
 
 /// Pieces of PEM in any order, which need not be a block.
@@ -13,6 +15,9 @@ fn pieces() -> impl Strategy<Value = String> {
         Just("-----END ".to_owned()),
         Just("-----".to_owned()),
         Just("CERTIFICATE".to_owned()),
+        Just("EC PRIVATE KEY".to_owned()),
+        Just("-----BEGIN CERTIFICATE-----\nYXBw\n-----END CERTIFICATE-----\n".to_owned()),
+        Just("-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\na2V5\n-----END EC PRIVATE KEY-----\n".to_owned()),
         Just("\n".to_owned()),
         Just("\r\n".to_owned()),
         Just("Proc-Type: 4,ENCRYPTED\n".to_owned()),
@@ -24,10 +29,8 @@ fn pieces() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn what_is_filtered_once_stays_as_it_is(text in pieces()) {
-        if let Ok(filtered) = filter_pem("CERTIFICATE", &text) {
-            prop_assert_eq!(filter_pem("CERTIFICATE", &filtered), Ok(filtered.clone()));
-        }
+    fn what_is_filtered_stays_as_it_is_and_holds_no_block_of_another_type(text in pieces(), kind in select(vec!["CERTIFICATE", "certificate", "EC PRIVATE KEY"])) {
+        properties::filtered(kind, &text);
     }
 
     #[test]
@@ -37,5 +40,11 @@ proptest! {
         let expected: String = blocks.iter().filter(|(wanted, _)| *wanted).map(|(_, content)| pem("CERTIFICATE", content)).collect();
         let found = filter_pem("certificate", &text);
         prop_assert!(found == Ok(expected.clone()) || (expected.is_empty() && found == Err(FoundJunk)), "{:?}", found);
+        let keys: Vec<String> = blocks.iter().filter(|(wanted, content)| !wanted && content.len() > 12).map(|(_, content)| pem("X", content)).collect();
+        let kept = found.unwrap_or_default();
+        for key in &keys {
+            let secret = key.lines().nth(1).expect("a line of base64");
+            prop_assert!(expected.contains(secret) || !kept.contains(secret), "nothing of a key is left");
+        }
     }
 }

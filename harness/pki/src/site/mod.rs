@@ -6,6 +6,7 @@
 pub(super) mod filter_pem;
 #[cfg(test)]
 mod filter_pem_proptests;
+pub mod properties;
 mod provider;
 mod refresher;
 

@@ -3,6 +3,7 @@
 mod haproxylog;
 mod index;
 mod jsonlog;
+pub mod properties;
 #[cfg(test)]
 mod proptests;
 mod record;

@@ -4,15 +4,42 @@ use std::net::{IpAddr, SocketAddr};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
-use super::{JsonLog, Parser, RedisLog};
+use super::{HaproxyLog, JsonLog, Parser, RedisLog, properties};
+
+/// Two lines of PostgreSQL 17.
+const JSONLOG: &str = concat!(
+    r#"{"timestamp":"2026-11-24 07:54:47.127 UTC","pid":26474,"remote_host":"127.0.0.1","remote_port":39560,"session_id":"6b0542c7.676a","error_severity":"LOG","message":"connection received: host=127.0.0.1 port=39560"}"#,
+    "\n",
+    r#"{"timestamp":"2026-11-24 07:54:47.367 UTC","pid":26474,"remote_host":"127.0.0.1","remote_port":39560,"session_id":"6b0542c7.676a","error_severity":"FATAL","state_code":"28000","message":"no pg_hba.conf entry","detail":"x"}"#,
+);
+
+/// Two lines of HAProxy 2.6.
+const HAPROXY: &str = concat!(
+    r#"{"client":"::1","client_port":"34624","source":"127.77.0.1","source_port":"50914","state":"--","sni":"a.example.com"}"#,
+    "\n",
+    r#"{"client":"127.0.0.1","client_port":"45716","source":"-","source_port":"-","state":"PR","sni":"b.example.com"}"#,
+);
+
+/// A text with other bytes at some places, and cut short.
+fn mangled(text: &str, changes: &[(Index, u8)], cut: Option<Index>) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    for (place, byte) in changes {
+        *place.get_mut(&mut bytes) = *byte;
+    }
+    if let Some(cut) = cut {
+        bytes.truncate(cut.index(bytes.len()));
+    }
+    bytes
+}
 
 /// A line of Redis's log with one byte changed, or any bytes.
 fn line() -> impl Strategy<Value = Vec<u8>> {
     let real = "1:M 24 Nov 2026 07:55:10\\.18[0-9] [-*#.] (Accepted |Reading from client: |Error accepting a client connection: |Client closed connection )?\
                 (addr=|id=3 addr=|\\(addr=)?(127\\.0\\.0\\.1|::1|\\[::1\\]|)(:[0-9]{1,6})?( laddr=|\\))?";
     prop_oneof![
-        4 => (real, any::<Option<(prop::sample::Index, u8)>>()).prop_map(|(text, change)| {
+        4 => (real, any::<Option<(Index, u8)>>()).prop_map(|(text, change)| {
             let mut bytes = text.into_bytes();
             if let Some((place, byte)) = change {
                 *place.get_mut(&mut bytes) = byte;
@@ -25,17 +52,8 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn redis_lines_never_panic_and_belong_to_a_connection_that_they_name_or_that_was_accepted(lines in vec(line(), 0..8)) {
-        let mut log = RedisLog::default();
-        let mut opened = 0;
-        for line in &lines {
-            let Some(record) = log.parse(line) else { continue };
-            prop_assert_eq!(record.line.peer, record.connection.map(|place| place.peer));
-            if let Some(place) = record.connection.filter(|place| place.opens) {
-                opened += 1;
-                prop_assert_eq!(place.session, opened, "sessions are counted in the order of the log");
-            }
-        }
+    fn redis_lines_belong_to_a_connection_that_they_name_or_that_was_accepted(lines in vec(line(), 0..8)) {
+        properties::redislog(&lines.join(&b'\n'));
     }
 
     #[test]
@@ -48,8 +66,35 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_line_of_jsonlog_or_none(line in vec(any::<u8>(), 0..120)) {
-        let _ = JsonLog.parse(&line);
+    fn any_bytes_are_a_line_of_a_log_or_none(line in vec(any::<u8>(), 0..120)) {
+        properties::jsonlog(&line);
+        properties::redislog(&line);
+        properties::haproxylog(&line);
+    }
+
+    #[test]
+    fn a_line_of_jsonlog_with_other_bytes_is_one_or_none(changes in vec((any::<Index>(), any::<u8>()), 0..4), cut in any::<Option<Index>>()) {
+        properties::jsonlog(&mangled(JSONLOG, &changes, cut));
+    }
+
+    #[test]
+    fn lines_of_haproxy_with_other_bytes_are_connections_or_none(changes in vec((any::<Index>(), any::<u8>()), 0..4), cut in any::<Option<Index>>()) {
+        properties::haproxylog(&mangled(HAPROXY, &changes, cut));
+    }
+
+    #[test]
+    fn a_connection_of_haproxy_has_both_addresses_unless_the_server_was_never_reached(
+        client: SocketAddr, source: SocketAddr, cause in "[-CScs]", stage in "[-RCQHDLT]", sni in "[a-z.]{0,20}",
+    ) {
+        let line = serde_json::json!({
+            "client": client.ip(), "client_port": client.port().to_string(), "source": source.ip(), "source_port": source.port().to_string(),
+            "state": format!("{cause}{stage}"), "sni": sni,
+        });
+        let record = HaproxyLog::default().parse(line.to_string().as_bytes()).expect("a line");
+        let source = SocketAddr::new(source.ip(), source.port());
+        prop_assert_eq!(record.line.peer, Some(SocketAddr::new(client.ip(), client.port())));
+        prop_assert_eq!(HaproxyLog::upstream(&record.line), Some(source).filter(|_| !matches!(&*stage, "C" | "Q")));
+        prop_assert_eq!(record.line.message, format!("host name {sni}"));
     }
 
     #[test]

@@ -93,10 +93,43 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
     use std::time::Duration;
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
     use super::*;
     use crate::servers::log::RedisLog;
 
     const LIMIT: Duration = Duration::from_secs(10);
+
+    /// The lines that are read from a log which grows by these pieces.
+    fn read_in<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
+        let mut written = tempfile::NamedTempFile::new().expect("a file");
+        let file = File::open(written.path()).expect("opens");
+        let index = Arc::new(LogIndex::default());
+        let mut reader = Reader { file, parser: RedisLog::default(), index, rest: Vec::new(), read: 0, given_back: 0 };
+        for piece in pieces {
+            written.write_all(piece).expect("writes");
+            reader.read_on();
+        }
+        reader.index.server_lines_since(0).into_iter().map(|line| line.message).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_log_is_read_alike_however_it_grows(texts in vec("[a-z\u{e9}]{0,12}", 0..5), ended: bool, cuts in vec(any::<Index>(), 0..5)) {
+            let lines: Vec<String> = texts.iter().map(|text| format!("1:M 24 Nov 2026 07:55:10.184 * {text}")).collect();
+            let mut log = lines.join("\n").into_bytes();
+            if ended {
+                log.push(b'\n');
+            }
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.index(log.len() + 1)).chain([0, log.len()]).collect();
+            cuts.sort_unstable();
+            // A line counts once its end is written.
+            let whole = if ended { texts.len() } else { texts.len().saturating_sub(1) };
+            prop_assert_eq!(read_in(cuts.windows(2).map(|pair| &log[pair[0]..pair[1]])), &texts[..whole]);
+        }
+    }
 
     #[tokio::test]
     async fn lines_are_seen_as_they_are_written_also_in_pieces() {
