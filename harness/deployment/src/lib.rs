@@ -12,6 +12,8 @@ pub mod haproxy;
 mod manifests;
 mod objects;
 pub mod postgres;
+#[cfg(test)]
+mod proptests;
 pub mod redis;
 pub mod redis_conf;
 mod redis_workload;

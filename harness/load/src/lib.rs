@@ -7,6 +7,8 @@ mod faults;
 pub mod images;
 mod names;
 mod nearest;
+#[cfg(test)]
+mod proptests;
 mod resolve;
 mod rows;
 pub mod select;

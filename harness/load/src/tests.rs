@@ -9,7 +9,7 @@ use model::network::{Network, NetworkName, Networks};
 use model::server::Service;
 
 /// Every place where a scenario can name networks.
-const SCENARIO: &str = r#"id: a/case
+pub(super) const SCENARIO: &str = r#"id: a/case
 title: Networks
 deployment: documented
 postgres: [17]
@@ -32,7 +32,7 @@ steps:
     expect:
       - output: "${address:gateway}"
 "#;
-const TIMELINE: &str = r#"id: a/timeline
+pub(super) const TIMELINE: &str = r#"id: a/timeline
 title: Networks
 deployment: documented
 postgres: [17]
@@ -53,7 +53,7 @@ timeline:
           server_says: "${address:sites}"
           objection: "${address:gateway}"
 "#;
-const DEVIATIONS: &str = r#"deviations:
+pub(super) const DEVIATIONS: &str = r#"deviations:
   - id: it-differs
     cases: ["a/case:*"]
     observed: {refused: {auth: password}, text: "${address:gateway}", server_log: "${range:gateway}"}
@@ -65,7 +65,7 @@ const DEVIATIONS: &str = r#"deviations:
 "#;
 
 /// A directory of scenarios with these files, and what loading it gives.
-fn set_of(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<ScenarioSet, Vec<LoadError>>) {
+pub(super) fn set_of(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<ScenarioSet, Vec<LoadError>>) {
     let directory = tempfile::tempdir().expect("a directory");
     for (file, text) in files {
         let path = directory.path().join(file);
@@ -76,7 +76,7 @@ fn set_of(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<ScenarioSet, Vec
     (directory, set)
 }
 
-fn catalogue() -> Catalogue {
+pub(super) fn catalogue() -> Catalogue {
     let driver = |name: &str, service, family, libpq| DriverInfo {
         name: name.to_owned(),
         service,
