@@ -364,6 +364,46 @@ mod tests {
     }
 
     #[test]
+    fn modes_are_ordered_from_weak_to_strong_and_what_is_not_known_comes_last() {
+        let mut latencies = Latencies::new().expect("constants fit");
+        let known = ["unset", "off", "no-verify", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+        for mode in ["another"].iter().chain(known.iter().rev()) {
+            latencies.record("it", mode, "none", &connect(1_000_000));
+        }
+        let order: Vec<String> = latencies.finish().expect("encodes").into_iter().map(|record| record.mode).collect();
+        assert_eq!(order, [&known[..], &["another"]].concat());
+    }
+
+    #[test]
+    fn negotiations_and_phases_stand_in_the_order_in_which_they_come_and_what_is_not_known_comes_last() {
+        let mut latencies = Latencies::new().expect("constants fit");
+        let phases = Phases {
+            connect_ns: Some(6_000),
+            tcp_ns: Some(1_000),
+            sslrequest_ns: Some(2_000),
+            tls_ns: Some(3_000),
+            auth_ns: Some(4_000),
+            query_ns: Some(5_000),
+        };
+        for negotiation in ["another", "direct", "postgres", "none"] {
+            latencies.record("it", "require", negotiation, &phases);
+        }
+        let records = latencies.finish().expect("encodes");
+        let order: Vec<(&str, &str, f64)> = records.iter().map(|one| (&*one.negotiation, &*one.phase, one.max_ms)).collect();
+        let phases = [("connect", 0.006), ("tcp", 0.001), ("sslrequest", 0.002), ("tls", 0.003), ("auth", 0.004), ("query", 0.005)];
+        let expected: Vec<(&str, &str, f64)> = ["none", "postgres", "direct", "another"]
+            .iter()
+            .flat_map(|negotiation| phases.map(|(phase, milliseconds)| (*negotiation, phase, milliseconds)))
+            .collect();
+        assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn milliseconds_are_rounded_to_whole_microseconds() {
+        assert_eq!((milliseconds(499), milliseconds(500), milliseconds(1_499)), (0.0, 0.001, 0.001));
+    }
+
+    #[test]
     fn a_text_that_is_no_histogram_is_an_error_that_names_the_group() {
         let mut record = recorded(3).finish().expect("encodes").remove(0);
         for text in ["not base64!", "AAAA", ""] {

@@ -103,3 +103,29 @@ fn sqlstate(content: &[u8]) -> Option<String> {
     let code = content.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"C"))?;
     Some(String::from_utf8_lossy(code).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_of_eight_bytes_is_a_request_for_encryption_by_its_code_only() {
+        // PostgreSQL manual, "Message Formats": SSLRequest 1234.5679, GSSENCRequest 1234.5680.
+        assert_eq!(opening(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]), Opening::Ssl);
+        assert_eq!(opening(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30]), Opening::Gss);
+        assert_eq!(opening(&[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x31]), Opening::Other);
+        assert_eq!(opening(&[0, 0, 0, 9, 0x04, 0xd2, 0x16, 0x2f]), Opening::Other);
+    }
+
+    #[test]
+    fn a_length_that_no_message_has_is_an_error_text_of_protocol_2_after_e_alone() {
+        let answer = |message: &[u8]| AnswerReader::default().next(&mut &message[..]);
+        assert_eq!(answer(b"Ecould not fork"), Some(Answer::Error(None)));
+        assert_eq!(answer(b"Rcould not fork"), Some(Answer::Unreadable));
+        assert_eq!(answer(&[b'N', 0, 0, 0, 3]), Some(Answer::Unreadable), "a length counts its own four bytes");
+        // libpq's limit.
+        let notice = |length: u32| [&b"N"[..], &(length + 4).to_be_bytes()].concat();
+        assert_eq!(answer(&notice(30_000)), None, "it may still go on");
+        assert_eq!(answer(&notice(30_001)), Some(Answer::Unreadable));
+    }
+}

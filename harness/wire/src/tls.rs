@@ -135,7 +135,7 @@ impl TlsReader {
             HANDSHAKE if length > 0 => self.position = Position::Handshake(length),
             ALERT if length == 2 => self.position = Position::Alert,
             CHANGE_CIPHER_SPEC => {
-                self.position = if length > 0 { Position::Skip(length) } else { Position::Header };
+                self.position = Position::Skip(length);
                 return Some(Item::ChangeCipherSpec);
             }
             // Application data, an alert that is encrypted (its length tells), an empty handshake record (no sender makes one), or no TLS.
@@ -164,7 +164,10 @@ fn next_hello(message: &mut Vec<u8>, wanted: u8, waiting: &mut bool, part: &mut 
         if !collect(message, MESSAGE_HEADER, part) {
             return None;
         }
-        let length = message.get(1..MESSAGE_HEADER).unwrap_or_default().iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        let length = match message[..] {
+            [_, high, middle, low, ..] => u32::from_be_bytes([0, high, middle, low]) as usize,
+            _ => return None,
+        };
         if length > MAX_HELLO {
             *waiting = false;
             *part = &[];
@@ -188,4 +191,82 @@ fn next_hello(message: &mut Vec<u8>, wanted: u8, waiting: &mut bool, part: &mut 
         return item;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of TLS 1.x with so many bytes that are all zero.
+    fn record(kind: u8, length: usize) -> Vec<u8> {
+        let [high, low] = u16::try_from(length).expect("a record's length").to_be_bytes();
+        [&[kind, 3, 3, high, low][..], &vec![0; length]].concat()
+    }
+
+    fn items(side: Side, stream: &[u8]) -> Vec<Item> {
+        let mut reader = TlsReader::new(side);
+        let mut rest = stream;
+        std::iter::from_fn(|| reader.next(&mut rest)).collect()
+    }
+
+    const UNKNOWN_CA: [u8; 7] = [ALERT, 3, 3, 0, 2, 2, 48];
+
+    /// A ServerHello of so many bytes, most of them an extension that nobody reads.
+    fn hello(length: usize) -> Vec<u8> {
+        let head = [&[3, 3][..], &[7; 32], &[0, 0x13, 1, 0]].concat();
+        let filling = length - head.len() - 6;
+        let vector = |length: usize| u16::try_from(length).expect("an extension's length").to_be_bytes();
+        let body = [&head[..], &vector(filling + 4), &[0xfe, 0xfe], &vector(filling), &vec![0; filling]].concat();
+        assert_eq!(body.len(), length);
+        let [_, length @ ..] = u32::try_from(length).expect("three bytes").to_be_bytes();
+        let message = [&[SERVER_HELLO][..], &length, &body].concat();
+        message
+            .chunks(1 << 14)
+            .flat_map(|part| {
+                let [high, low] = u16::try_from(part.len()).expect("a record's length").to_be_bytes();
+                [&[HANDSHAKE, 3, 3, high, low][..], part].concat()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_record_of_the_longest_length_is_read_and_a_longer_one_is_no_tls() {
+        // RFC 5246 section 6.2.3: 2^14 + 2048 bytes.
+        let longest = [record(HANDSHAKE, 18_432), UNKNOWN_CA.to_vec()].concat();
+        assert_eq!(items(Side::Server, &longest), [Item::Alert(Alert::UnknownCa)]);
+        let longer = [record(HANDSHAKE, 18_433), UNKNOWN_CA.to_vec()].concat();
+        assert_eq!(items(Side::Server, &longer), [Item::End]);
+    }
+
+    #[test]
+    fn a_record_of_another_major_version_is_no_tls() {
+        let mut stream = UNKNOWN_CA.to_vec();
+        stream[1] = 2;
+        assert_eq!(items(Side::Client, &stream), [Item::End]);
+    }
+
+    #[test]
+    fn an_empty_handshake_record_and_an_encrypted_alert_end_what_is_readable() {
+        assert_eq!(items(Side::Client, &[&record(HANDSHAKE, 0)[..], &UNKNOWN_CA].concat()), [Item::End]);
+        assert_eq!(items(Side::Client, &[&record(ALERT, 26)[..], &UNKNOWN_CA].concat()), [Item::End]);
+        assert_eq!(items(Side::Client, &[&record(ALERT, 1)[..], &UNKNOWN_CA].concat()), [Item::End]);
+    }
+
+    #[test]
+    fn a_change_of_the_cipher_is_passed_over_whatever_its_length() {
+        for length in [0, 1, 3] {
+            let stream = [&record(CHANGE_CIPHER_SPEC, length)[..], &UNKNOWN_CA].concat();
+            assert_eq!(items(Side::Client, &stream), [Item::ChangeCipherSpec, Item::Alert(Alert::UnknownCa)], "{length}");
+        }
+    }
+
+    #[test]
+    fn a_hello_of_the_longest_length_is_read_and_a_longer_one_is_passed_over() {
+        let chosen = || Item::ServerHello(ServerHello::Chosen { version: Some(model::connect::TlsVersion::V1_2), alpn: None });
+        for (length, found) in [(44, vec![chosen()]), (2000, vec![chosen()]), (32 * 1024, vec![chosen()]), (32 * 1024 + 1, Vec::new())] {
+            let expected: Vec<Item> = found.into_iter().chain([Item::Alert(Alert::UnknownCa)]).collect();
+            let stream = [&hello(length)[..], &UNKNOWN_CA].concat();
+            assert_eq!(items(Side::Server, &stream), expected, "{length} bytes");
+        }
+    }
 }

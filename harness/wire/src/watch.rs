@@ -250,3 +250,83 @@ impl Watch {
 fn is_tls(first: u8) -> bool {
     (20..=22).contains(&first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(service: Service, sent: &[(Side, &[u8])]) -> WireConnection {
+        let mut watch = Watch::new(service);
+        for (side, bytes) in sent {
+            watch.sent(*side, bytes);
+        }
+        watch.trace().clone()
+    }
+
+    #[test]
+    fn what_became_of_the_servers_side_is_recorded_and_who_closed_first_once() {
+        let mut watch = Watch::new(Service::Postgres);
+        assert!(!watch.has_closed());
+        let address = "127.0.0.1:5432".parse().expect("an address");
+        watch.connected(address);
+        watch.closed(Side::Server);
+        assert!(watch.has_closed());
+        watch.closed(Side::Client);
+        assert_eq!((watch.trace().upstream, watch.trace().closed_first), (Some(address), Some(Side::Server)));
+        watch.unreachable("connection refused".to_owned());
+        assert_eq!(watch.trace().upstream_error.as_deref(), Some("connection refused"));
+    }
+
+    #[test]
+    fn a_request_of_postgresql_means_nothing_to_redis() {
+        // Redis answers in RESP; what would answer an SSLRequest is no reply.
+        let request = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+        let sent: [(Side, &[u8]); 2] = [(Side::Client, &request), (Side::Server, b"S")];
+        assert_eq!(watch(Service::Redis, &sent).events, [WireEvent::Connect]);
+        assert_eq!(watch(Service::Postgres, &sent).events, [WireEvent::Connect, WireEvent::SslAccepted]);
+    }
+
+    #[test]
+    fn behind_granted_gss_encryption_nothing_is_read() {
+        let request = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
+        // Were the rest read, it would be an AuthenticationOk.
+        let sent: [(Side, &[u8]); 3] = [(Side::Client, &request), (Side::Server, b"G"), (Side::Server, &[b'R', 0, 0, 0, 8, 0, 0, 0, 0])];
+        assert_eq!(watch(Service::Postgres, &sent).events, [WireEvent::Connect]);
+    }
+
+    /// A ServerHello of TLS 1.2, or of 1.3 with `supported_versions`, in a record.
+    fn server_hello(version: u8) -> Vec<u8> {
+        let extension: &[u8] = if version == 4 { &[0, 6, 0, 43, 0, 2, 3, 4] } else { &[] };
+        let body = [&[3, 3][..], &[7; 32], &[0, 0x13, 1, 0], extension].concat();
+        let length = u8::try_from(body.len()).expect("short");
+        [&[HANDSHAKE, 3, 3, 0, length + 4, 2, 0, 0, length][..], &body].concat()
+    }
+
+    #[test]
+    fn an_alert_behind_a_change_of_the_cipher_is_readable_in_tls_1_3_only() {
+        let change_and_alert = [20, 3, 3, 0, 1, 1, 21, 3, 3, 0, 2, 2, 48];
+        let alerts = |version| {
+            let stream = [&server_hello(version)[..], &change_and_alert].concat();
+            watch(Service::Redis, &[(Side::Server, &stream)]).alerts
+        };
+        assert_eq!(alerts(4), [WireAlert { from: Side::Server, alert: Alert::UnknownCa }]);
+        assert_eq!(alerts(3), [], "it is encrypted");
+    }
+
+    #[test]
+    fn of_each_direction_128_kib_are_read_and_all_is_counted() {
+        let notice = |length: u32| [&b"N"[..], &(length + 4).to_be_bytes(), &vec![b'x'; length as usize]].concat();
+        let ok = [b'R', 0, 0, 0, 8, 0, 0, 0, 0];
+        // Messages before AuthenticationOk that end so many bytes before the prefix does.
+        let answers = |left: u32| {
+            let mut stream: Vec<u8> = (0..4).flat_map(|_| notice(30_000)).collect();
+            stream.extend(notice(128 * 1024 - u32::try_from(stream.len()).expect("small") - 5 - left));
+            stream.extend(ok);
+            let trace = watch(Service::Postgres, &[(Side::Server, &stream)]);
+            assert_eq!(trace.bytes_down, stream.len() as u64);
+            trace.events
+        };
+        assert_eq!(answers(9), [WireEvent::Connect, WireEvent::Authenticated]);
+        assert_eq!(answers(8), [WireEvent::Connect]);
+    }
+}

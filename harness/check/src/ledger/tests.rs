@@ -142,6 +142,25 @@ fn deployments_have_verdicts_of_their_own() {
 }
 
 #[test]
+fn two_deployments_are_enough_for_verdicts_by_deployment() {
+    let record = verdict_of(&[Subject::Postgres], &[("documented", Outcome::Pass), ("cnpg", deviates())], "a");
+    let by_deployment: Vec<(&str, Verdict)> = record.by_deployment.iter().map(|(name, verdict)| (name.as_str(), *verdict)).collect();
+    assert_eq!(by_deployment, [("cnpg", Verdict::Refuted), ("documented", Verdict::Confirmed)]);
+}
+
+#[test]
+fn of_a_case_that_failed_twice_the_first_text_is_the_reason() {
+    let mut ledger = Ledger::new(&[claim("a", &[Subject::Postgres])], "local", &REAL);
+    for observed in ["first", "second"] {
+        let outcome = failed(observed);
+        let evidence = Evidence { case: "one", deployment: "cnpg", claims: &["a".to_owned()], outcome: &outcome, deviation: None };
+        ledger.add(&evidence).expect("known claim");
+    }
+    let reason = ledger.finish().remove(0).reason;
+    assert_eq!(reason.as_deref(), Some("unexplained: refused: expected alert: unknown-ca, observed first"));
+}
+
+#[test]
 fn a_deviation_about_another_claim_says_neither_yes_nor_no() {
     let both = ["a".to_owned(), "b".to_owned()];
     let only_a = ["a".to_owned()];

@@ -183,6 +183,73 @@ mod tests {
         assert!(holds(OutageBound::Open, &open) && !holds(OutageBound::Open, &short) && !holds(OutageBound::Open, &never));
     }
 
+    fn plan(kind: ClientKind) -> ClientPlan {
+        ClientPlan { name: "it".to_owned(), kind, connect: super::super::phase::tests::connect(), max_age: Duration::ZERO, limit: None }
+    }
+
+    #[test]
+    fn connections_are_those_that_were_opened_and_replication_has_neither_driver_nor_connections() {
+        let reused = Attempt { fresh: false, ..attempt(20, true) };
+        let attempts = [&attempt(0, true), &reused, &attempt(40, false)];
+        let pool = client_record(&plan(ClientKind::Pool), &attempts);
+        assert_eq!((pool.driver.as_deref(), pool.connections), (Some("libpq-17"), 2));
+        let replication = client_record(&plan(ClientKind::Replication), &attempts);
+        assert_eq!((replication.driver, replication.connections), (None, 0));
+    }
+
+    #[test]
+    fn the_latency_is_of_the_attempts_that_were_served_alone() {
+        let took = |from, milliseconds| Attempt { result: Ok(Duration::from_millis(milliseconds)), ..attempt(from, true) };
+        let attempts = [&took(0, 9), &attempt(20, false), &took(40, 1), &took(60, 2), &took(80, 70)];
+        assert_eq!(client_record(&plan(ClientKind::New), &attempts).latency, Some(Latency { p50_ms: 9.0, max_ms: 70.0 }));
+        assert_eq!(client_record(&plan(ClientKind::New), &attempts[..4]).latency, Some(Latency { p50_ms: 2.0, max_ms: 9.0 }));
+        assert_eq!(client_record(&plan(ClientKind::New), &[&attempt(0, false)]).latency, None);
+    }
+
+    #[test]
+    fn the_ends_of_an_outage_are_known_to_the_longer_of_the_gaps_around_them() {
+        let known = |attempts: &[Attempt]| record(attempts).outages.iter().map(|outage| outage.known_to_ms).collect::<Vec<_>>();
+        assert_eq!(known(&[attempt(0, true), attempt(50, false), attempt(60, true)]), [50.0], "before it");
+        assert_eq!(known(&[attempt(0, true), attempt(10, false), attempt(60, true)]), [50.0], "behind it");
+        assert_eq!(known(&[attempt(10, false), attempt(11, true)]), [1.0], "nothing was before it");
+        assert_eq!(
+            known(&[attempt(0, true), attempt(10, false), attempt(90, false), attempt(95, true)]),
+            [10.0],
+            "what is within it does not count"
+        );
+    }
+
+    #[test]
+    fn a_bound_counts_all_outages_together() {
+        // 24 ms twice.
+        let twice = record(&[attempt(0, false), attempt(20, true), attempt(40, false), attempt(60, true)]);
+        assert_eq!(bound_mismatch(OutageBound::AtMostMs(48), &twice, 0), None);
+        let mismatch = bound_mismatch(OutageBound::AtMostMs(47), &twice, 3).expect("47 are too few");
+        assert_eq!((mismatch.step, mismatch.what.as_str()), (3, "new: outage"));
+        assert_eq!(mismatch.expected, "an outage of at most 47 ms that ends");
+        let refusal = "alert: unknown-ca: SSL error: tlsv1 alert unknown ca";
+        assert_eq!(mismatch.observed, format!("24 ms from 0 ms on ({refusal}); 24 ms from 40 ms on ({refusal})"));
+        assert!(bound_mismatch(OutageBound::WithinMs(47), &twice, 0).is_some());
+    }
+
+    #[test]
+    fn an_outage_that_lasts_and_none_at_all_are_said_in_words() {
+        let open = record(&[attempt(0, true), attempt(20, false)]);
+        let observed = |bound, record: &ClientRecord| bound_mismatch(bound, record, 0).map(|mismatch| mismatch.observed);
+        assert_eq!(
+            observed(OutageBound::None, &open).as_deref(),
+            Some("to the end from 20 ms on (alert: unknown-ca: SSL error: tlsv1 alert unknown ca)")
+        );
+        let never = record(&[attempt(0, true), attempt(20, true)]);
+        assert_eq!(observed(OutageBound::Open, &never).as_deref(), Some("none in 2 attempts"));
+    }
+
+    #[test]
+    fn times_in_records_are_whole_microseconds() {
+        assert_eq!(milliseconds(Duration::from_nanos(1_234_567)), 1.235);
+        assert_eq!(milliseconds(Duration::from_secs(2)), 2000.0);
+    }
+
     #[test]
     fn the_resolution_is_the_longest_gap_between_beginnings() {
         let plan = ClientPlan {

@@ -115,6 +115,20 @@ mod tests {
     }
 
     #[test]
+    fn a_class_that_comes_at_one_stage_only_moves_the_stage_there() {
+        use model::refusal::{ConfigRefusal, OptionRefusal};
+        let at = Some(Stage::Query);
+        assert_eq!(refined(Refusal::Option(OptionRefusal::InvalidValue), at), Some(Stage::Options));
+        assert_eq!(refined(Refusal::Config(ConfigRefusal::Other), at), Some(Stage::Options));
+        assert_eq!(refined(Refusal::Auth(AuthRefusal::Password), at), Some(Stage::Authentication));
+        assert_eq!(refined(Refusal::Tls(TlsRefusal::NotOffered), at), Some(Stage::SslRequest));
+        assert_eq!(refined(Refusal::Closed(Stage::Connect), at), Some(Stage::Connect));
+        assert_eq!(refined(Refusal::Closed(Stage::Handshake), at), at);
+        assert_eq!(refined(Refusal::Tls(TlsRefusal::NotTls), at), at);
+        assert_eq!(refined(Refusal::Alert(Alert::UnknownCa), None), None);
+    }
+
+    #[test]
     fn a_timeout_keeps_its_stage_and_says_something() {
         let refused = timed_out(&Failure { stage: Some(Stage::SslRequest), ..Failure::default() });
         assert_eq!(refused.refusal, Refusal::TimedOut(Stage::SslRequest));

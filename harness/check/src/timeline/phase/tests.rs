@@ -244,3 +244,78 @@ fn a_change_that_its_target_refuses_fails_unless_that_is_expected() {
     assert_eq!(judged(Some(vec!["another objection".to_owned()]), said), 1);
     assert_eq!(judged(Some(Vec::new()), None), 1, "an objection that does not come");
 }
+
+#[test]
+fn a_pool_recovers_only_if_the_connection_that_it_opened_last_was_served() {
+    let judged = |attempts: &[Attempt]| judged(&expectation(ClientExpectation::Recovers), ClientKind::Pool, attempts, false);
+    assert_eq!(judged(&[refused(true), opened(), served(false), served(false)]), Vec::<String>::new());
+    assert_eq!(judged(&[refused(true), opened(), served(false)]), ["it: not settled"], "two are too few");
+    assert_eq!(judged(&[opened(), refused(true), served(false), served(false), served(false)]), ["it: not settled"], "it uses what it has");
+}
+
+#[test]
+fn replication_recovers_with_the_second_change_that_arrives() {
+    let change = |attempt: Attempt| Attempt { observation: None, ..attempt };
+    let judged = |attempts: &[Attempt]| judged(&expectation(ClientExpectation::Recovers), ClientKind::Replication, attempts, false);
+    assert_eq!(judged(&[change(refused(true)), change(served(true)), change(served(true))]), Vec::<String>::new());
+    assert_eq!(judged(&[change(served(true)), change(refused(true)), change(served(true))]), ["it: not settled"]);
+}
+
+#[test]
+fn what_replication_was_refused_with_has_the_text_that_is_expected() {
+    let change = |attempt: Attempt| Attempt { observation: None, ..attempt };
+    let attempts = vec![change(refused(true)); 2];
+    let with = |text: &str| PhaseExpectation { text: Some(text.to_owned()), ..expectation(unknown_ca()) };
+    assert_eq!(judged(&with("tlsv1 alert unknown ca"), ClientKind::Replication, &attempts, false), Vec::<String>::new());
+    assert_eq!(judged(&with("another text"), ClientKind::Replication, &attempts, false), ["it: text"]);
+    // While the server is away, the texts are not those of the refusal that is meant.
+    let away = ClientExpectation::Away(vec![Refusal::Alert(Alert::UnknownCa)]);
+    let away = PhaseExpectation { text: Some("another text".to_owned()), ..expectation(away) };
+    assert_eq!(judged(&away, ClientKind::Replication, &attempts, false), Vec::<String>::new());
+    let other = ClientExpectation::Refused(vec![Refusal::Auth(AuthRefusal::NoHbaEntry)]);
+    assert_eq!(judged(&expectation(other), ClientKind::Replication, &attempts, false), ["it: refused"]);
+}
+
+#[test]
+fn the_servers_own_lines_must_have_every_text_that_is_expected() {
+    let says =
+        [LogLine { severity: "LOG".into(), sqlstate: None, message: "SSL configuration was reloaded".into(), detail: None, peer: None }];
+    let judged = |texts: &[&str]| {
+        let server_says = texts.iter().map(|text| (*text).to_owned()).collect();
+        let expected = PhaseExpectation { clients: Vec::new(), server_says, ..expectation(ClientExpectation::Ok) };
+        let context = PhaseContext { phase: 1, service: Service::Postgres, certificate_sha256: &|_| None, says: &says, objection: None };
+        judge_phase(&expected, &[], &context)
+            .into_iter()
+            .map(|mismatch| (mismatch.witness, mismatch.what, mismatch.expected))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(judged(&["was reloaded"]), []);
+    let expected = format!("a line with `not there` in the log of {}", Target::Postgres);
+    assert_eq!(judged(&["was reloaded", "not there"]), [(Witness::ServerLog, "server_says".to_owned(), expected)]);
+}
+
+#[test]
+fn what_a_client_saw_is_said_once_each_in_order() {
+    let (served, refused) = (served(true), refused(true));
+    let seen = |attempts, lost, waits| ClientSeen { name: "it", kind: ClientKind::New, family: Family::Libpq, attempts, lost, waits };
+    let short = |attempts, lost, waits| observed_in_short(&seen(attempts, lost, waits)).join(", ");
+    assert_eq!(short(vec![&refused, &served, &refused, &served], false, false), "alert: unknown-ca, ok");
+    assert_eq!(short(vec![&served], true, false), "ok, lost");
+    assert_eq!(short(Vec::new(), false, true), "waits");
+    assert_eq!(short(Vec::new(), false, false), "nothing");
+}
+
+#[test]
+fn what_was_expected_of_a_client_is_said_in_words() {
+    let classes = || vec![Refusal::Alert(Alert::UnknownCa), Refusal::Auth(AuthRefusal::NoHbaEntry)];
+    let words = |expected: ClientExpectation| {
+        let seen = ClientSeen { name: "it", kind: ClientKind::New, family: Family::Libpq, attempts: Vec::new(), lost: false, waits: false };
+        let context = PhaseContext { phase: 0, service: Service::Postgres, certificate_sha256: &|_| None, says: &[], objection: None };
+        judge_phase(&expectation(expected), &[seen], &context).remove(0).expected
+    };
+    assert_eq!(words(ClientExpectation::Ok), "every attempt is served");
+    assert_eq!(words(ClientExpectation::Recovers), "attempts are served again");
+    let refused = format!("new connections are refused ({} or {})", classes()[0], classes()[1]);
+    assert_eq!(words(ClientExpectation::Refused(classes())), refused);
+    assert_eq!(words(ClientExpectation::Away(classes())), refused);
+}
