@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test bench lint images clean
+.PHONY: help setup build run test bench lint fuzz mutants images clean
 
 CARGO ?= cargo
 ARGS ?=
@@ -43,6 +43,12 @@ bench: ## Set up, build and measure: cases a second, server start, connections b
 lint: ## Formatting, clippy, shell and Python scripts, Markdown, licences, advisories, banned and yanked crates
 	@$(SETUP) compiler
 	@harness/toolchain/lint.sh
+
+fuzz: ## Fuzz every parser of foreign bytes for a minute each (ARGS=TARGET for one; FUZZ_SECONDS=N)
+	@harness/toolchain/deep.sh fuzz $(ARGS)
+
+mutants: ## Change what judges in hundreds of ways, and see whether a test notices; takes long (ARGS="-p check" for one crate)
+	@harness/toolchain/deep.sh mutants $(ARGS)
 
 images: ## Build container images from Debian's packages, for places without a registry; needs a container engine
 	@kind/images/build.sh

