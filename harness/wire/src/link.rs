@@ -124,3 +124,56 @@ fn other(side: Side) -> Side {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use model::server::Service;
+
+    /// The relay's end of a connection, and the client's.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+        (listener.accept().await.expect("accepts").0, client)
+    }
+
+    /// Who closed first, once `sender` has ended its stream and a client has, or has not, hung up.
+    async fn closed_first(sender: Side, hung_up: bool, before: Option<Side>) -> Option<Side> {
+        let (mut relay, mut client) = connected().await;
+        if hung_up {
+            client.shutdown().await.expect("ends");
+            // Its end has arrived once it can be read.
+            relay.readable().await.expect("it is there");
+        }
+        let watch = Mutex::new(Watch::new(Service::Postgres));
+        if let Some(side) = before {
+            lock(&watch).closed(side);
+        }
+        let (_read, write) = relay.split();
+        note_end(sender, &write, &watch);
+        drop(client);
+        lock(&watch).trace().closed_first
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_hung_up_when_the_servers_end_is_seen_came_first() {
+        assert_eq!(closed_first(Side::Server, true, None).await, Some(Side::Client));
+        assert_eq!(closed_first(Side::Server, false, None).await, Some(Side::Server), "the client is still there");
+        assert_eq!(closed_first(Side::Client, false, None).await, Some(Side::Client));
+        // Towards the server it is the server's end that would be seen.
+        assert_eq!(closed_first(Side::Client, true, None).await, Some(Side::Client));
+        assert_eq!(closed_first(Side::Server, true, Some(Side::Server)).await, Some(Side::Server), "what was noted stays");
+    }
+
+    #[test]
+    fn a_side_to_which_nothing_can_be_sent_any_more_has_closed() {
+        for (sender, receiver) in [(Side::Client, Side::Server), (Side::Server, Side::Client)] {
+            let watch = Mutex::new(Watch::new(Service::Postgres));
+            Watched::new(sender, &[], &watch).receiver_gone();
+            assert_eq!(lock(&watch).trace().closed_first, Some(receiver));
+        }
+    }
+}

@@ -232,3 +232,24 @@ fn note(ended: &Result<(), tokio::task::JoinError>, record: &Record) {
         record.fail(RelayFailure::ConnectionPanicked);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_failure_of_the_relay_itself_is_the_traces_error() {
+        let record = Record::default();
+        assert_eq!(record.trace().error, None);
+        note(&Ok(()), &record);
+        assert_eq!(record.trace().error, None, "a connection that ended is no failure");
+        let cancelled = tokio::spawn(std::future::pending::<()>());
+        cancelled.abort();
+        note(&cancelled.await, &record);
+        assert_eq!(record.trace().error, None, "nor is one that was ended");
+        note(&tokio::spawn(async { panic!("on purpose") }).await, &record);
+        assert_eq!(record.trace().error.as_deref(), Some("a connection's task panicked"));
+        record.fail(RelayFailure::Accept(io::Error::other("later")));
+        assert_eq!(record.trace().error.as_deref(), Some("a connection's task panicked"));
+    }
+}
