@@ -318,6 +318,30 @@ mod tests {
     }
 
     #[test]
+    fn a_protocol_that_is_not_told_contradicts_nothing_unless_the_library_always_tells() {
+        let judged = |expected: Option<&str>, seen: Option<&str>, family| {
+            let mut expectation = expect_session(true, None);
+            if let Expected::Session(session) = &mut expectation.expected {
+                session.alpn = Some(expected.map(str::to_owned));
+            }
+            let mut outcome = session(true, None);
+            if let ClientOutcome::Session(session) = &mut outcome {
+                session.alpn = seen.map(str::to_owned);
+            }
+            let found = judge(&expectation, &observed(outcome, &[], &[]), &Context { family, ..context() });
+            found.into_iter().map(|mismatch| mismatch.what).collect::<Vec<_>>()
+        };
+        let (postgresql, other) = (Some("postgresql"), Some("h2"));
+        for family in [Family::Libpq, Family::Rustls] {
+            assert_eq!(judged(postgresql, postgresql, family), Vec::<String>::new());
+            assert_eq!(judged(postgresql, other, family), ["alpn"]);
+            assert_eq!(judged(None, other, family), ["alpn"]);
+        }
+        assert_eq!(judged(postgresql, None, Family::Libpq), Vec::<String>::new());
+        assert_eq!(judged(postgresql, None, Family::Rustls), ["alpn"]);
+    }
+
+    #[test]
     fn an_outcome_is_of_the_expected_class_whatever_else_differs() {
         let expectation = expect_session(true, Some(Some("/CN=other")));
         assert!(same_class(&expectation, &session(true, None)));

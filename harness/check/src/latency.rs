@@ -308,6 +308,18 @@ mod tests {
     }
 
     #[test]
+    fn a_group_keeps_its_samples_up_to_the_limit_and_is_a_histogram_from_the_next_one_on() {
+        let samples = |count: usize| {
+            let latencies = recorded(count as u64);
+            let samples = latencies.groups.into_values().next().expect("a group");
+            (samples.kept.len(), samples.histogram.map(|histogram| histogram.len()))
+        };
+        assert_eq!(samples(1), (1, None));
+        assert_eq!(samples(KEPT_SAMPLES), (KEPT_SAMPLES, None));
+        assert_eq!(samples(KEPT_SAMPLES + 1), (0, Some(KEPT_SAMPLES as u64 + 1)));
+    }
+
+    #[test]
     fn a_histogram_comes_back_from_its_text() {
         let record = recorded(500).finish().expect("encodes").remove(0);
         assert!(record.histogram.starts_with("HISTEw"), "the cookie of V2 without compression: {}", &record.histogram[..12]);
