@@ -373,6 +373,45 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_only_begins_or_ends_like_a_known_one_has_no_class() {
+        for text in [
+            "weak sslmode \"prefer\" is discouraged",
+            "a connection may not be used with sslrootcert=system",
+            "a connection may not be used with sslnegotiation=direct",
+            "invalid length of startup packet",
+            "the setting has an invalid value: \"x\"",
+            "server certificate for \"db.example\" was read",
+            "the address does not match host name \"db.example\"",
+            "root certificate file \"/c/ca.crt\" was read",
+            "private key file \"/c/x.key\" was read",
+        ] {
+            assert_eq!(told(text, None), None, "{text}");
+        }
+        let weak = "weak sslmode \"prefer\" may not be used with sslrootcert=system (use \"verify-full\")";
+        assert_eq!(told(weak, None), Some(Refusal::Option(OptionRefusal::InvalidValue)));
+        let names = "server certificate for \"a.example\" (and 2 other names) does not match host name \"db.example\"";
+        assert_eq!(told(names, None), Some(Refusal::Verify(VerifyFailure::HostName)));
+        let unnamed = "could not get server's host name from server certificate";
+        assert_eq!(told(unnamed, None), Some(Refusal::Verify(VerifyFailure::HostName)));
+        for text in ["Connection refused", "Is the server running locally and accepting connections on that socket?"] {
+            assert_eq!(told(text, Some(Stage::Connect)), Some(Refusal::Closed(Stage::Connect)), "{text}");
+        }
+        for text in ["timeout expired", "Connection timed out"] {
+            assert_eq!(told(text, Some(Stage::Handshake)), Some(Refusal::TimedOut(Stage::Handshake)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_role_that_is_missing_is_told_from_what_else_is_missing() {
+        let other = "FATAL:  role \"app\" is not permitted to log in";
+        assert_eq!(told(other, None), Some(Refusal::Auth(AuthRefusal::Other)));
+        let tablespace = "FATAL:  tablespace \"x\" does not exist";
+        assert_eq!(told(tablespace, None), Some(Refusal::Auth(AuthRefusal::Other)));
+        let database = "FATAL:  database \"x\" is not currently accepting connections";
+        assert_eq!(told(database, None), Some(Refusal::Auth(AuthRefusal::Other)));
+    }
+
+    #[test]
     fn an_unknown_text_has_no_class() {
         assert_eq!(told(&attempt("could not translate host name \"x\" to address: Name or service not known"), Some(Stage::Connect)), None);
         assert_eq!(told("", Some(Stage::Handshake)), None);

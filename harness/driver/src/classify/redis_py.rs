@@ -112,6 +112,42 @@ mod tests {
     }
 
     #[test]
+    fn each_text_of_a_class_is_enough_for_it() {
+        let at = Stage::Authentication;
+        let cases = [
+            ("invalid username-password pair or user is disabled.", Refusal::Auth(AuthRefusal::RedisWrongPassword)),
+            ("WRONGPASS", Refusal::Auth(AuthRefusal::RedisWrongPassword)),
+            ("NOAUTH", Refusal::Auth(AuthRefusal::RedisNoAuth)),
+            ("Authentication required.", Refusal::Auth(AuthRefusal::RedisNoAuth)),
+            ("HELLO must be called with the client already authenticated", Refusal::Auth(AuthRefusal::RedisNoAuth)),
+            ("AUTH <password> called without any password configured for the default user.", Refusal::Auth(AuthRefusal::Other)),
+            ("Timeout connecting to server", Refusal::TimedOut(at)),
+            ("Timeout reading from 127.0.0.1:6379", Refusal::TimedOut(at)),
+            ("timed out", Refusal::TimedOut(at)),
+            ("Connection refused", Refusal::Closed(Stage::Connect)),
+        ];
+        for (text, refusal) in cases {
+            assert_eq!(class(&failure(text, at)), Some(refusal), "{text}");
+        }
+        assert_eq!(class(&failure("Timeout", at)), None);
+    }
+
+    #[test]
+    fn each_reason_of_a_key_that_does_not_fit_is_enough() {
+        for reason in ["KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"] {
+            assert_eq!(class(&with_file(reason, File::Key)), Some(Refusal::File(FileRefusal::KeyMismatch)), "{reason}");
+        }
+        for (file, missing, unusable) in [
+            (File::Root, FileRefusal::RootMissing, FileRefusal::RootUnusable),
+            (File::Certificate, FileRefusal::CertificateMissing, FileRefusal::CertificateUnusable),
+            (File::Key, FileRefusal::KeyMissing, FileRefusal::KeyUnusable),
+        ] {
+            assert_eq!(class(&with_file("[Errno 2] No such file or directory", file)), Some(Refusal::File(missing)));
+            assert_eq!(class(&with_file("[SSL] PEM lib (_ssl.c:3900)", file)), Some(Refusal::File(unusable)));
+        }
+    }
+
+    #[test]
     fn alerts_are_named_from_redis_pys_messages() {
         let reading = |text: &str| format!("Error while reading from pg.example:56379 : (1, '{text} (_ssl.c:2580)')");
         let cases = [

@@ -132,6 +132,62 @@ mod tests {
     }
 
     #[test]
+    fn each_fault_of_a_servers_certificate_has_its_class() {
+        use rustls::pki_types::UnixTime;
+        let time = UnixTime::since_unix_epoch(std::time::Duration::ZERO);
+        for (error, failure) in [
+            (CertificateError::UnknownIssuer, VerifyFailure::UnknownCa),
+            (CertificateError::Expired, VerifyFailure::Expired),
+            (CertificateError::ExpiredContext { time, not_after: time }, VerifyFailure::Expired),
+            (CertificateError::NotValidYet, VerifyFailure::NotYetValid),
+            (CertificateError::NotValidYetContext { time, not_before: time }, VerifyFailure::NotYetValid),
+            (CertificateError::NotValidForName, VerifyFailure::HostName),
+            (CertificateError::InvalidPurpose, VerifyFailure::Purpose),
+            (CertificateError::Revoked, VerifyFailure::Revoked),
+            (CertificateError::BadEncoding, VerifyFailure::BadEncoding),
+            (CertificateError::UnhandledCriticalExtension, VerifyFailure::BadEncoding),
+            (CertificateError::ApplicationVerificationFailure, VerifyFailure::Certificate),
+        ] {
+            assert_eq!(classify_tls(&Error::InvalidCertificate(error.clone()), Stage::Handshake), Refusal::Verify(failure), "{error:?}");
+        }
+        for error in [Error::NoCertificatesPresented, Error::UnsupportedNameType] {
+            assert_eq!(classify_tls(&error, Stage::Handshake), Refusal::Verify(VerifyFailure::Certificate), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_of_another_version_and_one_without_tls_are_told_apart() {
+        let at = Stage::Handshake;
+        for reason in [PeerIncompatible::ServerDoesNotSupportTls12Or13, PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig] {
+            assert_eq!(classify_tls(&Error::PeerIncompatible(reason), at), Refusal::Tls(TlsRefusal::ProtocolVersion));
+        }
+        for message in [InvalidMessage::InvalidContentType, InvalidMessage::UnknownProtocolVersion, InvalidMessage::MessageTooLarge] {
+            assert_eq!(classify_tls(&Error::InvalidMessage(message), at), Refusal::Tls(TlsRefusal::NotTls));
+        }
+        assert_eq!(classify_tls(&Error::DecryptError, at), Refusal::Unclassified(at));
+    }
+
+    #[test]
+    fn an_error_of_the_socket_is_a_close_a_time_out_or_without_a_class() {
+        let at = Stage::Handshake;
+        let class = |kind: io::ErrorKind| classify_io(&io::Error::from(kind), at);
+        for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::BrokenPipe, io::ErrorKind::UnexpectedEof, io::ErrorKind::NotFound] {
+            assert_eq!(class(kind), Refusal::Closed(at), "{kind}");
+        }
+        assert_eq!(class(io::ErrorKind::TimedOut), Refusal::TimedOut(at));
+        assert_eq!(class(io::ErrorKind::PermissionDenied), Refusal::Unclassified(at));
+    }
+
+    #[test]
+    fn a_cause_that_the_text_does_not_end_with_is_added() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the connection failed")]
+        struct Outer(#[source] io::Error);
+        let error = Outer(wrapped(Error::DecryptError));
+        assert_eq!(error_chain(&error), format!("the connection failed: {}", Error::DecryptError));
+    }
+
+    #[test]
     fn a_key_of_another_certificate_is_a_key_mismatch() {
         let error = Error::InconsistentKeys(InconsistentKeys::KeyMismatch);
         assert_eq!(classify_tls(&error, Stage::Handshake), Refusal::File(FileRefusal::KeyMismatch));
