@@ -343,6 +343,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_mark_is_the_number_of_the_next_line() {
+        let index = LogIndex::default();
+        assert_eq!(index.mark(), 0);
+        index.add([line("first", None), of(1, 1, "received"), line("second", None)]);
+        assert_eq!(index.mark(), 3);
+        assert_eq!(messages(&index.server_lines_since(0)), ["first", "second"]);
+        assert_eq!(messages(&index.server_lines_since(1)), ["second"]);
+        assert_eq!(messages(&index.server_lines_since(3)), Vec::<&str>::new());
+        assert_eq!(messages(&index.all_since(1, &|_| true, LONG).await), ["received", "second"]);
+        assert_eq!(messages(&index.all_since(0, &|lines| lines.len() > 3, SHORT).await), ["first", "received", "second"], "at the limit");
+    }
+
+    #[tokio::test]
     async fn a_probe_from_before_the_mark_does_not_count() {
         let index = LogIndex::default();
         index.add([of(7, 1, "received")]);
