@@ -120,6 +120,17 @@ mod tests {
     }
 
     #[test]
+    fn a_context_is_the_detail_of_the_servers_own_lines_only() {
+        let context = r#""error_severity":"LOG","message":"invalid line","context":"line 3 of configuration file \"/c/pg_hba.conf\"""#;
+        let own = parse(&format!("{{{context}}}"));
+        assert_eq!(own.line.detail.as_deref(), Some("line 3 of configuration file \"/c/pg_hba.conf\""));
+        let detailed = parse(&format!(r#"{{{context},"detail":"more"}}"#));
+        assert_eq!(detailed.line.detail.as_deref(), Some("more"));
+        let of_a_connection = r#""remote_host":"127.0.0.1","remote_port":39560,"session_id":"6b0542c7.676a""#;
+        assert_eq!(parse(&format!("{{{context},{of_a_connection}}}")).line.detail, None);
+    }
+
+    #[test]
     fn a_fatal_ends_its_connection() {
         let record = parse(
             r#"{"timestamp":"2026-11-24 07:54:47.367 UTC","user":"app","dbname":"postgres","pid":26486,"remote_host":"127.0.0.1","remote_port":39596,"session_id":"6b0542c7.6776","line_num":2,"ps":"authentication","session_start":"2026-11-24 07:54:47 UTC","vxid":"3/9","txid":0,"error_severity":"FATAL","state_code":"28000","message":"no pg_hba.conf entry for host \"127.0.0.1\", user \"app\", database \"postgres\", no encryption","backend_type":"client backend","query_id":0}"#,

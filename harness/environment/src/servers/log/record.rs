@@ -37,3 +37,21 @@ pub(in super::super) fn quote(line: &LogLine) -> String {
     let detail = line.detail.as_deref().map(|detail| format!(" ({})", detail.replace('\n', "; "))).unwrap_or_default();
     format!("{}: {}{detail}", line.severity, line.message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_quoted_with_its_detail_in_one_line() {
+        let line = |detail: Option<&str>| LogLine {
+            severity: "LOG".to_owned(),
+            sqlstate: None,
+            message: "could not load ca.crt".to_owned(),
+            detail: detail.map(str::to_owned),
+            peer: None,
+        };
+        assert_eq!(quote(&line(None)), "LOG: could not load ca.crt");
+        assert_eq!(quote(&line(Some("first\nsecond"))), "LOG: could not load ca.crt (first; second)");
+    }
+}

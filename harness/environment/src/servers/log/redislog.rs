@@ -154,6 +154,22 @@ mod tests {
     }
 
     #[test]
+    fn each_mark_has_its_severity() {
+        for (mark, severity) in [(".", "debug"), ("-", "verbose"), ("*", "notice"), ("#", "warning")] {
+            let line = format!("27121:M 24 Nov 2026 07:55:09.669 {mark} Ready to accept connections");
+            assert_eq!(RedisLog::default().parse(line.as_bytes()).expect("a line").line.severity, severity);
+        }
+    }
+
+    #[test]
+    fn a_line_begins_with_a_process_id_and_one_letter() {
+        for begin in ["x:M", "27121:", "27121:MS", "27121", ":M"] {
+            let line = format!("{begin} 24 Nov 2026 07:55:09.669 * Ready to accept connections");
+            assert_eq!(RedisLog::default().parse(line.as_bytes()), None, "{begin}");
+        }
+    }
+
+    #[test]
     fn what_is_no_log_line_is_passed_over() {
         let mut log = RedisLog::default();
         assert_eq!(log.parse(b"*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***"), None);
