@@ -41,7 +41,11 @@ pub fn classify_fatal(sqlstate: &str, message: &str) -> AuthRefusal {
 
 /// The class of a server's error that ended `stage`: outside a session, whatever says nothing of the server is a refused authentication.
 pub(super) fn classify_db_error(error: &DbError, stage: Stage) -> Refusal {
-    let (sqlstate, message) = (error.code().code(), error.message());
+    told(error.code().code(), error.message(), stage)
+}
+
+/// The class of what a server told at a stage.
+fn told(sqlstate: &str, message: &str, stage: Stage) -> Refusal {
     let other = if stage == Stage::Query { Refusal::Unclassified(stage) } else { Refusal::Auth(classify_fatal(sqlstate, message)) };
     server::class(Some(sqlstate), message).unwrap_or(other)
 }
@@ -73,6 +77,25 @@ mod tests {
             ("53300", "sorry, too many clients already", AuthRefusal::Other),
         ] {
             assert_eq!(classify_fatal(sqlstate, message), class, "{message}");
+        }
+    }
+
+    #[test]
+    fn another_text_under_a_known_sqlstate_is_not_taken_for_it() {
+        assert_eq!(classify_fatal("F0000", "could not load the server certificate file"), AuthRefusal::Other);
+        assert_eq!(classify_fatal("28000", "role \"app\" is not permitted to log in"), AuthRefusal::Other);
+        assert_eq!(classify_fatal("28000", "tablespace \"x\" does not exist"), AuthRefusal::Other);
+    }
+
+    #[test]
+    fn an_error_in_a_session_is_no_refused_authentication_and_a_server_speaks_of_itself_at_any_stage() {
+        use model::refusal::EndReason;
+        let (sqlstate, message) = ("53300", "sorry, too many clients already");
+        assert_eq!(told(sqlstate, message, Stage::Authentication), Refusal::Auth(AuthRefusal::Other));
+        assert_eq!(told(sqlstate, message, Stage::Query), Refusal::Unclassified(Stage::Query));
+        for stage in [Stage::Authentication, Stage::Query] {
+            let ended = told("57P01", "terminating connection due to administrator command", stage);
+            assert_eq!(ended, Refusal::Ended(EndReason::AdminShutdown));
         }
     }
 
