@@ -173,5 +173,30 @@ mod tests {
         })
         .await
         .expect("it shrinks");
+        // Of a little more than 48 MiB the last 32 stay, and of the rest what is whole steps of 4 MiB.
+        let zero_at = |place: u64| {
+            let mut byte = [1];
+            std::os::unix::fs::FileExt::read_exact_at(&File::open(&path)?, &mut byte, place).map(|()| byte == [0])
+        };
+        os::poll::until("16 MiB to be given back", LIMIT, Duration::from_millis(1), || async {
+            if zero_at(16 * 1024 * 1024 - 1).expect("readable") { Ok(()) } else { Err("not yet") }
+        })
+        .await
+        .expect("the first 16 MiB are given back");
+        assert!(!zero_at(16 * 1024 * 1024).expect("readable"), "what may be looked at stays");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_tailer_follows_no_longer() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let index = Arc::new(LogIndex::default());
+        let tailer = Tailer::follow(file.path(), RedisLog::default(), Arc::clone(&index)).expect("follows");
+        assert_eq!(Arc::strong_count(&index), 2);
+        drop(tailer);
+        os::poll::until("the task to end", LIMIT, Duration::from_millis(1), || async {
+            if Arc::strong_count(&index) == 1 { Ok(()) } else { Err("it holds the index") }
+        })
+        .await
+        .expect("it ends");
     }
 }
