@@ -108,9 +108,12 @@ mod tests {
         let file = File::open(written.path()).expect("opens");
         let index = Arc::new(LogIndex::default());
         let mut reader = Reader { file, parser: RedisLog::default(), index, rest: Vec::new(), read: 0, given_back: 0 };
+        let mut total = 0;
         for piece in pieces {
             written.write_all(piece).expect("writes");
             reader.read_on();
+            total += piece.len() as u64;
+            assert_eq!(reader.read, total, "what is given back is counted from it");
         }
         reader.index.server_lines_since(0).into_iter().map(|line| line.message).collect()
     }
