@@ -1,6 +1,9 @@
 //! What the command line says of itself, of options that match nothing, and of output that nobody reads.
 
-use crate::support::{harness, harness_says};
+use std::fs;
+use std::path::Path;
+
+use crate::support::{harness, harness_says, repository};
 
 #[test]
 fn a_closed_standard_output_ends_quietly_with_0() {
@@ -70,4 +73,99 @@ fn filters_that_match_nothing_are_named_and_end_with_4() {
     let (code, stdout, stderr) = harness_says(directory.path(), &["list", "nosuch", "postgres/unset"]);
     assert_eq!((code, stdout.lines().count()), (0, 1), "{stderr}");
     assert!(stderr.starts_with("warning: `nosuch` matches no scenario and no case"), "{stderr}");
+}
+
+/// A set of one scenario, which is enough for a plan, and files that are wrong.
+fn write_files(directory: &Path) {
+    let write = |file: &str, text: &str| fs::write(directory.join(file), text).expect("writes");
+    for folder in ["set", "set/mine", "broken", "empty"] {
+        fs::create_dir(directory.join(folder)).expect("makes");
+    }
+    let claims = "claims:\n  - {id: a.b, statement: One., document: guide.md, section: Rules, subject: [postgres]}\n";
+    write("set/claims.yaml", claims);
+    write("broken/claims.yaml", &claims.replace("statement", "statment").replace("postgres", "mysql"));
+    write(
+        "set/mine/plain.yaml",
+        "id: mine/plain\ntitle: One\nclaims: [a.b]\ndeployment: documented\npostgres: [17, 18]\nmatrix:\n  driver: [libpq-17, rustls]\n\
+         steps:\n  - connect: {user: app, identity: none, trust: none}\n    expect:\n      - session: {tls: false}\n",
+    );
+    write("plain-file", "not a program, a folder, a report or Python (\n");
+    write("other.json", "{\"schema_version\": 2}");
+}
+
+/// What the binary says on standard error to these arguments, behind them and its exit code. None of them may start anything.
+fn said(directory: &Path, args: &str, variable: Option<(&str, &str)>) -> String {
+    let words: Vec<&str> = args.split(' ').collect();
+    let mut command = harness(directory, &words);
+    command.env("PATH", "/bin").envs(variable);
+    let output = command.output().expect("the harness runs");
+    assert!(output.stdout.is_empty(), "{args}: {}", String::from_utf8_lossy(&output.stdout));
+    let stderr = String::from_utf8_lossy(&output.stderr).replace(&directory.display().to_string(), "DIR");
+    let variable = variable.map(|(name, value)| format!("{name}={value} ")).unwrap_or_default();
+    format!("$ {variable}mtls-conformance {args}\n{stderr}exit code {}\n", output.status.code().expect("a code"))
+}
+
+fn assert_snapshot(name: &str, texts: &[String]) {
+    let mut settings = insta::Settings::new();
+    settings.set_snapshot_path(repository().join("tests/snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, texts.join("\n")));
+}
+
+#[test]
+fn options_that_can_not_be_read_say_what_they_take() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let texts = [
+        "rum",
+        "run --no-such-option",
+        "run --repeat 0",
+        "run --jobs many",
+        "run --timeout 0",
+        "run --postgres 17.2",
+        "run --partition 5/4",
+        "run --deployment cnp",
+        "run --report report.json",
+        "run --report html=report.html",
+        "run --image postgres:17",
+        "run --image postgres=postgres:17",
+        "run --exec-driver mine",
+        "run --only-given-scenarios",
+        "schema scenarios",
+    ]
+    .map(|args| said(directory.path(), args, None));
+    assert_snapshot("options_that_can_not_be_read", &texts);
+}
+
+#[test]
+fn what_can_not_be_followed_is_refused_before_a_run_with_what_was_found_and_what_to_do() {
+    let directory = tempfile::tempdir().expect("a directory");
+    write_files(directory.path());
+    let set = "--only-given-scenarios --scenarios set";
+    let run = format!("run {set}");
+    let mut texts = Vec::new();
+    let mut say = |args: &str| texts.push(said(directory.path(), args, None));
+    say("list --only-given-scenarios --scenarios nowhere");
+    say("list --only-given-scenarios --scenarios empty");
+    say("list --only-given-scenarios --scenarios broken");
+    say(&format!("list {set} mine/plane"));
+    say(&format!("list {set} mine/{{"));
+    say(&format!("{run} --postgres 16 --driver rustl"));
+    say(&format!("{run} mine/plain:*rustls* --driver libpq-17"));
+    say(&format!("{run} --report json=plain-file/x"));
+    say(&format!("{run} --report json=x --report junit=x"));
+    say(&format!("{run} --manifests nowhere"));
+    say(&format!("{run} --manifests empty"));
+    say(&format!("{run} --images nowhere.yaml"));
+    say(&format!("{run} --image-set mine"));
+    say(&format!("{run} --exec-driver mine=./nowhere"));
+    say(&format!("{run} --exec-driver mine=./plain-file"));
+    say(&format!("{run} --exec-driver mine=plain-file"));
+    say(&format!("{run} --nautobot-config nowhere.py"));
+    say(&format!("claims {set} --report nowhere.json"));
+    say(&format!("claims {set} --report plain-file"));
+    say(&format!("claims {set} --report other.json"));
+    texts.push(said(directory.path(), &run, Some(("MTLS_CONFORMANCE_IMAGE_REDIS", "redis:"))));
+    texts.push(said(directory.path(), &run, Some(("MTLS_CONFORMANCE_IMAGE_MYSQL", "mysql:8"))));
+    assert_snapshot("what_can_not_be_followed", &texts);
 }

@@ -20,9 +20,7 @@ pub(super) fn home() -> Result<PathBuf, CliError> {
             return Ok(found.to_path_buf());
         }
     }
-    Err(CliError::usage(
-        "found no scenarios/claims.yaml here, above, or above the executable: run from the repository, or give --scenarios with --only-given-scenarios",
-    ))
+    Err(CliError::NoScenarios)
 }
 
 pub(super) fn scenario_set(args: &SetArgs) -> Result<ScenarioSet, CliError> {

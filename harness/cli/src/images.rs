@@ -10,11 +10,11 @@ pub(super) fn images(args: &ImageArgs) -> Result<Images, CliError> {
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let settings = ImageSettings {
         flags: args.image.iter().map(|named| (named.image_use, named.reference.clone())).collect(),
-        variables: from_variables(variables).map_err(|error| CliError::usage(error.to_string()))?,
-        file: args.images.as_deref().map(ImageFile::load).transpose().map_err(|error| CliError::usage(error.to_string()))?,
+        variables: from_variables(variables)?,
+        file: args.images.as_deref().map(ImageFile::load).transpose()?,
         set: args.image_set.clone(),
     };
-    Images::resolve(&settings).map_err(|error| CliError::usage(error.to_string()))
+    Ok(Images::resolve(&settings)?)
 }
 
 /// The flags that say the same again, for the command that repeats a case.
@@ -45,7 +45,7 @@ mod tests {
     fn a_file_that_is_not_there_is_a_usage_error() {
         let args = ImageArgs { images: Some(PathBuf::from("no-such-file.yaml")), ..ImageArgs::default() };
         let error = images(&args).expect_err("refused");
-        assert_eq!(error.exit, crate::exit::Exit::Usage);
-        assert!(error.message.starts_with("no-such-file.yaml: can't be read: "), "{}", error.message);
+        assert_eq!(error.exit(), crate::exit::Exit::Usage);
+        assert!(error.text().starts_with("error: no-such-file.yaml: can't be read: "), "{}", error.text());
     }
 }

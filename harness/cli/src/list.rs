@@ -51,15 +51,15 @@ pub(super) fn claims(args: &ClaimsArgs) -> Result<Exit, CliError> {
     let last = match &file {
         None => None,
         Some(file) => {
-            let text = std::fs::read(file).map_err(|error| CliError::usage(format!("{} can't be read: {error}", file.display())))?;
+            let path = || file.clone();
+            let text = std::fs::read(file).map_err(|source| CliError::Unreadable { path: path(), source })?;
             // A full report has `cases` beside what a summary has.
             let mut value: serde_json::Value =
-                serde_json::from_slice(&text).map_err(|error| CliError::usage(format!("{} is no JSON report: {error}", file.display())))?;
+                serde_json::from_slice(&text).map_err(|source| CliError::NotJson { path: path(), source })?;
             if let Some(object) = value.as_object_mut() {
                 object.remove("cases");
             }
-            let summary: Summary = serde_json::from_value(value)
-                .map_err(|error| CliError::usage(format!("{} is no report of this version: {error}", file.display())))?;
+            let summary: Summary = serde_json::from_value(value).map_err(|source| CliError::OtherReport { path: path(), source })?;
             Some(summary)
         }
     };
@@ -92,7 +92,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
     writeln!(out, "container engine: {engine}")?;
     report::doctor::write_images(&mut out, &images, &states, width())?;
     if toolchain.postgres.is_empty() {
-        return Err(CliError::environment("there is no PostgreSQL server at all: `make setup` brings four versions"));
+        return Err(CliError::NoPostgres);
     }
     Ok(Exit::Conformant)
 }
@@ -136,9 +136,9 @@ fn width() -> u16 {
 
 /// Starts every driver that is there, to hear its versions.
 fn driver_infos(toolchain: &Toolchain) -> Result<Vec<DriverInfo>, CliError> {
-    let runtime = tokio::runtime::Runtime::new()?;
-    let harness = std::env::current_exe()?;
-    let directory = RunDir::create(None).map_err(|error| CliError::environment(error.to_string()))?;
+    let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
+    let harness = std::env::current_exe().map_err(CliError::OwnBinary)?;
+    let directory = RunDir::create(None)?;
     let names =
         catalogue::known().into_iter().map(|info| info.name).filter(|name| drivers::missing(name, toolchain, &[]).is_none()).collect();
     let mut infos: Vec<DriverInfo> = runtime.block_on(async {

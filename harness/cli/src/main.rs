@@ -51,19 +51,16 @@ fn main() -> ExitCode {
             os::rundir::watch(&directory, orphaned);
             Ok(Exit::Conformant)
         }
-        Command::Agent(args) => agent::main(&args).map(|()| Exit::Conformant).map_err(|error| CliError::environment(error.to_string())),
+        Command::Agent(args) => agent::main(&args).map(|()| Exit::Conformant).map_err(CliError::from),
         Command::OwnClient(args) => return driver::served::main(&args),
         Command::LibpqClient(args) => return driver::libpq::child_main(&args),
     };
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
-            let mut stderr = std::io::stderr().lock();
-            for line in error.message.lines() {
-                // Nobody is left to tell.
-                let _ = writeln!(stderr, "error: {line}");
-            }
-            error.exit.into()
+            // A failure leaves nobody to tell.
+            let _ = std::io::stderr().write_all(error.text().as_bytes());
+            error.exit().into()
         }
     }
 }

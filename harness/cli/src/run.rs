@@ -38,32 +38,29 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
     let set = scenario_set(&args.set)?;
     let toolchain = Toolchain::find(&toolchain_directory(&args.places));
     let cases = plan(args, &set, &toolchain)?;
-    ReportTarget::check_all(&args.report).map_err(|error| CliError::usage(error.to_string()))?;
+    ReportTarget::check_all(&args.report)?;
     let manifests = match &args.manifests {
         Some(directory) => directory.clone(),
         None => home()?.join("kind/deployment"),
     };
-    let manifests = Arc::new(Manifests::load(&manifests).map_err(|error| CliError::usage(error.to_string()))?);
+    let manifests = Arc::new(Manifests::load(&manifests)?);
     session::check(&set, &manifests)?;
     // Settings that can't be followed are refused before anything starts, as everywhere.
     images::images(&args.images)?;
-    own_programs::check(&args.exec_driver, std::env::var_os("PATH").as_deref()).map_err(|error| CliError::usage(error.to_string()))?;
+    own_programs::check(&args.exec_driver, std::env::var_os("PATH").as_deref())?;
     if let Some(config) = &args.nautobot_config {
         check_config(config, &toolchain)?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::environment(format!("could not start the runtime: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
     runtime.block_on(carry_out(args, &set, toolchain, cases, manifests, started))
 }
 
 /// Whether a `nautobot_config.py` can be read as Python.
 fn check_config(config: &Path, toolchain: &Toolchain) -> Result<(), CliError> {
     // Without the clients that load it, only that it is there can be told: their cases are skipped.
-    std::fs::metadata(config).map_err(|error| CliError::usage(format!("{}: can't be read: {error}", config.display())))?;
+    std::fs::metadata(config).map_err(|source| CliError::Unreadable { path: config.to_path_buf(), source })?;
     match NAUTOBOT_DRIVERS.iter().find_map(|driver| toolchain.python(driver)) {
-        Some(build) => check_nautobot_config(build, config).map_err(|error| CliError::usage(error.to_string())),
+        Some(build) => Ok(check_nautobot_config(build, config)?),
         None => Ok(()),
     }
 }
@@ -99,14 +96,12 @@ async fn carry_out(
         repro_options: repro_options(args),
         interrupted: interrupted.clone(),
     };
-    let session = Session::start(options, &cases).await.map_err(|error| {
-        let exit = if *interrupted.borrow() { Exit::Interrupted } else { Exit::Environment };
-        CliError { message: error.to_string(), exit }
-    })?;
+    let session = Session::start(options, &cases)
+        .await
+        .map_err(|error| if *interrupted.borrow() { CliError::Interrupted(Box::new(error)) } else { CliError::Session(Box::new(error)) })?;
     let record = session.record();
     let redactor = Redactor::new(session.environment().secrets());
-    let fold = Fold::new(&set.claims, &cases, record.clone(), std::env::args().collect(), started)
-        .map_err(|error| CliError::environment(error.to_string()))?;
+    let fold = Fold::new(&set.claims, &cases, record.clone(), std::env::args().collect(), started)?;
     let (events, received) = mpsc::unbounded_channel();
     let begun = Event::RunStarted { environment: Box::new(record), planned: cases.len(), started_at: fold.started_at().to_owned() };
     let _ = events.send(begun);
@@ -137,7 +132,7 @@ async fn carry_out(
     let reported = tokio::task::spawn_blocking(move || reporting.join()).await;
     let outcome = match reported {
         Ok(Ok(outcome)) => outcome,
-        _ => Err(CliError::environment("the reporters failed: this is a defect of the harness")),
+        _ => Err(CliError::ReportersPanicked),
     };
     let interrupted_now = *interrupted.borrow();
     let exit = outcome.as_ref().map(|(summary, errors)| exit_of(summary, errors, interrupted_now));
@@ -152,7 +147,7 @@ async fn carry_out(
     errors.extend(left);
     save_last_run(args, &summary);
     if !errors.is_empty() {
-        return Err(CliError::environment(errors.join("\n")));
+        return Err(CliError::AfterRun(errors));
     }
     Ok(exit_of(&summary, &[], interrupted_now))
 }
@@ -196,7 +191,6 @@ fn exit_of(summary: &Summary, errors: &[String], interrupted: bool) -> Exit {
     }
 }
 
-/// Where servers run.
 fn environment(args: &RunArgs) -> Result<EnvironmentKind, CliError> {
     match args.environment {
         EnvironmentName::Local => Ok(EnvironmentKind::Local),
@@ -208,7 +202,7 @@ fn environment(args: &RunArgs) -> Result<EnvironmentKind, CliError> {
 /// The date in UTC.
 fn today() -> Result<jiff::civil::Date, CliError> {
     let text = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-    text.parse().map_err(|error| CliError::environment(format!("the clock gives no date: {error}")))
+    text.parse().map_err(CliError::Clock)
 }
 
 /// Turns true at the first Ctrl-C or SIGTERM; the second one ends the process at once (the watcher cleans up then).
@@ -233,7 +227,7 @@ fn interruption() -> watch::Receiver<bool> {
 
 /// The binary that watches the run directory and loads libraries: ours, or the one that tests name.
 fn harness_binary() -> Result<PathBuf, CliError> {
-    std::env::current_exe().map_err(|error| CliError::environment(format!("could not find the harness's own binary: {error}")))
+    std::env::current_exe().map_err(CliError::OwnBinary)
 }
 
 /// The options that a repeated case needs to be the same case.
@@ -263,7 +257,7 @@ fn repro_options(args: &RunArgs) -> String {
 }
 
 fn reporters(args: &RunArgs, redactor: Redactor) -> Result<Vec<Box<dyn Reporter>>, CliError> {
-    let files = FileReports::new(args.report.clone(), redactor.clone()).map_err(|error| CliError::environment(error.to_string()))?;
+    let files = FileReports::new(args.report.clone(), redactor.clone()).map_err(CliError::Reports)?;
     Ok(vec![Box::new(Terminal::stderr(redactor)), Box::new(files)])
 }
 
@@ -294,7 +288,7 @@ fn report(
         }
         tell(&event);
     }
-    let summary = fold.finish().map_err(|error| CliError::environment(error.to_string()))?;
+    let summary = fold.finish()?;
     tell(&Event::RunFinished(Box::new(summary.clone())));
     Ok((summary, errors))
 }
