@@ -220,6 +220,20 @@ mod tests {
     }
 
     #[test]
+    fn after_a_run_of_some_cases_other_claims_are_a_number() {
+        let mut summary = fixture::summary();
+        let whole = written(&summary, &fixture::cases());
+        let other = summary.claims.iter_mut().find(|claim| claim.verdict == Verdict::NotExercised).expect("one");
+        other.cases.clear();
+        other.reason = Some(check::ledger::NOT_SELECTED.to_owned());
+        let id = format!("`{}`", other.id);
+        let part = written(&summary, &fixture::cases());
+        assert!(whole.contains(&id) && !whole.contains("other claim"), "{whole}");
+        assert!(!part.contains(&id), "{part}");
+        assert!(part.contains("\n1 other claim: no selected case bears on it (the json report has all)\n"), "{part}");
+    }
+
+    #[test]
     fn a_run_with_every_outcome_reads_well() {
         insta::assert_snapshot!(written(&fixture::summary(), &fixture::cases()));
     }

@@ -37,7 +37,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// On standard error.
+    /// On standard error, with colour and a progress bar where that is a terminal.
     #[must_use]
     pub fn stderr(redactor: Redactor) -> Self {
         Self::new(Box::new(io::stderr()), Style::of_stderr(), redactor)
@@ -217,6 +217,28 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    /// Writes nothing, and says why.
+    struct Failing(io::ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn a_closed_standard_error_ends_no_run_and_a_full_disk_is_an_error() {
+        for (kind, is_error) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
+            let mut terminal = Terminal::new(Box::new(Failing(kind)), Style::plain(100), Redactor::default());
+            let failed = fixture::events().iter().any(|event| terminal.event(event).is_err());
+            assert_eq!(failed, is_error, "{kind}");
         }
     }
 
