@@ -25,7 +25,6 @@ pub(super) struct Args {
 const EXIT_CODES: &str = "Exit codes: 0 conformant (known deviations included) · 1 not conformant · 2 bad usage or input · \
 3 environment or harness error · 4 nothing ran · 5 interrupted";
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Bring the deployment up and run cases against it
@@ -38,7 +37,7 @@ pub(super) enum Command {
     Doctor(DoctorArgs),
     /// Print the JSON schema of a file format
     Schema {
-        /// Which format
+        /// The file whose format is printed
         which: SchemaKind,
         /// Print the page of the reference instead, as in docs/reference/
         #[arg(long)]
@@ -47,7 +46,7 @@ pub(super) enum Command {
     /// Remove a run directory when its run is gone
     #[command(name = os::rundir::WATCH_COMMAND, hide = true)]
     WatchRunDirectory {
-        /// The directory
+        /// The run directory to remove
         directory: PathBuf,
     },
     /// Load a libpq and serve the driver protocol
@@ -64,24 +63,23 @@ pub(super) enum Command {
 /// File formats with a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum SchemaKind {
-    /// Scenario files
+    /// Scenario files: one scenario each, in the folders beside claims.yaml
     Scenario,
-    /// The JSON report
+    /// The JSON report, as `run --report json=FILE` writes it
     Report,
-    /// claims.yaml
+    /// claims.yaml: the documents' statements
     Claims,
-    /// credentials.yaml
+    /// credentials.yaml: the certificates that scenarios name
     Credentials,
-    /// deviations.yaml
+    /// deviations.yaml: known differences between documents and reality
     Deviations,
-    /// images.yaml
+    /// images.yaml: container images by what they are used for
     Images,
 }
 
-/// Environments.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum EnvironmentName {
-    /// Processes on loopback
+    /// Processes of this machine, on loopback addresses
     Local,
     /// Containers, on networks of their own
     #[cfg(feature = "container")]
@@ -91,13 +89,12 @@ pub(super) enum EnvironmentName {
 /// When servers stay up after the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Hold {
-    /// When a case failed
+    /// When a case failed or errored
     OnFailure,
-    /// Always
+    /// Always, after a run that conforms too
     Always,
 }
 
-/// Where files are.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct PlacesArgs {
     /// Where `make setup` has put servers and clients [default: `.toolchain` here or above]
@@ -113,7 +110,6 @@ pub(super) struct CacheArgs {
     pub(super) cache: Option<PathBuf>,
 }
 
-/// Which container images.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct ImageArgs {
     /// The image for one use, which is postgres-MAJOR, redis, haproxy or clients; may be given several times [default: the environment
@@ -128,7 +124,6 @@ pub(super) struct ImageArgs {
     pub(super) image_set: Option<String>,
 }
 
-/// `doctor`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct DoctorArgs {
     #[command(flatten)]
@@ -139,7 +134,6 @@ pub(super) struct DoctorArgs {
     pub(super) images: ImageArgs,
 }
 
-/// Which scenarios.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SetArgs {
     /// Add the claims, scenarios, credentials and deviations of a directory; may be given several times
@@ -150,7 +144,6 @@ pub(super) struct SetArgs {
     pub(super) only_given_scenarios: bool,
 }
 
-/// Which cases.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SelectArgs {
     /// Scenario or case ids; `*` stands for any text [default: all]
@@ -162,7 +155,7 @@ pub(super) struct SelectArgs {
     /// Only these drivers; globs
     #[arg(long, value_delimiter = ',', value_name = "DRIVER")]
     pub(super) driver: Vec<String>,
-    /// Only this deployment
+    /// Only cases of this deployment: documented or cnpg
     #[arg(long, value_name = "DEPLOYMENT", value_parser = deployment)]
     pub(super) deployment: Option<DeploymentKind>,
     /// Only the I-th of N parts of the cases
@@ -170,7 +163,6 @@ pub(super) struct SelectArgs {
     pub(super) partition: Option<Partition>,
 }
 
-/// `run`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
@@ -225,7 +217,6 @@ pub(super) struct RunArgs {
     pub(super) exec_driver: Vec<OwnDriver>,
 }
 
-/// `list`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ListArgs {
     #[command(flatten)]
@@ -237,7 +228,6 @@ pub(super) struct ListArgs {
     pub(super) cases: bool,
 }
 
-/// `claims`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ClaimsArgs {
     #[command(flatten)]
@@ -252,7 +242,7 @@ pub(super) struct ClaimsArgs {
     pub(super) report: Option<PathBuf>,
 }
 
-/// `USE=REFERENCE`.
+/// One `--image USE=REFERENCE`: what the use gets before all other settings of images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NamedImage {
     pub(super) image_use: ImageUse,

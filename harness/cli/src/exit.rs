@@ -15,12 +15,11 @@ pub enum Exit {
     Environment,
     /// 4: nothing ran: no case matched, or all were skipped.
     NothingRan,
-    /// 5: interrupted.
+    /// 5: interrupted by SIGINT or SIGTERM; the cases that had not begun by then were skipped.
     Interrupted,
 }
 
 impl Exit {
-    /// The number.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {

@@ -14,9 +14,8 @@ const WIDTH: usize = 120;
 pub(super) struct Page {
     /// The file's name in `docs/reference/` without `.md`, and the schema's on the command line.
     pub(super) name: &'static str,
-    /// The page's heading.
     pub(super) title: &'static str,
-    /// The schema.
+    /// As schemars writes it: the file's own fields, and below `$defs` those of the types that it holds.
     pub(super) schema: Value,
     /// Whether the program writes the file, so that a field may be absent, instead of reading it, so that a field may be required.
     pub(super) is_output: bool,

@@ -26,11 +26,11 @@ const MISMATCHES: usize = 8;
 /// What a line is, so that a terminal can colour it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// Outcome and id.
+    /// The first line: what came of the case, and its id.
     Title,
-    /// What should have been.
+    /// What the scenario or the deviation expects.
     Expected,
-    /// What was.
+    /// What client, server or wire showed instead, or the text of an error.
     Observed,
     /// Where this one case's evidence is, and how to repeat it.
     OfCase,

@@ -303,7 +303,7 @@ pub(crate) fn summary() -> Summary {
     }
 }
 
-/// A whole run.
+/// All that reporters are told of a run of [`cases`], in order.
 pub(crate) fn events() -> Vec<Event> {
     let mut events = vec![
         Event::RunStarted { environment: Box::new(environment()), planned: cases().len(), started_at: STARTED.to_owned() },

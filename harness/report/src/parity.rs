@@ -35,9 +35,9 @@ impl fmt::Display for Difference {
 /// A difference that is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known<'a> {
-    /// Glob over places.
+    /// Glob over [`Difference::place`].
     pub places: &'a str,
-    /// Glob over what is compared.
+    /// Glob over [`Difference::what`].
     pub what: &'a str,
     /// Why it is legitimate.
     pub reason: &'a str,

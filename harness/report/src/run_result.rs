@@ -7,13 +7,13 @@ use model::report::Summary;
 /// The result of a run; the first that holds, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunResult {
-    /// It was interrupted.
+    /// Somebody interrupted it, so that cases were skipped.
     Interrupted,
     /// A case failed or passed unexpectedly, or the run has problems such as a stale deviation.
     NotConformant,
     /// The harness or its environment failed in a case, or left something behind.
     Errored,
-    /// No case ran.
+    /// Every case was skipped.
     NothingRan,
     /// All that ran is as documented, known deviations included.
     Conformant,

@@ -23,9 +23,9 @@ pub struct Spool {
 /// What is known of a spooled case without reading it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// The case's id.
+    /// As in the report: the scenario's id, and behind `:` the values of its axes.
     pub id: Box<str>,
-    /// How it ended.
+    /// The outcome without its texts.
     pub kind: OutcomeKind,
     /// Wall time in milliseconds.
     pub duration_ms: f64,

@@ -43,7 +43,7 @@ fn narrowest(cells: &[Vec<String>]) -> Vec<u16> {
 /// A table's head, its rows, and which columns are numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rows {
-    /// Column titles.
+    /// One title a column.
     pub head: Vec<&'static str>,
     /// One text a column.
     pub rows: Vec<Vec<String>>,
@@ -189,7 +189,7 @@ fn without_service(record: &OutageRecord) -> String {
     format!("{} in {} of {}", parts.join(" or "), record.with_outage, record.cases)
 }
 
-/// `libpq-18: tls session`.
+/// What the reference driver showed, such as `libpq-18: tls session`; `-` where it took no part.
 fn expected(record: &DivergenceRecord) -> String {
     let Some(reference) = reference(record.observed.keys().map(String::as_str)) else { return "-".to_owned() };
     record.observed.get(reference).map_or_else(|| "-".to_owned(), |short| format!("{reference}: {short}"))

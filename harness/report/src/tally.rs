@@ -49,7 +49,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Takes a case.
+    /// Counts a case, which is told once: what comes twice counts twice.
     pub fn add(&mut self, case: &CaseRecord) {
         self.cases += 1;
         let kind = case.outcome.kind();

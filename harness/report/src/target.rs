@@ -9,19 +9,19 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// A report's format.
+/// What the file of a report holds, by its name on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// The canonical one.
+    /// All that is known of the run, in the fields of `report.schema.json`.
     Json,
-    /// For CI systems.
+    /// `JUnit` XML, which CI systems read.
     Junit,
     /// For a step summary or a comment.
     Markdown,
 }
 
 impl Format {
-    /// All of them.
+    /// In the order in which messages list them.
     pub const ALL: [Self; 3] = [Self::Json, Self::Junit, Self::Markdown];
 
     /// The name on the command line.
@@ -35,7 +35,7 @@ impl Format {
     }
 }
 
-/// Where to.
+/// What stands behind the `=` of `--report FORMAT=PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// Standard output, written `-`.
@@ -56,9 +56,9 @@ impl fmt::Display for Destination {
 /// One `--report FORMAT=PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportTarget {
-    /// What to write.
+    /// What the destination gets.
     pub format: Format,
-    /// Where to.
+    /// No two targets may have the same one.
     pub destination: Destination,
 }
 
@@ -68,27 +68,27 @@ pub enum ReportError {
     /// No `=`, or nothing after it.
     #[error("`{given}` is not FORMAT=PATH; write for example `json=report.json`, with a format of {formats} and `-` for standard output", formats = formats())]
     Shape {
-        /// What was given.
+        /// The whole option, such as `report.json`.
         given: String,
     },
-    /// An unknown format.
+    /// No format has the name before the `=`.
     #[error("unknown report format `{given}`; the formats are {formats}", formats = formats())]
     Format {
-        /// What was given.
+        /// The name, such as `html`.
         given: String,
     },
     /// Two targets with one destination.
     #[error("two reports go to {destination}; give each a place of its own")]
     Twice {
-        /// The destination.
+        /// The path, or `standard output`.
         destination: String,
     },
     /// The destination can't be written.
     #[error("the {format} report could not be written to {destination}: {source}")]
     Write {
-        /// The format's name.
+        /// The name of [`Format::name`].
         format: &'static str,
-        /// The destination.
+        /// The path, or `standard output`.
         destination: String,
         /// What the system said.
         source: io::Error,

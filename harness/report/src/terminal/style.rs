@@ -12,11 +12,11 @@ const NARROWEST: u16 = 60;
 /// How a reporter writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// ANSI colours.
+    /// Whether ANSI escape codes colour the text.
     pub color: bool,
     /// A progress bar on the terminal; otherwise plain lines.
     pub progress: bool,
-    /// Columns.
+    /// Columns of a line, at least 60; what is longer wraps or is clipped.
     pub width: u16,
 }
 

@@ -14,7 +14,7 @@ use model::report::{ClaimRecord, Summary};
 
 /// Rows of one list or table; the json report has all.
 const ROWS: usize = 24;
-/// Lines of ids.
+/// Lines that a list of ids may take.
 const ID_LINES: usize = 6;
 /// Lines of one text.
 const TEXT_LINES: usize = 3;
