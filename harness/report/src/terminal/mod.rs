@@ -204,6 +204,7 @@ mod tests {
 
     use super::*;
     use crate::fixture;
+    use model::claim::Verdict;
     use model::outcome::{ErrorKind, Outcome, SkipReason};
 
     #[derive(Clone, Default)]
@@ -304,6 +305,30 @@ mod tests {
         let text = said(Style::plain(100), Redactor::default(), &events);
         assert_eq!(text.matches("ERRORED (start) x:").count(), SHOWN_FAILURES);
         assert_eq!(text.matches("more cases fail").count(), 1);
+    }
+
+    #[test]
+    fn rates_are_of_cases_that_ran_over_the_whole_run() {
+        let mut events = fixture::events();
+        let Some(Event::RunFinished(summary)) = events.last_mut() else { panic!("the summary is the last event") };
+        summary.totals.wall_seconds = 0.1;
+        let ran = fixture::cases().iter().filter(|case| !matches!(case.outcome, Outcome::Skipped(_))).count();
+        let text = said(Style::plain(100), Redactor::default(), &events);
+        assert!(text.contains(&format!("0.1 s for the whole run: {} cases/s, ", ran * 10)), "{ran}: {text}");
+    }
+
+    #[test]
+    fn after_a_run_of_some_cases_their_claims_are_shown_and_the_others_are_a_number() {
+        let mut events = fixture::events();
+        let Some(Event::RunFinished(summary)) = events.last_mut() else { panic!("the summary is the last event") };
+        let other = summary.claims.iter_mut().find(|claim| claim.verdict == Verdict::NotExercised).expect("one");
+        other.cases.clear();
+        other.reason = Some(check::ledger::NOT_SELECTED.to_owned());
+        let id = other.id.clone();
+        let text = said(Style::plain(100), Redactor::default(), &events);
+        assert!(text.contains("\nClaims of the selected cases: "), "{text}");
+        assert!(text.contains("\n  1 other claim: no selected case bears on it (the json report has all)\n"), "{text}");
+        assert!(!text.contains(&id), "{text}");
     }
 
     #[test]
