@@ -154,7 +154,7 @@ fn a_server_that_ends_early_is_an_error_with_its_last_words_and_its_log() {
 }
 
 #[test]
-fn a_server_that_hangs_address_at_origin_is_an_error_within_its_limit() {
+fn a_server_that_hangs_at_its_start_is_an_error_within_its_limit() {
     let Some(broken) = Broken::new("echo 'thinking' >&2; exec sleep 1000") else { return };
     let ran = broken.run();
     ran.assert_errored_with(ErrorKind::Start, &["was not ready within 2s", "thinking"]);

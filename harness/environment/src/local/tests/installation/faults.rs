@@ -47,7 +47,7 @@ async fn a_paused_postgresql_answers_nobody_and_goes_on_with_all_who_waited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_postgresql_says_nothing_recovers_address_at_origin_and_keeps_what_it_had_taken() {
+async fn a_killed_postgresql_says_nothing_recovers_at_its_start_and_keeps_what_it_had_taken() {
     let fixture = fixture();
     let installation = install(&fixture, postgres()).await;
     let server = installation.server(Target::Postgres).expect("a PostgreSQL");
