@@ -8,6 +8,8 @@ CARGO ?= cargo
 ARGS ?=
 # As cargo does: the target folder can be elsewhere.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
+# Most of a test is waiting for servers.
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 SETUP := harness/toolchain/setup.sh
 HARNESS := $(CARGO_TARGET_DIR)/release/mtls-conformance
 REPORTS := reports

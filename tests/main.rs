@@ -3,6 +3,7 @@
 mod agents;
 mod bad_files;
 mod broken_environments;
+mod broken_timelines;
 mod command_line;
 #[cfg(feature = "container")]
 mod containers;
@@ -21,5 +22,4 @@ mod pods;
 mod schema;
 mod support;
 mod timed_out;
-mod timelines;
 mod wrong_on_purpose;
