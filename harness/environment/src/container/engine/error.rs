@@ -1,11 +1,11 @@
 //! What can go wrong with the engine.
 
-use std::error::Error as _;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::causes::with_causes;
 use model::network::NetworkName;
 
 /// The engine, or what it was asked for, failed. Nothing of it says anything about a server's behaviour.
@@ -206,14 +206,5 @@ pub(super) fn about(error: &bollard::errors::Error) -> String {
     if let bollard::errors::Error::DockerResponseServerError { message, .. } = error {
         return message.trim().to_owned();
     }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
+    with_causes(error)
 }
