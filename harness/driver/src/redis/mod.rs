@@ -16,9 +16,10 @@ use tokio_rustls::TlsConnector;
 
 use super::tls::{
     self, Ended, KxGroups, SharedStreamErrors, Stream, TlsKit, TlsOffer, Trace, Transport, Unsupported, Verification, classify_io,
-    classify_tls, error_chain, locked, nanoseconds,
+    classify_tls, locked, nanoseconds,
 };
 use super::{Driver, DriverError, Opened, UnableError};
+use model::causes::with_causes;
 use model::connect::{ConnectRequest, RedisRequest, RedisTls};
 use model::driver::{DriverInfo, Family};
 use model::endpoint::Address;
@@ -133,7 +134,7 @@ async fn handshake(
     trace.stage = Stage::Handshake;
     let begun = Instant::now();
     let stream = connector.connect(name, transport).await.map_err(|error| {
-        let text = format!("TLS handshake: {}", error_chain(&error));
+        let text = format!("TLS handshake: {}", with_causes(&error));
         Ended::from(refused(classify_io(&error, Stage::Handshake), Stage::Handshake, text))
     })?;
     trace.phases.tls_ns = Some(nanoseconds(begun.elapsed()));

@@ -4,7 +4,8 @@ use std::sync::PoisonError;
 
 use redis::{ErrorKind, RedisError};
 
-use crate::tls::{SharedStreamErrors, classify_tls, error_chain};
+use crate::tls::{SharedStreamErrors, classify_tls};
+use model::causes::with_causes;
 use model::observation::Refused;
 use model::refusal::{AuthRefusal, Refusal, ServerState, Stage};
 
@@ -15,7 +16,7 @@ pub(super) fn refused(refusal: Refusal, stage: Stage, text: String) -> Refused {
 /// What an error of redis-rs says of the server, at `stage`.
 pub(super) fn failure(error: &RedisError, stream_errors: &SharedStreamErrors, stage: Stage) -> Refused {
     let stream_errors = stream_errors.lock().unwrap_or_else(PoisonError::into_inner);
-    let text = error_chain(error);
+    let text = with_causes(error);
     if let Some(error) = &stream_errors.tls_error {
         // A TLS 1.3 server judges our certificate after we finished: its alert is the first thing it says.
         let stage = if stream_errors.heard { stage } else { Stage::PostHandshake };

@@ -16,9 +16,9 @@ use super::negotiation::Encryption;
 use super::session::{PostgresSession, classify_protocol_error};
 use super::startup::{HandshakeDone, SharedWatch, Watched};
 use crate::tls::{
-    self, Ended, SharedStreamErrors, Stream, TlsKit, TlsOffer, Trace, Transport, Verification, classify_io, classify_tls, error_chain,
-    nanoseconds,
+    self, Ended, SharedStreamErrors, Stream, TlsKit, TlsOffer, Trace, Transport, Verification, classify_io, classify_tls, nanoseconds,
 };
+use model::causes::with_causes;
 use model::connect::{Password, PostgresRequest, SslMode, SslNegotiation};
 use model::endpoint::Address;
 use model::observation::{Refused, Session};
@@ -106,7 +106,7 @@ impl Attempt<'_> {
             Failed::Retryable(refused(
                 classify_io(&error, Stage::Handshake),
                 Stage::Handshake,
-                format!("TLS handshake: {}", error_chain(&error)),
+                format!("TLS handshake: {}", with_causes(&error)),
             ))
         })?;
         trace.phases.tls_ns = Some(nanoseconds(begun.elapsed()));
@@ -132,7 +132,7 @@ impl Attempt<'_> {
             transport.read_exact(&mut answer).await
         };
         exchange.await.map_err(|error| {
-            let text = format!("waiting for the answer to SSLRequest: {}", error_chain(&error));
+            let text = format!("waiting for the answer to SSLRequest: {}", with_causes(&error));
             Ended::from(refused(classify_io(&error, Stage::SslRequest), Stage::SslRequest, text))
         })?;
         trace.phases.sslrequest_ns = Some(nanoseconds(begun.elapsed()));
@@ -226,7 +226,7 @@ impl Attempt<'_> {
     fn startup_failure(&self, error: &tokio_postgres::Error, stream_errors: &SharedStreamErrors, watch: &SharedWatch) -> Failed {
         let watch = watch.lock();
         let stream_errors = stream_errors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let text = error_chain(error);
+        let text = with_causes(error);
         if let Some(error) = error.as_db_error() {
             let refused = Refused {
                 sqlstate: Some(error.code().code().to_owned()),

@@ -6,7 +6,8 @@ use tokio_postgres::{Client, Connection, SimpleQueryMessage, SimpleQueryRow};
 use super::classify::classify_db_error;
 use super::startup::Watched;
 use crate::held::{Background, LibrarySession};
-use crate::tls::{classify_io, error_chain};
+use crate::tls::classify_io;
+use model::causes::with_causes;
 use model::observation::{Refused, ServerView};
 use model::refusal::{Refusal, Stage};
 
@@ -75,7 +76,7 @@ fn query_failure(error: &tokio_postgres::Error) -> Refused {
         None => classify_protocol_error(error, Stage::Query),
     };
     let sqlstate = error.code().map(|code| code.code().to_owned());
-    Refused { sqlstate, ..refused(refusal, format!("query: {}", error_chain(error))) }
+    Refused { sqlstate, ..refused(refusal, format!("query: {}", with_causes(error))) }
 }
 
 /// The class of an error that ended `stage`, and is none of the server's.

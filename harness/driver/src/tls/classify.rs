@@ -1,28 +1,10 @@
 //! The class of an I/O or TLS error, by matching enums.
 
-use std::error::Error as StdError;
 use std::io;
 
 use rustls::{CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use model::refusal::{Alert, FileRefusal, Refusal, Stage, TlsRefusal, VerifyFailure};
-
-/// An error with all its causes, outermost first.
-#[must_use]
-pub fn error_chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // An io::Error shows its inner error as its own text.
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
-}
 
 /// The class of an I/O error that ended `stage`: of the TLS error inside, if there is one.
 #[must_use]
@@ -87,6 +69,7 @@ fn classify_certificate(error: &CertificateError) -> VerifyFailure {
 
 #[cfg(test)]
 mod tests {
+    use model::causes::with_causes;
     use rustls::{AlertDescription, InconsistentKeys};
 
     use super::*;
@@ -184,7 +167,7 @@ mod tests {
         #[error("the connection failed")]
         struct Outer(#[source] io::Error);
         let error = Outer(wrapped(Error::DecryptError));
-        assert_eq!(error_chain(&error), format!("the connection failed: {}", Error::DecryptError));
+        assert_eq!(with_causes(&error), format!("the connection failed: {}", Error::DecryptError));
     }
 
     #[test]
@@ -196,6 +179,6 @@ mod tests {
     #[test]
     fn the_chain_names_every_cause_once() {
         let error = wrapped(Error::AlertReceived(AlertDescription::UnknownCA));
-        assert_eq!(error_chain(&error), "received fatal alert: UnknownCA");
+        assert_eq!(with_causes(&error), "received fatal alert: UnknownCA");
     }
 }

@@ -10,7 +10,7 @@ mod stream;
 mod trace;
 mod verifier;
 
-pub use classify::{classify_io, classify_tls, error_chain};
+pub use classify::{classify_io, classify_tls};
 pub use config::{KxGroups, TlsKit, TlsOffer, Unsupported, versions};
 pub use credential::ClientCredential;
 pub use files::{FileError, read_client_credential, read_roots, require_client_credential};

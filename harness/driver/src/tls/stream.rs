@@ -16,11 +16,12 @@ use tokio_rustls::client::TlsStream;
 
 use super::classify::tls_error_of;
 use crate::error::{BrokenError, DriverError};
+use model::causes::with_causes;
 use model::connect::TlsVersion;
 use model::observation::{Refused, SeenCertificate, Session};
 use model::refusal::Stage;
 
-use super::classify::{classify_io, error_chain};
+use super::classify::classify_io;
 use super::trace::Ended;
 
 /// What a stream noticed. The client libraries wrap or drop such errors; this is where they are found again.
@@ -108,7 +109,7 @@ fn connect_error(driver: &str, to: &str, error: io::Error) -> Ended {
         refusal: classify_io(&error, Stage::Connect),
         stage: Some(Stage::Connect),
         sqlstate: None,
-        text: format!("connection to {to} failed: {}", error_chain(&error)),
+        text: format!("connection to {to} failed: {}", with_causes(&error)),
     }
     .into()
 }
