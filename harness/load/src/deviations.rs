@@ -3,75 +3,140 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use globset::{Glob, GlobMatcher};
+use globset::{Candidate, Glob, GlobSetBuilder};
 
 use super::resolve::{Cell, Resolver};
 use super::set::{LoadedDeviation, ScenarioSet};
 use super::yaml::{LoadError, Place};
 use model::case::{AppliedDeviation, Case};
 use model::server::DeploymentKind;
-use model::text::Text;
-use model::when::alternative_matches;
+use model::text::{OneOrMany, Text};
+use model::when::{alternative_matches, any_matches};
 
-/// Marks the cases that a deviation applies to.
-pub(super) fn apply(loaded: &LoadedDeviation, cases: &mut [Case]) -> Result<(), LoadError> {
-    let LoadedDeviation { file, deviation } = loaded;
-    let at = |text: &Text, message: String| LoadError::new(Place::at(file, text.place()), message);
-    review_date(&deviation.review, file)?;
-    if let Some(deployments) = &deviation.deployment {
-        let named = |pattern: &String| DeploymentKind::ALL.iter().any(|kind| alternative_matches(pattern, kind.name()));
-        if let Some(unknown) = deployments.texts().iter().find(|pattern| !named(pattern)) {
-            return Err(at(&deviation.id, format!("deployment `{unknown}` is not one of documented, cnpg")));
+/// Marks the cases that each deviation applies to.
+///
+/// Every pattern is tried on a case at once, whichever deviation it belongs to: a set has thousands of cases, and most match none.
+pub(super) fn apply(deviations: &[LoadedDeviation], cases: &mut [Case]) -> Result<(), Vec<LoadError>> {
+    let mut errors = Vec::new();
+    let mut prepared = Vec::new();
+    for loaded in deviations {
+        match Prepared::new(loaded) {
+            Ok(deviation) => prepared.push(deviation),
+            Err(error) => errors.push(error),
         }
     }
-    let globs = deviation.cases.iter().map(|text| glob(text, file)).collect::<Result<Vec<_>, _>>()?;
-    let place = (deviation.observed.referenced.line(), deviation.observed.referenced.column());
-    if !deviation.observed.value.when.is_empty() || deviation.observed.value.claims.is_some() {
-        return Err(LoadError::new(Place::at(file, place), "`observed` takes neither `when` nor `claims`"));
+    let mut set = GlobSetBuilder::new();
+    let mut owners = Vec::new();
+    for (deviation, glob) in prepared.iter().enumerate().flat_map(|(at, one)| one.globs.iter().map(move |glob| (at, glob))) {
+        set.add(glob.clone());
+        owners.push((deviation, owners.iter().rev().take_while(|(owner, _)| *owner == deviation).count()));
     }
-    let mut matched = vec![false; globs.len()];
-    let refutes: Vec<String> = deviation.refutes.iter().map(Text::raw).collect();
+    // Each pattern was parsed alone; together they can only be too large, which names none of them.
+    let set = match (set.build(), deviations.first()) {
+        (Ok(set), _) => set,
+        (Err(error), Some(first)) => {
+            errors.push(LoadError::new(Place::at(&first.file, first.deviation.id.place()), format!("no valid patterns: {error}")));
+            return Err(errors);
+        }
+        (Err(_), None) => return Ok(()),
+    };
     for case in cases {
-        let applies = |alternatives: &Option<model::text::OneOrMany>, axis: &str| {
-            alternatives.as_ref().is_none_or(|alternatives| {
-                let value = case.values.get(axis).map(String::as_str).unwrap_or_default();
-                alternatives.texts().iter().any(|pattern| alternative_matches(pattern, value))
-            })
-        };
-        if !applies(&deviation.deployment, "deployment") || !applies(&deviation.postgres, "postgres") {
-            continue;
+        let hits = set.matches_candidate(&Candidate::new(&case.id));
+        for hits in hits.chunk_by(|one, other| owners[*one].0 == owners[*other].0) {
+            let globs: Vec<usize> = hits.iter().map(|hit| owners[*hit].1).collect();
+            prepared[owners[hits[0]].0].apply(case, &globs);
         }
-        let Some(index) = globs.iter().position(|glob| glob.is_match(&case.id)) else { continue };
-        for (index, glob) in globs.iter().enumerate() {
-            matched[index] |= glob.is_match(&case.id);
+    }
+    errors.extend(prepared.into_iter().filter_map(Prepared::error));
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// A deviation with what does not depend on the case.
+struct Prepared<'a> {
+    loaded: &'a LoadedDeviation,
+    globs: Vec<Glob>,
+    /// By the index of the pattern: whether a case matches.
+    matched: Vec<bool>,
+    refutes: Vec<String>,
+    /// Line and column of `observed`.
+    place: (u64, u64),
+    failed: Option<LoadError>,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(loaded: &'a LoadedDeviation) -> Result<Self, LoadError> {
+        let LoadedDeviation { file, deviation } = loaded;
+        review_date(&deviation.review, file)?;
+        if let Some(deployments) = &deviation.deployment {
+            let named = |pattern: &str| DeploymentKind::ALL.iter().any(|kind| alternative_matches(pattern, kind.name()));
+            if let Some(unknown) = deployments.texts().find(|pattern| !named(pattern)) {
+                let message = format!("deployment `{unknown}` is not one of documented, cnpg");
+                return Err(LoadError::new(Place::at(file, deviation.id.place()), message));
+            }
+        }
+        let globs = deviation.cases.iter().map(|text| glob(text, file)).collect::<Result<Vec<_>, _>>()?;
+        let place = (deviation.observed.referenced.line(), deviation.observed.referenced.column());
+        if !deviation.observed.value.when.is_empty() || deviation.observed.value.claims.is_some() {
+            return Err(LoadError::new(Place::at(file, place), "`observed` takes neither `when` nor `claims`"));
+        }
+        let refutes = deviation.refutes.iter().map(Text::raw).collect();
+        Ok(Self { loaded, matched: vec![false; globs.len()], globs, refutes, place, failed: None })
+    }
+
+    /// Marks a case whose id these patterns match, if its axes do too. After an error there is no other.
+    fn apply(&mut self, case: &mut Case, globs: &[usize]) {
+        if self.failed.is_none()
+            && self.axes_match(case)
+            && let Err(error) = self.mark(case, globs)
+        {
+            self.failed = Some(error);
+        }
+    }
+
+    fn axes_match(&self, case: &Case) -> bool {
+        let matches = |alternatives: &Option<OneOrMany>, axis: &str| {
+            let value = || case.values.get(axis).map(String::as_str).unwrap_or_default();
+            alternatives.as_ref().is_none_or(|alternatives| any_matches(alternatives, value()))
+        };
+        matches(&self.loaded.deviation.deployment, "deployment") && matches(&self.loaded.deviation.postgres, "postgres")
+    }
+
+    fn mark(&mut self, case: &mut Case, globs: &[usize]) -> Result<(), LoadError> {
+        let LoadedDeviation { file, deviation } = self.loaded;
+        let at = |text: &Text, message: String| LoadError::new(Place::at(file, text.place()), message);
+        for glob in globs {
+            self.matched[*glob] = true;
         }
         if let Some(other) = &case.deviation {
-            return Err(at(&deviation.cases[index], format!("case {} has deviation `{}` already", case.id, other.id)));
+            return Err(at(&deviation.cases[globs[0]], format!("case {} has deviation `{}` already", case.id, other.id)));
         }
         let cell: Cell = case.values.iter().map(|(axis, value)| (axis.clone(), (value.clone(), value.clone()))).collect();
         let resolver = Resolver { file, cell: &cell, service: case.key.service };
         case.deviation = Some(Arc::new(AppliedDeviation {
             id: deviation.id.raw(),
-            observed: resolver.expectation(&deviation.observed.value, place)?,
-            refutes: refutes.clone(),
+            observed: resolver.expectation(&deviation.observed.value, self.place)?,
+            refutes: self.refutes.clone(),
             summary: deviation.summary.clone(),
         }));
-        for claim in &refutes {
-            if !case.claims.contains(claim) {
-                return Err(at(&deviation.id, format!("it refutes `{claim}`, but case {} does not bear on that claim", case.id)));
-            }
+        match self.refutes.iter().find(|claim| !case.claims.contains(claim)) {
+            Some(claim) => Err(at(&deviation.id, format!("it refutes `{claim}`, but case {} does not bear on that claim", case.id))),
+            None => Ok(()),
         }
     }
-    match matched.iter().position(|matched| !matched) {
-        Some(index) => Err(at(&deviation.cases[index], format!("deviation `{}` matches no case with this pattern", deviation.id.raw()))),
-        None => Ok(()),
+
+    /// What was wrong with a case, or a pattern that matches no case.
+    fn error(self) -> Option<LoadError> {
+        let LoadedDeviation { file, deviation } = self.loaded;
+        self.failed.or_else(|| {
+            let unmatched = self.matched.iter().position(|matched| !matched)?;
+            let message = format!("deviation `{}` matches no case with this pattern", deviation.id.raw());
+            Some(LoadError::new(Place::at(file, deviation.cases[unmatched].place()), message))
+        })
     }
 }
 
-fn glob(text: &Text, file: &Path) -> Result<GlobMatcher, LoadError> {
-    Glob::new(&text.raw())
-        .map(|glob| glob.compile_matcher())
-        .map_err(|error| LoadError::new(Place::at(file, text.place()), format!("no valid pattern: {error}")))
+fn glob(text: &Text, file: &Path) -> Result<Glob, LoadError> {
+    Glob::new(&text.raw()).map_err(|error| LoadError::new(Place::at(file, text.place()), format!("no valid pattern: {error}")))
 }
 
 fn review_date(text: &Text, file: &Path) -> Result<jiff::civil::Date, LoadError> {

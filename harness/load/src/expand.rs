@@ -1,5 +1,6 @@
 //! Scenarios to cases: the product of each matrix, every expectation resolved, every deviation matched.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -43,14 +44,11 @@ pub fn expand(set: &ScenarioSet, catalogue: &Catalogue) -> Result<Vec<Case>, Vec
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() {
-        for loaded in &set.deviations {
-            if let Err(error) = deviations::apply(loaded, &mut cases) {
-                errors.push(error);
-            }
-        }
+    if !errors.is_empty() {
+        return Err(errors);
     }
-    if errors.is_empty() { Ok(cases) } else { Err(errors) }
+    deviations::apply(&set.deviations, &mut cases)?;
+    Ok(cases)
 }
 
 /// One scenario with what it is checked against.
@@ -95,9 +93,10 @@ impl Expansion<'_> {
         if cells.is_empty() {
             return Err(self.at(&["exclude"], "nothing of the matrix is left"));
         }
+        let all_rows = rows(self.scenario());
         let mut used_rows = BTreeSet::new();
-        let cases = cells.iter().map(|cell| self.case(cell, &mut used_rows)).collect::<Result<Vec<_>, _>>()?;
-        for (index, rows) in rows(self.scenario()).iter().enumerate() {
+        let cases = cells.iter().map(|cell| self.case(cell, &all_rows, &mut used_rows)).collect::<Result<Vec<_>, _>>()?;
+        for (index, rows) in all_rows.iter().enumerate() {
             if let Some(row) = rows.iter().find(|row| !used_rows.contains(&(index, row.index))) {
                 return Err(self.at_row(row, "no case reaches this row: an earlier row takes them all, or its `when` matches none"));
             }
@@ -110,7 +109,7 @@ impl Expansion<'_> {
         let scenario = self.scenario();
         let same = |value: String| (value.clone(), value);
         let mut axes = IndexMap::new();
-        let deployments = scenario.deployment.texts();
+        let deployments: Vec<String> = scenario.deployment.texts().map(Cow::into_owned).collect();
         for deployment in &deployments {
             if !DeploymentKind::ALL.iter().any(|kind| kind.name() == deployment) {
                 return Err(self.at(&["deployment"], format!("deployment `{deployment}` is not one of documented, cnpg")));
@@ -136,8 +135,8 @@ impl Expansion<'_> {
             }
             self.check_booleans(name, axis)?;
             let mut values: Vec<(String, String)> = match axis {
-                Axis::Values(values) => values.iter().map(|value| same(value.text())).collect(),
-                Axis::Named(values) => values.iter().map(|(name, text)| (name.clone(), text.text())).collect(),
+                Axis::Values(values) => values.iter().map(|value| same(value.text().into_owned())).collect(),
+                Axis::Named(values) => values.iter().map(|(name, text)| (name.clone(), text.text().into_owned())).collect(),
             };
             if name == "driver" {
                 values = self.drivers(&values)?.into_iter().map(same).collect();
@@ -228,6 +227,7 @@ impl Expansion<'_> {
             };
             for pattern in alternatives.texts() {
                 if !values.iter().any(|(value, _)| alternative_matches(&pattern, value)) {
+                    let pattern = pattern.into_owned();
                     let known: Vec<&str> = values.iter().map(|(value, _)| value.as_str()).collect();
                     return Err(WrongCondition::MatchesNothing { axis: name.clone(), pattern, known: known.join(", ") });
                 }
@@ -236,27 +236,27 @@ impl Expansion<'_> {
         Ok(())
     }
 
-    pub(super) fn value(&self, cell: &Cell, axis: &str) -> Option<String> {
+    pub(super) fn value<'a>(&'a self, cell: &'a Cell, axis: &str) -> Option<Cow<'a, str>> {
         if let Some((value, _)) = cell.get(axis) {
-            return Some(value.clone());
+            return Some(Cow::Borrowed(value));
         }
         let (driver, _) = cell.get("driver")?;
         let info = self.catalogue.drivers.iter().find(|info| info.name == *driver)?;
         match axis {
-            "family" => serde_json::to_value(info.family).ok()?.as_str().map(str::to_owned),
-            "libpq" => info.libpq.map(|version| (version / 10_000).to_string()),
+            "family" => Some(Cow::Borrowed(info.family.name())),
+            "libpq" => info.libpq.map(|version| Cow::Owned((version / 10_000).to_string())),
             _ => None,
         }
     }
 
-    fn case(&self, cell: &Cell, used_rows: &mut BTreeSet<(usize, usize)>) -> Result<Case, LoadError> {
+    fn case(&self, cell: &Cell, all_rows: &[Vec<Row<'_>>], used_rows: &mut BTreeSet<(usize, usize)>) -> Result<Case, LoadError> {
         let scenario = self.scenario();
         let resolver = Resolver { file: &self.loaded.file, cell, service: scenario.service };
         let id = case_id(&scenario.id.raw(), cell);
         let mut claims = Vec::new();
         let mut chosen = Vec::new();
-        for (index, rows) in rows(scenario).into_iter().enumerate() {
-            let Some(row) = rows.into_iter().find(|row| holds(row.when, &|axis| self.value(cell, axis))) else {
+        for (index, rows) in all_rows.iter().enumerate() {
+            let Some(row) = rows.iter().find(|row| holds(row.when, &|axis| self.value(cell, axis))) else {
                 let index = index.to_string();
                 let keys = [keys(scenario), &[&index, "expect"]].concat();
                 return Err(self.at(&keys, format!("no row is for case {id}")));
@@ -268,7 +268,7 @@ impl Expansion<'_> {
                     claims.push(claim);
                 }
             }
-            chosen.push(row);
+            chosen.push(*row);
         }
         let mut steps = Vec::new();
         for (index, (step, row)) in scenario.steps.iter().zip(&chosen).enumerate() {

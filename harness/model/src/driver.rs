@@ -21,6 +21,20 @@ pub enum Family {
     Other,
 }
 
+impl Family {
+    /// As conditions on the axis `family` and reports name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rustls => "rustls",
+            Self::Libpq => "libpq",
+            Self::RedisRs => "redis-rs",
+            Self::RedisPy => "redis-py",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// A client and its versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -39,4 +53,16 @@ pub struct DriverInfo {
     /// The TLS library's version text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_library: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Family;
+
+    #[test]
+    fn a_family_has_the_same_name_in_conditions_and_in_reports() {
+        for family in [Family::Rustls, Family::Libpq, Family::RedisRs, Family::RedisPy, Family::Other] {
+            assert_eq!(serde_json::to_value(family).expect("a unit variant"), family.name());
+        }
+    }
 }

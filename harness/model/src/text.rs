@@ -1,5 +1,6 @@
 //! Scalars and texts of YAML files, with their places.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -23,11 +24,11 @@ pub enum Scalar {
 impl Scalar {
     /// As it stands in a case's id.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn text(&self) -> Cow<'_, str> {
         match self {
-            Self::Bool(value) => value.to_string(),
-            Self::Integer(value) => value.to_string(),
-            Self::Text(value) => value.clone(),
+            Self::Bool(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
+            Self::Integer(value) => Cow::Owned(value.to_string()),
+            Self::Text(value) => Cow::Borrowed(value),
         }
     }
 }
@@ -84,12 +85,12 @@ pub enum OneOrMany {
 
 impl OneOrMany {
     /// Its values as text.
-    #[must_use]
-    pub fn texts(&self) -> Vec<String> {
-        match self {
-            Self::One(value) => vec![value.text()],
-            Self::Many(values) => values.iter().map(Scalar::text).collect(),
-        }
+    pub fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let values = match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        };
+        values.iter().map(Scalar::text)
     }
 }
 
@@ -142,7 +143,7 @@ impl Text {
     /// The text as written.
     #[must_use]
     pub fn raw(&self) -> String {
-        self.0.value.text()
+        self.0.value.text().into_owned()
     }
 
     /// Line and column, from 1; 0 where it stands in no file.
@@ -153,7 +154,7 @@ impl Text {
 }
 
 impl JsonSchema for Text {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         "Text".into()
     }
 

@@ -1,5 +1,6 @@
 //! Conditions on a case's matrix values.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::text::OneOrMany;
@@ -38,11 +39,14 @@ fn star_matches(rest: &str, value: &str) -> bool {
 
 /// Whether a condition holds for a case's values. A value that the case doesn't have never matches, except against a negation.
 #[must_use]
-pub fn holds(when: &When, value_of: &dyn Fn(&str) -> Option<String>) -> bool {
-    when.iter().all(|(axis, alternatives)| {
-        let value = value_of(axis).unwrap_or_default();
-        alternatives.texts().iter().any(|pattern| alternative_matches(pattern, &value))
-    })
+pub fn holds<'a>(when: &When, value_of: &dyn Fn(&str) -> Option<Cow<'a, str>>) -> bool {
+    when.iter().all(|(axis, alternatives)| any_matches(alternatives, &value_of(axis).unwrap_or_default()))
+}
+
+/// Whether one of the alternatives matches an axis value.
+#[must_use]
+pub fn any_matches(alternatives: &OneOrMany, value: &str) -> bool {
+    alternatives.texts().any(|pattern| alternative_matches(&pattern, value))
 }
 
 #[cfg(test)]
