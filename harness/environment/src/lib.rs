@@ -18,7 +18,8 @@ pub use error::{
 };
 #[cfg(feature = "container")]
 pub use error::{AgentContainerError, ImageError};
-pub use server::{LogCondition, Server};
-pub use servers::{ConfigFile, Configurator, InstallationTemplate, ManifestConfigurator, Paths, Servers, ServersOptions, log_properties};
+pub use server::Server;
+pub use serverlog::LogCondition;
+pub use servers::{ConfigFile, Configurator, InstallationTemplate, ManifestConfigurator, Paths, Servers, ServersOptions};
 
 pub use installation::{Applied, Gateway, GatewayRoute, InstallOptions, Installation, Replication, ReplicationState};

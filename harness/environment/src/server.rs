@@ -15,9 +15,7 @@ use model::observation::LogLine;
 use model::server::ServerConfig;
 use os::command::CommandRun;
 use os::dial::Dialer;
-
-/// The log lines that a case waits for.
-pub type LogCondition<'a> = &'a (dyn Fn(&[LogLine]) -> bool + Send + Sync);
+use serverlog::LogCondition;
 
 /// A running server with a configuration applied.
 #[async_trait]

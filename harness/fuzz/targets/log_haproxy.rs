@@ -2,5 +2,5 @@
 //! HAProxy's log.
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    environment::log_properties::haproxylog(input);
+    serverlog::properties::haproxylog(input);
 });

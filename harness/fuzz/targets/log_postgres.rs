@@ -2,5 +2,5 @@
 //! PostgreSQL's jsonlog.
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    environment::log_properties::jsonlog(input);
+    serverlog::properties::jsonlog(input);
 });

@@ -2,5 +2,5 @@
 //! Redis's log.
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    environment::log_properties::redislog(input);
+    serverlog::properties::redislog(input);
 });

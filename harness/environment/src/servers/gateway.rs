@@ -12,7 +12,6 @@ use tokio::sync::Mutex;
 
 use super::configure::ConfigFile;
 use super::instance::{PORT_TRIES, PortTries, STOP_LIMIT, StartError, ended};
-use super::log::{HaproxyLog, LogIndex, Tailer};
 use super::machine::{Directories, Machine, Paused, Process, Role};
 use super::shared::Shared;
 use super::written::Written;
@@ -27,6 +26,7 @@ use os::child::{ChildSpec, tail_since};
 use os::dial::Dialer;
 use os::poll;
 use os::toolchain::Tool;
+use serverlog::{HaproxyLog, LogIndex, Tailer};
 
 /// How often it is tried whether it listens: a start takes some tens of milliseconds.
 const START_INTERVAL: Duration = Duration::from_millis(3);

@@ -11,11 +11,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::configure::Paths;
-use super::log::{LogIndex, Parser, Tailer, quote};
 use super::machine::{Directories, Machine, Process};
 use super::shared::Shared;
 use crate::error::{ConfigureCause, Failure, LostCause, MachineError, StartCause};
-use crate::{CommandError, EnvironmentError, LogCondition, Server};
+use crate::{CommandError, EnvironmentError, Server};
 use model::connect::Password;
 use model::endpoint::Address;
 use model::observation::LogLine;
@@ -23,6 +22,7 @@ use model::server::{ServerConfig, ServerKey, Service};
 use os::child::{ChildSpec, tail_since};
 use os::command::CommandRun;
 use os::dial::Dialer;
+use serverlog::{LogCondition, LogIndex, Parser, Tailer, quote};
 
 /// What the servers of this environment differ in; the rest of [`Server`] follows from their place.
 #[async_trait]

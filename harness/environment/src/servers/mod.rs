@@ -7,7 +7,6 @@ mod environment;
 mod gateway;
 mod installation;
 mod instance;
-mod log;
 mod machine;
 mod manifest;
 mod postgres;
@@ -22,7 +21,6 @@ pub use environment::Servers;
 #[cfg(test)]
 pub(super) use gateway::{Backend, HaproxyGateway};
 pub use installation::InstallationTemplate;
-pub use log::properties as log_properties;
 pub(super) use machine::{Directories, Machine, Machines, Paused, Process, Role, Stream};
 pub use manifest::ManifestConfigurator;
 pub use shared::ServersOptions;

@@ -12,7 +12,6 @@ use tokio::sync::Mutex;
 
 use super::configure::Paths;
 use super::instance::{Instance, Place, Placed, PortTries, ProcessState, STOP_LIMIT, StartError, ended};
-use super::log::RedisLog;
 use super::machine::Process;
 use super::shared::Shared;
 use super::written::Written;
@@ -21,6 +20,7 @@ use crate::error::{Failure, MachineError, StartCause};
 use model::server::{ServerConfig, ServerKey};
 use os::child::tail_since;
 use os::toolchain::Tool;
+use serverlog::RedisLog;
 
 /// A Redis that cases share: a restart brings it to the configuration of each.
 pub(super) struct RedisServer {

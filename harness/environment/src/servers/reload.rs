@@ -9,9 +9,9 @@
 use std::sync::Arc;
 
 use super::instance::Place;
-use super::log::quote;
 use crate::error::ConfigureCause;
 use model::observation::LogLine;
+use serverlog::quote;
 
 /// The parameter that counts the configurations.
 pub(super) const GENERATION: &str = "mtls_conformance.generation";

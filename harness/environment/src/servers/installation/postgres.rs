@@ -10,7 +10,6 @@ use tokio::sync::Mutex;
 
 use super::super::configure::{ConfigFile, Paths};
 use super::super::instance::{LogPosition, Place, Placed as _, PortTries, StartError};
-use super::super::log::JsonLog;
 use super::super::machine;
 use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
 use super::super::postgres::process::{main_file, reload, start_once};
@@ -21,6 +20,7 @@ use crate::Applied;
 use crate::error::{EnvironmentError, Failure, MachineError, StartCause};
 use deployment::postgres::{self, ReplicaPlaces};
 use model::server::ServerKey;
+use serverlog::JsonLog;
 
 /// The file that makes a server a standby: PostgreSQL manual, "Log-Shipping Standby Servers".
 const STANDBY_SIGNAL: &str = "standby.signal";

@@ -11,7 +11,6 @@ use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 
 use super::super::instance::{Place, Placed as _, PortTries, StartError};
-use super::super::log::RedisLog;
 use super::super::machine;
 use super::super::redis::{make_data, sets_several, start_once};
 use super::super::shared::Shared;
@@ -21,6 +20,7 @@ use crate::error::{ConfigureCause, EnvironmentError, Failure};
 use deployment::redis_conf::{CLIENT_CA, SERVER_CERTIFICATE, SERVER_KEY};
 use model::server::ServerKey;
 use os::toolchain::Tool;
+use serverlog::RedisLog;
 
 /// How long the log's line on a refused `CONFIG SET` is waited for: it is written before the answer.
 const LINE_LIMIT: Duration = Duration::from_millis(500);

@@ -13,7 +13,6 @@ use self::process::{main_file, reload, start_once};
 use super::configure::ConfigFile;
 use super::configure::Paths;
 use super::instance::{Instance, LogPosition, Place, Placed, PortTries, ProcessState, STOP_LIMIT};
-use super::log::JsonLog;
 use super::machine::Process;
 use super::manifest::HBA_FILE;
 use super::shared::Shared;
@@ -21,6 +20,7 @@ use super::written::Written;
 use crate::EnvironmentError;
 use crate::error::{ConfigError, ConfigureCause, Failure, StartCause};
 use model::server::{ServerConfig, ServerKey};
+use serverlog::JsonLog;
 
 /// A PostgreSQL that cases share: a reload brings it to the configuration of each.
 pub(super) struct PostgresServer {

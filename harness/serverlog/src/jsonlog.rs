@@ -14,7 +14,7 @@ use model::observation::LogLine;
 
 /// The parser of jsonlog: every line says by itself which connection it is of.
 #[derive(Debug, Default)]
-pub(in super::super) struct JsonLog;
+pub struct JsonLog;
 
 /// The fields that are of use here. A foreign format: others are passed over.
 #[derive(Deserialize)]

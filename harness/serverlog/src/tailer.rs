@@ -21,13 +21,13 @@ const STEP: u64 = 4 * 1024 * 1024;
 
 /// A task that reads a log into a [`LogIndex`] as it grows. Dropping it ends the task.
 #[derive(Debug)]
-pub(in super::super) struct Tailer {
+pub struct Tailer {
     task: JoinHandle<()>,
 }
 
 impl Tailer {
     /// Follows `path`, which must exist, from its beginning. Needs a tokio runtime, and lives no longer than that.
-    pub(in super::super) fn follow(path: &Path, parser: impl Parser + 'static, index: Arc<LogIndex>) -> Result<Self, FileWatchError> {
+    pub fn follow(path: &Path, parser: impl Parser + 'static, index: Arc<LogIndex>) -> Result<Self, FileWatchError> {
         let mut watch = FileWatch::of(path)?;
         // For writing, only to give old parts back: a log that can't be written to is followed all the same.
         let file = OpenOptions::new().read(true).write(true).open(path).or_else(|_| File::open(path));
@@ -98,7 +98,7 @@ mod tests {
     use proptest::sample::Index;
 
     use super::*;
-    use crate::servers::log::RedisLog;
+    use crate::RedisLog;
 
     const LIMIT: Duration = Duration::from_secs(10);
 

@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::record::{LinePosition, Record};
-use crate::LogCondition;
 use model::observation::LogLine;
 
 /// How many connections are remembered: far more than are ever in use at once, a few hundred bytes each.
@@ -17,6 +16,9 @@ const CONNECTIONS: usize = 4096;
 
 /// How many of the server's own lines are remembered: a start and a reload write some tens.
 const SERVER_LINES: usize = 512;
+
+/// Whether these lines are all that the caller waits for.
+pub type LogCondition<'a> = &'a (dyn Fn(&[LogLine]) -> bool + Send + Sync);
 
 /// A bound on one connection's lines; a session that logs on and on keeps its first ones.
 const LINES_OF_A_CONNECTION: usize = 256;
@@ -28,7 +30,7 @@ impl LinePosition {
 
 /// The lines of one server's log by connection. Shared by the tailer that fills it and those who wait.
 #[derive(Debug)]
-pub(in super::super) struct LogIndex {
+pub struct LogIndex {
     entries: Mutex<Entries>,
     /// The number of lines so far, for those who wait.
     lines: watch::Sender<u64>,
@@ -67,7 +69,7 @@ impl LogIndex {
     }
 
     /// Adds lines in the order of the log and wakes those who wait.
-    pub(in super::super) fn add(&self, records: impl IntoIterator<Item = Record>) {
+    pub fn add(&self, records: impl IntoIterator<Item = Record>) {
         let next = {
             let mut entries = self.entries();
             for record in records {
@@ -79,12 +81,12 @@ impl LogIndex {
     }
 
     /// The number of the next line: a mark for [`Self::server_lines_since`].
-    pub(in super::super) fn mark(&self) -> u64 {
+    pub fn mark(&self) -> u64 {
         self.entries().next
     }
 
     /// The lines of the connections from these addresses, as soon as `enough` holds for them, and at `limit` at the latest.
-    pub(in super::super) async fn lines_of(&self, peers: &[SocketAddr], enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
+    pub async fn lines_of(&self, peers: &[SocketAddr], enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
         let mut news = self.lines.subscribe();
         let deadline = Instant::now() + limit;
         let mut seen = None;
@@ -109,12 +111,12 @@ impl LogIndex {
     }
 
     /// The server's own lines from number `mark` on.
-    pub(in super::super) fn server_lines_since(&self, mark: u64) -> Vec<LogLine> {
+    pub fn server_lines_since(&self, mark: u64) -> Vec<LogLine> {
         self.entries().server_between(mark, u64::MAX)
     }
 
     /// All lines from number `mark` on that are remembered, in order, as soon as `enough` holds for them, and at `limit` at the latest.
-    pub(in super::super) async fn all_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
+    pub async fn all_since(&self, mark: u64, enough: LogCondition<'_>, limit: Duration) -> Vec<LogLine> {
         let found = self.until(|entries| Some(entries.all_from(mark)).filter(|lines| enough(lines)));
         match tokio::time::timeout(limit, found).await {
             Ok(lines) => lines,
@@ -123,13 +125,13 @@ impl LogIndex {
     }
 
     /// Waits until `found` gives something for the server's own lines from number `mark` on; for ever, if it never does.
-    pub(in super::super) async fn find_since<T>(&self, mark: u64, found: impl Fn(&[LogLine]) -> Option<T>) -> T {
+    pub async fn find_since<T>(&self, mark: u64, found: impl Fn(&[LogLine]) -> Option<T>) -> T {
         self.until(|entries| found(&entries.server_between(mark, u64::MAX))).await
     }
 
     /// Waits until a connection from `peer` is logged that was opened at number `mark` or later; for ever, if none is.
     /// The server's own lines between the mark and that connection.
-    pub(in super::super) async fn server_lines_before(&self, mark: u64, peer: SocketAddr) -> Vec<LogLine> {
+    pub async fn server_lines_before(&self, mark: u64, peer: SocketAddr) -> Vec<LogLine> {
         self.until(|entries| {
             let first = entries.connections.get(&peer).map(|connection| connection.first).filter(|first| *first >= mark)?;
             Some(entries.server_between(mark, first))

@@ -11,7 +11,7 @@ use model::observation::LogLine;
 
 /// The parser of that log. It remembers the connection that was accepted last: some lines name none.
 #[derive(Debug, Default)]
-pub(in super::super) struct RedisLog {
+pub struct RedisLog {
     /// The connections accepted so far.
     accepted: u64,
     /// The latest of them.

@@ -10,7 +10,7 @@ use model::observation::LogLine;
 
 /// The parser of that log: each line is a connection of its own, which it opens and ends.
 #[derive(Debug, Default)]
-pub(in super::super) struct HaproxyLog {
+pub struct HaproxyLog {
     /// The connections so far.
     connections: u64,
 }
@@ -48,7 +48,7 @@ impl Parser for HaproxyLog {
 
 impl HaproxyLog {
     /// The address that the server saw, by a line that was parsed here.
-    pub(in super::super) fn upstream(line: &LogLine) -> Option<SocketAddr> {
+    pub fn upstream(line: &LogLine) -> Option<SocketAddr> {
         line.detail.as_deref()?.parse().ok()
     }
 }

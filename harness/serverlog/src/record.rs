@@ -6,34 +6,34 @@ use model::observation::LogLine;
 
 /// One line of a log, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct Record {
+pub struct Record {
     /// The line; its `peer` is that of `connection`, where there is one.
-    pub(in super::super) line: LogLine,
+    pub line: LogLine,
     /// The connection it belongs to; `None` for the server's own lines.
-    pub(in super::super) connection: Option<LinePosition>,
+    pub connection: Option<LinePosition>,
 }
 
 /// Where in a connection's life a line stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct LinePosition {
+pub struct LinePosition {
     /// The client's address and port, as the server saw them.
-    pub(in super::super) peer: SocketAddr,
+    pub peer: SocketAddr,
     /// What tells this connection from an earlier one of the same address.
-    pub(in super::super) session: u64,
+    pub session: u64,
     /// The connection's first line.
-    pub(in super::super) opens: bool,
+    pub opens: bool,
     /// No further line is to be expected after this one.
-    pub(in super::super) ends: bool,
+    pub ends: bool,
 }
 
 /// Understands one server's log format.
-pub(in super::super) trait Parser: Send {
+pub trait Parser: Send {
     /// One line without its line end; `None` for what isn't a line of the log.
     fn parse(&mut self, line: &[u8]) -> Option<Record>;
 }
 
 /// A line as a message quotes it.
-pub(in super::super) fn quote(line: &LogLine) -> String {
+pub fn quote(line: &LogLine) -> String {
     let detail = line.detail.as_deref().map(|detail| format!(" ({})", detail.replace('\n', "; "))).unwrap_or_default();
     format!("{}: {}{detail}", line.severity, line.message)
 }

@@ -10,9 +10,9 @@ mod record;
 mod redislog;
 mod tailer;
 
-pub(super) use haproxylog::HaproxyLog;
-pub(super) use index::LogIndex;
-pub(super) use jsonlog::JsonLog;
-pub(super) use record::{Parser, quote};
-pub(super) use redislog::RedisLog;
-pub(super) use tailer::Tailer;
+pub use haproxylog::HaproxyLog;
+pub use index::{LogCondition, LogIndex};
+pub use jsonlog::JsonLog;
+pub use record::{LinePosition, Parser, Record, quote};
+pub use redislog::RedisLog;
+pub use tailer::Tailer;
