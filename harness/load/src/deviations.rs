@@ -13,58 +13,57 @@ use model::server::DeploymentKind;
 use model::text::{OneOrMany, Text};
 use model::when::{alternative_matches, any_matches};
 
-/// Marks the cases that each deviation applies to.
+/// Marks the cases that each deviation applies to. Errors come in the order of the deviations, one for each.
 ///
 /// Every pattern is tried on a case at once, whichever deviation it belongs to: a set has thousands of cases, and most match none.
 pub(super) fn apply(deviations: &[LoadedDeviation], cases: &mut [Case]) -> Result<(), Vec<LoadError>> {
-    let mut errors = Vec::new();
-    let mut prepared = Vec::new();
-    for loaded in deviations {
-        match Prepared::new(loaded) {
-            Ok(deviation) => prepared.push(deviation),
-            Err(error) => errors.push(error),
-        }
-    }
+    let Some(first) = deviations.first() else { return Ok(()) };
     let mut set = GlobSetBuilder::new();
+    // By the index of the pattern in the set: the deviation's index, and the pattern's in it.
     let mut owners = Vec::new();
-    for (deviation, glob) in prepared.iter().enumerate().flat_map(|(at, one)| one.globs.iter().map(move |glob| (at, glob))) {
-        set.add(glob.clone());
-        owners.push((deviation, owners.iter().rev().take_while(|(owner, _)| *owner == deviation).count()));
+    let mut prepared = Vec::new();
+    for (deviation, loaded) in deviations.iter().enumerate() {
+        prepared.push(Prepared::new(loaded).map(|(one, globs)| {
+            for (index, glob) in globs.into_iter().enumerate() {
+                set.add(glob);
+                owners.push((deviation, index));
+            }
+            one
+        }));
     }
     // Each pattern was parsed alone; together they can only be too large, which names none of them.
-    let set = match (set.build(), deviations.first()) {
-        (Ok(set), _) => set,
-        (Err(error), Some(first)) => {
-            errors.push(LoadError::new(Place::at(&first.file, first.deviation.id.place()), format!("no valid patterns: {error}")));
-            return Err(errors);
-        }
-        (Err(_), None) => return Ok(()),
-    };
+    let set = set
+        .build()
+        .map_err(|error| vec![LoadError::new(Place::at(&first.file, first.deviation.id.place()), format!("no valid patterns: {error}"))])?;
     for case in cases {
         let hits = set.matches_candidate(&Candidate::new(&case.id));
         for hits in hits.chunk_by(|one, other| owners[*one].0 == owners[*other].0) {
             let globs: Vec<usize> = hits.iter().map(|hit| owners[*hit].1).collect();
-            prepared[owners[hits[0]].0].apply(case, &globs);
+            let one = &mut prepared[owners[hits[0]].0];
+            // After an error a deviation is applied no further.
+            if let Ok(deviation) = one
+                && deviation.axes_match(case)
+                && let Err(error) = deviation.mark(case, &globs)
+            {
+                *one = Err(error);
+            }
         }
     }
-    errors.extend(prepared.into_iter().filter_map(Prepared::error));
+    let errors: Vec<LoadError> = prepared.into_iter().filter_map(|one| one.map_or_else(Some, |deviation| deviation.unmatched())).collect();
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// A deviation with what does not depend on the case.
+/// A deviation that was checked by itself, and what cases have shown of it.
 struct Prepared<'a> {
     loaded: &'a LoadedDeviation,
-    globs: Vec<Glob>,
     /// By the index of the pattern: whether a case matches.
     matched: Vec<bool>,
     refutes: Vec<String>,
-    /// Line and column of `observed`.
-    place: (u64, u64),
-    failed: Option<LoadError>,
 }
 
 impl<'a> Prepared<'a> {
-    fn new(loaded: &'a LoadedDeviation) -> Result<Self, LoadError> {
+    /// With its patterns.
+    fn new(loaded: &'a LoadedDeviation) -> Result<(Self, Vec<Glob>), LoadError> {
         let LoadedDeviation { file, deviation } = loaded;
         review_date(&deviation.review, file)?;
         if let Some(deployments) = &deviation.deployment {
@@ -75,28 +74,23 @@ impl<'a> Prepared<'a> {
             }
         }
         let globs = deviation.cases.iter().map(|text| glob(text, file)).collect::<Result<Vec<_>, _>>()?;
-        let place = (deviation.observed.referenced.line(), deviation.observed.referenced.column());
+        let prepared = Self { loaded, matched: vec![false; globs.len()], refutes: deviation.refutes.iter().map(Text::raw).collect() };
         if !deviation.observed.value.when.is_empty() || deviation.observed.value.claims.is_some() {
-            return Err(LoadError::new(Place::at(file, place), "`observed` takes neither `when` nor `claims`"));
+            return Err(LoadError::new(Place::at(file, prepared.place()), "`observed` takes neither `when` nor `claims`"));
         }
-        let refutes = deviation.refutes.iter().map(Text::raw).collect();
-        Ok(Self { loaded, matched: vec![false; globs.len()], globs, refutes, place, failed: None })
+        Ok((prepared, globs))
     }
 
-    /// Marks a case whose id these patterns match, if its axes do too. After an error there is no other.
-    fn apply(&mut self, case: &mut Case, globs: &[usize]) {
-        if self.failed.is_none()
-            && self.axes_match(case)
-            && let Err(error) = self.mark(case, globs)
-        {
-            self.failed = Some(error);
-        }
+    /// Line and column of `observed`.
+    fn place(&self) -> (u64, u64) {
+        let observed = &self.loaded.deviation.observed.referenced;
+        (observed.line(), observed.column())
     }
 
     fn axes_match(&self, case: &Case) -> bool {
         let matches = |alternatives: &Option<OneOrMany>, axis: &str| {
-            let value = || case.values.get(axis).map(String::as_str).unwrap_or_default();
-            alternatives.as_ref().is_none_or(|alternatives| any_matches(alternatives, value()))
+            let Some(alternatives) = alternatives else { return true };
+            any_matches(alternatives, case.values.get(axis).map(String::as_str).unwrap_or_default())
         };
         matches(&self.loaded.deviation.deployment, "deployment") && matches(&self.loaded.deviation.postgres, "postgres")
     }
@@ -114,7 +108,7 @@ impl<'a> Prepared<'a> {
         let resolver = Resolver { file, cell: &cell, service: case.key.service };
         case.deviation = Some(Arc::new(AppliedDeviation {
             id: deviation.id.raw(),
-            observed: resolver.expectation(&deviation.observed.value, self.place)?,
+            observed: resolver.expectation(&deviation.observed.value, self.place())?,
             refutes: self.refutes.clone(),
             summary: deviation.summary.clone(),
         }));
@@ -124,14 +118,12 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// What was wrong with a case, or a pattern that matches no case.
-    fn error(self) -> Option<LoadError> {
+    /// A pattern that matches no case.
+    fn unmatched(&self) -> Option<LoadError> {
         let LoadedDeviation { file, deviation } = self.loaded;
-        self.failed.or_else(|| {
-            let unmatched = self.matched.iter().position(|matched| !matched)?;
-            let message = format!("deviation `{}` matches no case with this pattern", deviation.id.raw());
-            Some(LoadError::new(Place::at(file, deviation.cases[unmatched].place()), message))
-        })
+        let unmatched = self.matched.iter().position(|matched| !matched)?;
+        let message = format!("deviation `{}` matches no case with this pattern", deviation.id.raw());
+        Some(LoadError::new(Place::at(file, deviation.cases[unmatched].place()), message))
     }
 }
 

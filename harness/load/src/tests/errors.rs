@@ -289,6 +289,26 @@ fn of_deviations() {
 }
 
 #[test]
+fn of_several_deviations_in_their_order() {
+    let deviation = |id: &str, cases: &str, review: &str| {
+        let one = DEVIATIONS.strip_prefix("deviations:\n").expect("its first line");
+        one.replace("it-differs", id).replace(r#"["a/case:*identity=other"]"#, cases).replace("2027-06-30", review)
+    };
+    let deviations = [
+        deviation("stale", r#"["a/case:*identity=other", "a/case:*identity=none", "a/case:*"]"#, "2027-06-30"),
+        deviation("undated", r#"["a/case:*"]"#, "next year"),
+        deviation("twin", r#"["b/*", "a/case:*identity=app"]"#, "2027-06-30"),
+    ];
+    let errors = errors_of_set("deviations.yaml", &format!("deviations:\n{}", deviations.concat()));
+    let expected = [
+        "deviations.yaml:3:39: deviation `stale` matches no case with this pattern",
+        "deviations.yaml:17:13: `next year` is no date such as 2027-06-30",
+        "deviations.yaml:19:20: case a/case:deployment=documented,postgres=17,driver=rustls,identity=app has deviation `stale` already",
+    ];
+    assert_eq!(errors, expected, "one for each, at its own pattern");
+}
+
+#[test]
 fn of_credentials() {
     let told = of_set(
         "credentials.yaml",
