@@ -10,8 +10,8 @@ CAPTURES = HARNESS / "wire/src/captures"
 
 # The target, and the file whose tests have its inputs in raw strings (or in plain ones: those of Redis's log).
 TESTS = {
-    "log_postgres": "environment/src/servers/log/jsonlog.rs",
-    "log_haproxy": "environment/src/servers/log/haproxylog.rs",
+    "log_postgres": "serverlog/src/jsonlog.rs",
+    "log_haproxy": "serverlog/src/haproxylog.rs",
     "driver_lines": "driver/src/protocol.rs",
 }
 

@@ -120,6 +120,32 @@ check_typed_errors() {
   esac
 }
 
+# `make fuzz` and `make mutants` are outside CI, and name files of the crates: the seeds can be made, every target has some, and every
+# pattern of what is mutated matches a file.
+check_named_files() {
+  local seeds target pattern
+  if ! have python3; then
+    skip "files that make fuzz and make mutants name" "there is no python3"
+    return
+  fi
+  say "files that make fuzz and make mutants name ..."
+  seeds=$(mktemp -d)
+  if python3 harness/fuzz/seeds.py "$seeds"; then
+    for target in harness/fuzz/targets/*.rs; do
+      target=$(basename "$target" .rs)
+      if [ -z "$(ls -A "$seeds/$target" 2>/dev/null)" ]; then failed+=("the fuzz target $target has no seeds"); fi
+    done
+  else
+    failed+=("seeds of the fuzz targets")
+  fi
+  rm -rf -- "$seeds"
+  while read -r pattern; do
+    if [ -z "$(git ls-files -co --exclude-standard -- ":(glob)$pattern")" ]; then
+      failed+=(".cargo/mutants.toml: $pattern matches no file")
+    fi
+  done < <(sed -n 's/^ *"\(harness\/[^"]*\)",*$/\1/p' .cargo/mutants.toml)
+}
+
 "$here/setup.sh" lint
 check "formatting" cargo fmt --all -- --check
 # With the profile of `make test`: what is built for one serves the other.
@@ -128,6 +154,7 @@ check_shell
 check_python
 check_markdown
 check_typed_errors
+check_named_files
 check_dependencies
 check_yanked
 
