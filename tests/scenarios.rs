@@ -15,7 +15,8 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::sync::{mpsc as events, watch};
 
 use deployment::Manifests;
-use load::{ScenarioSet, overdue};
+use expand::overdue;
+use load::ScenarioSet;
 use model::case::Case;
 use model::outcome::Outcome;
 use model::report::CaseRecord;

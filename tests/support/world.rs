@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, watch};
 
 use driver::Driver;
 use environment::Environment as _;
-use load::{Catalogue, ScenarioSet, expand};
+use expand::{Catalogue, expand};
+use load::ScenarioSet;
 use model::case::Case;
 use model::outcome::{ErrorKind, Outcome, OutcomeKind};
 use model::report::{CaseRecord, EnvironmentRecord, Summary};

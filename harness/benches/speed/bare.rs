@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use driver::DriverError;
 use environment::{Environment as _, Server};
-use load::Selection;
+use expand::Selection;
 use model::case::{Action, Case, ConnectPlan};
 use model::endpoint::Address;
 use model::network::Source;

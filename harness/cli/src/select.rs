@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::args::SelectArgs;
 use super::error::CliError;
-use load::Selection;
+use expand::Selection;
 use model::case::Case;
 
 /// The cases of a plan that are meant, at least one. What is asked for in vain beside them is told on standard error.

@@ -27,7 +27,8 @@ fn word(rest: &str) -> Option<String> {
 }
 
 /// What to add where a text came to a boolean's name and is not known: the file may have had another word.
-pub(crate) fn hint(text: &str) -> &'static str {
+#[must_use]
+pub fn hint(text: &str) -> &'static str {
     if matches!(text, "true" | "false") { " (an unquoted off, no, on or yes is a boolean in YAML: quote it, as in \"off\")" } else { "" }
 }
 

@@ -1,27 +1,16 @@
 //! Reading files: YAML with source positions, and errors that name file, line and column.
 
-mod boolean;
-mod deviations;
-pub mod expand;
-mod faults;
+pub mod boolean;
 pub mod images;
-mod names;
 mod nearest;
+pub mod properties;
 #[cfg(test)]
 mod proptests;
-mod resolve;
-mod rows;
-pub mod select;
+pub mod rows;
 pub mod set;
-#[cfg(test)]
-mod tests;
-mod timeline;
 pub mod tree;
 pub mod yaml;
 
-pub use deviations::overdue;
-pub use expand::{Catalogue, expand};
-pub use nearest::nearest;
-pub use select::Selection;
+pub use nearest::{UnknownName, nearest};
 pub use set::ScenarioSet;
 pub use yaml::{LoadError, Place};

@@ -17,7 +17,7 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
 
 /// A name of which there is nothing, with the nearest known one, else all of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) struct UnknownName {
+pub struct UnknownName {
     /// What the name should be of: `identity`, `driver`.
     kind: &'static str,
     name: String,
@@ -25,7 +25,8 @@ pub(crate) struct UnknownName {
 }
 
 impl UnknownName {
-    pub(crate) fn new<'a>(kind: &'static str, name: &str, known: impl Iterator<Item = &'a String>) -> Self {
+    /// That there is no `name` among the `kind`s that are `known`.
+    pub fn new<'a>(kind: &'static str, name: &str, known: impl Iterator<Item = &'a String>) -> Self {
         Self { kind, name: name.to_owned(), known: known.cloned().collect() }
     }
 }

@@ -8,19 +8,19 @@ use model::when::When;
 
 /// One row of `expect`, of a step or of a phase.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Row<'a> {
+pub struct Row<'a> {
     /// Its index in its `expect`.
-    pub(super) index: usize,
+    pub index: usize,
     /// Which cases it is for.
-    pub(super) when: &'a When,
+    pub when: &'a When,
     /// Its own claims, in place of the scenario's.
-    pub(super) claims: Option<&'a Vec<Text>>,
+    pub claims: Option<&'a Vec<Text>>,
     /// Line and column of the row in its file, from 1.
-    pub(super) place: (u64, u64),
+    pub place: (u64, u64),
 }
 
 /// The rows by step or by phase, in the file's order.
-pub(super) fn rows(scenario: &Scenario) -> Vec<Vec<Row<'_>>> {
+pub fn rows(scenario: &Scenario) -> Vec<Vec<Row<'_>>> {
     fn each<'a, T>(expect: &'a [Spanned<T>], of: impl Fn(&'a T) -> (&'a When, Option<&'a Vec<Text>>)) -> Vec<Row<'a>> {
         let row = |(index, row): (usize, &'a Spanned<T>)| {
             let (when, claims) = of(&row.value);
@@ -34,6 +34,6 @@ pub(super) fn rows(scenario: &Scenario) -> Vec<Vec<Row<'_>>> {
 }
 
 /// The key below which they stand, for errors: `steps`, or `timeline` and `phases`.
-pub(super) fn keys(scenario: &Scenario) -> &'static [&'static str] {
+pub fn keys(scenario: &Scenario) -> &'static [&'static str] {
     if scenario.timeline.is_some() { &["timeline", "phases"] } else { &["steps"] }
 }

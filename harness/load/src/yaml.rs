@@ -100,7 +100,8 @@ fn located(file: &Path, text: &str, error: &serde_saphyr::Error) -> LoadError {
 }
 
 /// What to say of a boolean at this place where a text is meant; `None` where it is written `true` or `false`. Reads the file once more.
-pub(crate) fn unquoted_boolean(place: &Place, value: bool) -> Option<LoadError> {
+#[must_use]
+pub fn unquoted_boolean(place: &Place, value: bool) -> Option<LoadError> {
     let word = boolean::word_at(&read(&place.file).ok()?, (place.line, place.column))?;
     let message = format!("`{word}` without quotes is the boolean {value} in YAML: write \"{word}\" for the text, else {value}");
     Some(LoadError::new(place.clone(), message))

@@ -24,9 +24,10 @@ use deployment::Manifests;
 use drivers::{Own, OwnDriver};
 use environment::local::{self, LocalOptions};
 use environment::{Environment, InstallationTemplate, ManifestConfigurator, Servers, ServersOptions};
+use expand::{Catalogue, expand};
 #[cfg(feature = "container")]
 use load::images::Images;
-use load::{Catalogue, LoadError, ScenarioSet, expand};
+use load::{LoadError, ScenarioSet};
 use model::case::Case;
 use model::credential::Credentials;
 use model::outcome::SkipReason;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use load::{Catalogue, LoadError, ScenarioSet, expand};
+use expand::{Catalogue, expand};
+use load::{LoadError, ScenarioSet};
 use os::toolchain::POSTGRES_MAJORS;
 
 #[test]

@@ -2,7 +2,8 @@
 
 mod errors;
 
-use super::{Catalogue, LoadError, ScenarioSet, expand};
+use super::{Catalogue, expand};
+use load::{LoadError, ScenarioSet};
 use model::case::Case;
 use model::driver::{DriverInfo, Family};
 use model::network::{Network, NetworkName, Networks};

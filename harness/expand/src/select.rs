@@ -313,7 +313,8 @@ fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Catalogue, ScenarioSet, expand};
+    use crate::{Catalogue, expand};
+    use load::ScenarioSet;
     use model::driver::{DriverInfo, Family};
     use model::server::Service;
 

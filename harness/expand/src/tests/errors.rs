@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::{catalogue, set_of};
-use crate::images::{ImageFile, ImageSettings, Images, from_variables};
-use crate::{LoadError, expand};
+use crate::expand;
+use load::LoadError;
+use load::images::{ImageFile, ImageSettings, Images, from_variables};
 
 const CLAIMS: &str = "claims:\n  - {id: rule.name, statement: a, document: b.md, section: c, subject: [postgres]}\n";
 const CREDENTIALS: &str = "identities:\n  app: {certificate: app}\n  other: {certificate: other}\ntrusts:\n  mtls-ca: {secret: ca}\n";

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 
-use super::yaml::{self, LoadError, Place};
+use load::{LoadError, Place, yaml};
 use model::case::{ConnectPlan, DEFAULT_IDENTITY, DEFAULT_TRUST, Expectation, Expected, PasswordChoice, SessionExpectation};
 use model::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
 use model::network::{REFERENCES, Source, SourceError, check_reference};

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::expand::Expansion;
-use super::nearest::UnknownName;
+use super::expansion::Expansion;
 use super::resolve::{Resolver, references};
-use super::yaml::LoadError;
+use load::{LoadError, UnknownName};
 use model::case::{ConnectPlan, Expectation, Expected, SessionExpectation};
 use model::credential::SecretFile;
 use model::network::{REFERENCES, check_reference};

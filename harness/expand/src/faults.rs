@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::expand::Expansion;
-use super::yaml::LoadError;
+use super::expansion::Expansion;
+use load::LoadError;
 use model::change::{Change, Target};
 use model::timeline::Timeline;
 

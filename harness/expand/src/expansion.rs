@@ -6,13 +6,11 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::boolean;
 use super::deviations;
 use super::resolve::{Cell, Defaults, Resolver, references};
-use super::rows::{Row, keys, rows};
-use super::set::{LoadedScenario, ScenarioSet};
-use super::tree;
-use super::yaml::{self, LoadError, Place};
+use load::rows::{Row, keys, rows};
+use load::set::LoadedScenario;
+use load::{LoadError, Place, ScenarioSet, boolean, tree, yaml};
 use model::case::{Action, Case, Expectation, Expected, OpensslPlan, PlannedStep};
 use model::driver::{DriverInfo, Family};
 use model::network::check_reference;

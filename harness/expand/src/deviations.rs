@@ -6,8 +6,8 @@ use std::sync::Arc;
 use globset::{Candidate, Glob, GlobSetBuilder};
 
 use super::resolve::{Cell, Resolver};
-use super::set::{LoadedDeviation, ScenarioSet};
-use super::yaml::{LoadError, Place};
+use load::set::{LoadedDeviation, ScenarioSet};
+use load::{LoadError, Place};
 use model::case::{AppliedDeviation, Case};
 use model::server::DeploymentKind;
 use model::text::{OneOrMany, Text};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::expand::Expansion;
+use super::expansion::Expansion;
 use super::resolve::{Cell, Defaults, Resolver};
-use super::rows::Row;
-use super::yaml::LoadError;
+use load::LoadError;
+use load::rows::Row;
 use model::case::ConnectPlan;
 use model::change::{Change, Target};
 use model::duration;
