@@ -3,7 +3,6 @@
 pub mod agree;
 pub mod divergence;
 pub mod judge;
-pub mod latency;
 pub mod ledger;
 pub mod short;
 pub mod timeline;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::exit::Exit;
 use super::own_programs::ProgramError;
-use check::latency::LatencyError;
 use driver::exec::ConfigError;
 use expand::select::SelectError;
+use latency::LatencyError;
 use load::images::ImageError;
 use model::causes::with_causes;
 use os::rundir::RunDirError;

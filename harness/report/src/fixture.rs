@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::spool::{Spool, SpooledCases};
-use check::latency::Latencies;
 use check::timeline::Outages;
+use latency::Latencies;
 use model::claim::{Subject, Verdict};
 use model::connect::TlsVersion;
 use model::driver::{DriverInfo, Family};

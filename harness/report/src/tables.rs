@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle
 
 use super::text::{clip, plural};
 use check::divergence::reference;
-use check::latency::CONNECT;
+use latency::CONNECT;
 use model::report::{DivergenceRecord, LatencyRecord, OutageRecord};
 
 /// A rule below the head and nothing else: rows stay close together.

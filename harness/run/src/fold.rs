@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use check::divergence::Divergence;
-use check::latency::{Latencies, LatencyError};
 use check::ledger::{Evidence, Ledger, Refuting, count};
 use check::timeline::Outages;
+use latency::{Latencies, LatencyError};
 use model::case::{AppliedDeviation, Case};
 use model::claim::Claim;
 use model::outcome::{Outcome, OutcomeKind};
