@@ -9,10 +9,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::client::Agent;
 use super::error::AgentError;
+use os::accept::ACCEPT_PAUSE;
 use os::carry::{Direction, Unfiltered, carry};
-
-/// The wait after a failed accept(2), which would fail again at once: descriptors become free when connections end.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// A local unix socket whose connections an agent carries on. Dropping it ends them and removes the socket.
 #[derive(Debug)]

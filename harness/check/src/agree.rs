@@ -4,6 +4,7 @@ use model::observation::{ClientOutcome, LogLine, Observation, Session};
 use model::outcome::{Mismatch, Witness};
 use model::refusal::{AuthRefusal, EndReason, Refusal, ServerState, Stage, TlsRefusal, VerifyFailure};
 use model::server::Service;
+use model::text::name_of;
 use model::wire::{WireConnection, WireEvent, WireTrace};
 
 /// What the server's log must say about a connection that ended like this; `None` where servers log nothing of their own.
@@ -145,10 +146,7 @@ fn session_on_wire(session: &Session, has: &dyn Fn(WireEvent) -> bool) -> Option
 /// Wire events as they stand in a scenario file.
 #[must_use]
 pub fn in_short(events: &[WireEvent]) -> String {
-    let names: Vec<String> = events
-        .iter()
-        .map(|event| serde_json::to_value(event).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default())
-        .collect();
+    let names: Vec<String> = events.iter().map(name_of).collect();
     format!("[{}]", names.join(", "))
 }
 

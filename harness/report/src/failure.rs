@@ -4,11 +4,12 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::text::{clip, kebab};
+use super::text::clip;
 use check::short::short_form;
 use model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
 use model::outcome::Outcome;
 use model::report::{CaseRecord, StepRecord};
+use model::text::name_of;
 use model::timeline::record::TimelineRecord;
 use model::wire::WireTrace;
 
@@ -46,7 +47,7 @@ pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
         Outcome::Fail(mismatches) => {
             for mismatch in mismatches.iter().take(MISMATCHES) {
                 let step = place(case, mismatch.step);
-                lines.push((Part::Plain, format!("  {}: {}{step}", kebab(&mismatch.witness), mismatch.what)));
+                lines.push((Part::Plain, format!("  {}: {}{step}", name_of(&mismatch.witness), mismatch.what)));
                 lines.push((Part::Expected, format!("    expected  {}", clip(&mismatch.expected, TEXT))));
                 lines.push((Part::Observed, format!("    observed  {}", clip(&mismatch.observed, TEXT))));
             }
@@ -198,7 +199,7 @@ fn client(observation: &ClientObservation) -> String {
         }
         ClientOutcome::Refused(refused) => {
             if let Some(stage) = refused.stage {
-                say(format!("at {}", kebab(&stage)));
+                say(format!("at {}", name_of(&stage)));
             }
             if !refused.text.trim().is_empty() {
                 text.push_str(": ");
@@ -219,5 +220,5 @@ fn wire(trace: &WireTrace) -> String {
     if trace.connections.is_empty() {
         return "no connection".to_owned();
     }
-    clip(&trace.events().iter().map(kebab).collect::<Vec<_>>().join(" "), TEXT)
+    clip(&trace.events().iter().map(name_of).collect::<Vec<_>>().join(" "), TEXT)
 }

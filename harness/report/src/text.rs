@@ -1,16 +1,5 @@
 //! Small helpers for texts of reports.
 
-use serde::Serialize;
-
-/// The kebab-case name that serde gives a unit variant.
-pub(crate) fn kebab<T: Serialize>(value: &T) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(name)) => name,
-        Ok(other) => other.to_string(),
-        Err(error) => error.to_string(),
-    }
-}
-
 /// The text as one line of at most so many characters.
 pub(crate) fn clip(text: &str, characters: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -20,6 +20,7 @@ use model::observation::ClientOutcome;
 use model::outcome::Outcome;
 use model::report::{CaseRecord, ClientRecord, StepRecord};
 use model::server::Service;
+use model::text::name_of;
 use os::poll;
 use os::toolchain::NAUTOBOT_DRIVERS;
 
@@ -222,7 +223,7 @@ fn client_record(plan: &ConnectPlan, service: Service, tls: bool) -> ClientRecor
         },
         Service::Redis if configured => "configured".to_owned(),
         Service::Postgres => plan.sslmode.map_or("unset", SslMode::name).to_owned(),
-        Service::Redis => serde_json::to_value(plan.tls).ok().and_then(|mode| mode.as_str().map(str::to_owned)).unwrap_or_default(),
+        Service::Redis => name_of(&plan.tls),
     };
     let negotiation = match (tls, service, plan.sslnegotiation) {
         (false, ..) => "none",

@@ -17,11 +17,11 @@ const CONNECTIONS: usize = 4096;
 /// How many of the server's own lines are remembered: a start and a reload write some tens.
 const SERVER_LINES: usize = 512;
 
-/// Whether these lines are all that the caller waits for.
-pub type LogCondition<'a> = &'a (dyn Fn(&[LogLine]) -> bool + Send + Sync);
-
 /// A bound on one connection's lines; a session that logs on and on keeps its first ones.
 const LINES_OF_A_CONNECTION: usize = 256;
+
+/// Whether these lines are all that the caller waits for.
+pub type LogCondition<'a> = &'a (dyn Fn(&[LogLine]) -> bool + Send + Sync);
 
 impl LinePosition {
     /// The session of a line whose format doesn't tell it: the address's latest connection.

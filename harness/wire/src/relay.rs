@@ -15,10 +15,8 @@ use super::link::{self, lock};
 use super::watch::Watch;
 use model::server::Service;
 use model::wire::WireTrace;
+use os::accept::ACCEPT_PAUSE;
 use os::dial::{self, Dialer};
-
-/// The wait after a failed accept(2), which would fail again at once: descriptors become free when connections end.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a relay stands between.
 #[derive(Debug, Clone)]

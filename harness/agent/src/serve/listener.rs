@@ -15,15 +15,13 @@ use super::lifetime::{GRACE, Lifetime};
 use super::log::say;
 use super::token::Token;
 use super::{archive, child, dial, files, follow, relay, run, survey};
+use os::accept::ACCEPT_PAUSE;
 
 /// How long a connection may take to send its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long an agent lives without ever having had a lease.
 const FIRST_LEASE_LIMIT: Duration = Duration::from_secs(30);
-
-/// The wait after a failed accept(2), which would fail again at once: descriptors become free when connections end.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves until its last lease has ended, or `told_to_end`; its children have been stopped then. Without any lease it waits for
 /// half a minute for the first one.
