@@ -21,6 +21,7 @@ fn pieces() -> impl Strategy<Value = String> {
         Just("\n".to_owned()),
         Just("\r\n".to_owned()),
         Just("Proc-Type: 4,ENCRYPTED\n".to_owned()),
+        Just("-----BEGIN CERTIFICATE-----\n\t-----END A: 1\n\nYXBw\n-----END CERTIFICATE-----\n".to_owned()),
         "[A-Za-z0-9+/]{0,12}={0,2}",
         any::<String>(),
     ];
