@@ -70,9 +70,11 @@ fn filters_that_match_nothing_are_named_and_end_with_4() {
             assert_eq!(stdout, "", "{args:?}");
         }
     }
-    let (code, stdout, stderr) = harness_says(directory.path(), &["list", "nosuch", "postgres/unset"]);
-    assert_eq!((code, stdout.lines().count()), (0, 1), "{stderr}");
-    assert!(stderr.starts_with("warning: `nosuch` matches no scenario and no case"), "{stderr}");
+    for (command, args) in [("list", ["nosuch", "postgres/unset"]), ("run", ["postgres/unset", "nosuch"])] {
+        let (code, stdout, stderr) = harness_says(directory.path(), &[&[command], args.as_slice()].concat());
+        assert_eq!((code, stdout.as_str()), (4, ""), "{stderr}");
+        assert!(stderr.starts_with("error: not every filter matches a case\nerror: `nosuch` matches no scenario and no case"), "{stderr}");
+    }
 }
 
 /// A set of one scenario, which is enough for a plan, and files that are wrong.

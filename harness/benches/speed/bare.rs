@@ -84,7 +84,7 @@ pub(crate) fn main(size: Size, output: &Path) -> Result<(), Error> {
 async fn run(site: &Site, size: Size) -> Result<Done, Error> {
     let planned = site.plan()?;
     let selection = Selection { ids: comparable(&planned), partition: Some((0, size.every)), ..Selection::default() };
-    let cases: Vec<Arc<Case>> = selection.apply(planned)?.cases.into_iter().map(Arc::new).collect();
+    let cases: Vec<Arc<Case>> = selection.apply(planned)?.into_iter().map(Arc::new).collect();
     let cases: Vec<Arc<Case>> = std::iter::repeat_n(cases, size.repeat).flatten().filter(|case| case.skip.is_none()).collect();
     let all = Arc::new(Loop {
         session: Session::start(site.session_options(), &cases).await?,

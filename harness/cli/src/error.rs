@@ -116,7 +116,9 @@ impl CliError {
             | Self::NotJson { .. }
             | Self::OtherReport { .. }
             | Self::Select(SelectError::Pattern { .. }) => Exit::Usage,
-            Self::Select(SelectError::Empty | SelectError::Unmatched(_) | SelectError::Together { .. }) => Exit::NothingRan,
+            Self::Select(
+                SelectError::Empty | SelectError::Unmatched(_) | SelectError::PartlyUnmatched(_) | SelectError::Together { .. },
+            ) => Exit::NothingRan,
             Self::Interrupted(_) => Exit::Interrupted,
             // Whoever read the output has seen enough, as `head` has: that is no error.
             Self::Write(_) if self.is_closed_output() => Exit::Conformant,

@@ -13,7 +13,7 @@ pub enum Exit {
     Usage,
     /// 3: the environment or the harness failed, or left something behind; what ran to an end may still be conformant, but that is not known.
     Environment,
-    /// 4: nothing ran: no case matched, or all were skipped.
+    /// 4: nothing ran: no case matched, a filter matched none, or all were skipped.
     NothingRan,
     /// 5: interrupted by SIGINT or SIGTERM; the cases that had not begun by then were skipped.
     Interrupted,

@@ -30,15 +30,6 @@ pub struct Selection {
     pub partition: Option<(usize, usize)>,
 }
 
-/// The cases that a [`Selection`] keeps; never empty.
-#[derive(Debug)]
-pub struct Selected {
-    /// In the order of the plan.
-    pub cases: Vec<Case>,
-    /// What was asked for in vain, beside what the cases were selected by: a misspelling, most likely.
-    pub unmatched: Vec<Unmatched>,
-}
-
 /// Why a selection gives no cases.
 #[derive(Debug, Error)]
 pub enum SelectError {
@@ -57,6 +48,10 @@ pub enum SelectError {
     /// Nothing is left, and these filters match nothing in the whole plan.
     #[error("no case matches\n{}", lines(.0))]
     Unmatched(Vec<Unmatched>),
+    /// Cases are left, but these filters, or these of a filter's values, match nothing: misspellings, most likely. A run of the others would
+    /// be green without them.
+    #[error("not every filter matches a case\n{}", lines(.0))]
+    PartlyUnmatched(Vec<Unmatched>),
     /// Every filter matches something, but `last` none of the cases that those before it left.
     #[error(
         "no case matches\n{last} leaves {cases} that {} {}: {there}",
@@ -110,11 +105,11 @@ fn and(texts: &[String]) -> String {
 }
 
 impl Selection {
-    /// Keeps the cases that are meant, in order.
+    /// The cases that are meant, in the order of the plan; at least one.
     ///
     /// # Errors
-    /// [`SelectError::Pattern`] for an id that is no glob; the others where nothing is left.
-    pub fn apply(&self, plan: Vec<Case>) -> Result<Selected, SelectError> {
+    /// [`SelectError::Pattern`] for an id that is no glob; the others where nothing is left, or where a filter matches nothing.
+    pub fn apply(&self, plan: Vec<Case>) -> Result<Vec<Case>, SelectError> {
         if plan.is_empty() {
             return Err(SelectError::Empty);
         }
@@ -137,7 +132,7 @@ impl Selection {
             cases.retain(|_| left.next().unwrap_or(false));
             before.push(filter.given());
         }
-        Ok(Selected { cases, unmatched })
+        if unmatched.is_empty() { Ok(cases) } else { Err(SelectError::PartlyUnmatched(unmatched)) }
     }
 
     /// Those that are set, in the order in which they are applied.
@@ -394,17 +389,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_in_vain_beside_what_matches_is_told() {
-        let selected = ids(&["postgres/unset", "redis/plaintest"]).apply(plan()).expect("cases are left");
-        assert_eq!(selected.cases.len(), 4);
-        let [unmatched] = selected.unmatched.as_slice() else { panic!("{:?}", selected.unmatched) };
-        assert!(unmatched.to_string().starts_with("`redis/plaintest` matches no scenario and no case: did you mean `redis/plaintext`?"));
-        assert!(ids(&["*"]).apply(plan()).expect("all cases").unmatched.is_empty());
+    fn a_filter_that_matches_nothing_is_an_error_beside_others_that_match() {
+        let texts = [
+            ids(&["postgres/unset", "redis/plaintest"]),
+            drivers(&["rustls", "psycopg3"]),
+            Selection { postgres: vec![17, 99], ..Selection::default() },
+        ]
+        .map(|selection| refused(&selection));
+        insta::assert_snapshot!(texts.join("\n\n"));
+        assert_eq!(ids(&["*", "redis/*"]).apply(plan()).expect("all cases").len(), 5);
     }
 
     #[test]
     fn cases_without_a_version_or_a_driver_stay_and_parts_are_dealt_out() {
-        let count = |selection: Selection| selection.apply(plan()).expect("cases are left").cases.len();
+        let count = |selection: Selection| selection.apply(plan()).expect("cases are left").len();
         assert_eq!(count(Selection { postgres: vec![17], ..Selection::default() }), 3);
         assert_eq!(count(Selection { drivers: vec!["lib*".to_owned()], ..Selection::default() }), 3);
         assert_eq!((0..2).map(|part| count(Selection { partition: Some((part, 2)), ..Selection::default() })).collect::<Vec<_>>(), [3, 2]);
