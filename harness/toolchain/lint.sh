@@ -158,7 +158,7 @@ check_yanked
 # Last, since cargo waits for a build that goes on.
 if [ "${RUSTC_WORKSPACE_WRAPPER:-}" = clippy-driver ]; then
   # As in `.ci/run`: what is built is checked.
-  RUSTFLAGS="${RUSTFLAGS:--D warnings}" check "clippy" cargo test --release --locked --workspace --all-targets --no-run
+  RUSTFLAGS="${RUSTFLAGS:--D warnings}" check "clippy" cargo test --release --locked --workspace --all-targets --no-run --quiet
 else
   # With the profile of `make test`: what is built for one serves the other.
   check "clippy" cargo clippy --release --locked --workspace --all-targets -- -D warnings
