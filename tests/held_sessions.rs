@@ -106,15 +106,16 @@ impl Stand {
 
     /// The same for Redis.
     fn redis(&self, driver: &str, at: SocketAddr) -> ConnectRequest {
+        let configured = NAUTOBOT_DRIVERS.contains(&driver);
         let host = self.pki.manifests().redis_defaults().expect("the manifests have a Redis").host;
         ConnectRequest::Redis(RedisRequest {
             endpoint: Endpoint { host, address: Address::Tcp(at) },
-            tls: RedisTls::VerifyFull,
+            tls: (!configured).then_some(RedisTls::VerifyFull),
             files: self.files(),
             password: Some(self.server.password()),
             min_tls: None,
             max_tls: None,
-            env: variables(NAUTOBOT_DRIVERS.contains(&driver), "NAUTOBOT_REDIS_SSL", "true"),
+            env: variables(configured, "NAUTOBOT_REDIS_SSL", "true"),
         })
     }
 

@@ -5,6 +5,7 @@ mod bad_files;
 mod broken_environments;
 mod broken_timelines;
 mod command_line;
+mod connect_fields;
 #[cfg(feature = "container")]
 mod containers;
 mod documentation;

@@ -43,7 +43,7 @@ class RedisPy:
         if request.get("env"):
             raise Unable(NO_CONFIGURATION)
         ip, port = split_address(request["endpoint"]["address"]["tcp"])
-        watched = Watched(job, ip, request["tls"] != "off")
+        watched = Watched(job, ip, request.get("tls") != "off")
         pool = redis.Redis(**redis_options(request, port, job.limit_s)).connection_pool
         return connected(watched, lambda: RedisPySession(pool, pool.disconnect))
 
@@ -113,12 +113,13 @@ def redis_options(request: Json, port: int, limit_s: float) -> Json:
         # redis-py tries several times by default: each request here is one connection.
         "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
     }
-    if request["tls"] == "off":
-        return options
-    reqs, check_hostname = CERT_REQS[request["tls"]]
-    files = request["files"]
     if request.get("max_tls") is not None:
         raise Unable("redis-py has an option for the lowest TLS version only")
+    tls = request.get("tls", "verify-full")
+    if tls == "off":
+        return options
+    reqs, check_hostname = CERT_REQS[tls]
+    files = request["files"]
     options.update(
         ssl=True,
         ssl_cert_reqs=reqs,

@@ -144,5 +144,6 @@ def as_text(value: Any) -> str:
 def no_options(request: Json, names: tuple[str, ...]) -> None:
     """Options that the configuration decides can't be asked for as well."""
     for name in names:
-        if request.get(name):
+        # An empty list is an option, too: `alpn` that offers nothing.
+        if request.get(name) not in (None, False):
             raise Unable(f"`{name}` is for the configuration file to decide: set its variables in `env`")

@@ -22,7 +22,7 @@ class RedisClient(RedisPy):
         request = job.connect.get("redis")
         if request is None:
             raise Unable("this client connects to Redis only")
-        no_options(request, ("min_tls", "max_tls"))
+        no_options(request, ("tls", "min_tls", "max_tls"))
         ip, port = split_address(request["endpoint"]["address"]["tcp"])
         where = {
             "NAUTOBOT_REDIS_HOST": request["endpoint"]["host"],

@@ -107,7 +107,7 @@ async fn first_answer(site: &Site, stand: &Stand, key: ServerKey, address: Socke
             let host = site.redis_host().ok_or("the manifests describe no Redis")?;
             let request = RedisRequest {
                 endpoint: Endpoint { host, address: Address::Tcp(address) },
-                tls: RedisTls::VerifyFull,
+                tls: Some(RedisTls::VerifyFull),
                 files: stand.client_files()?,
                 password: Some(password),
                 min_tls: None,

@@ -137,10 +137,10 @@ impl Resolver<'_> {
         modes.push(("unset", None));
         let negotiations = [("postgres", Some(SslNegotiation::Postgres)), ("direct", Some(SslNegotiation::Direct)), ("unset", None)];
         let tls = [
-            ("off", RedisTls::Off),
-            ("no-verify", RedisTls::NoVerify),
-            ("verify-ca", RedisTls::VerifyCa),
-            ("verify-full", RedisTls::VerifyFull),
+            ("off", Some(RedisTls::Off)),
+            ("no-verify", Some(RedisTls::NoVerify)),
+            ("verify-ca", Some(RedisTls::VerifyCa)),
+            ("verify-full", Some(RedisTls::VerifyFull)),
         ];
         let passwords = [("right", PasswordChoice::Right), ("wrong", PasswordChoice::Wrong), ("none", PasswordChoice::None)];
         let default_password = if self.service == Service::Redis { PasswordChoice::Right } else { PasswordChoice::None };
@@ -169,11 +169,16 @@ impl Resolver<'_> {
             None => None,
             Some(text) => Some(self.source(text)?),
         };
+        let unix = self.named(field!(transport), &[("tcp", false), ("unix", true)], false)?;
+        let gateway = self.named(field!(via), &[("server", false), ("gateway", true)], false)?;
+        if unix {
+            self.none_over_unix(&[("host", field!(host)), ("source", field!(source)), ("via", field!(via).filter(|_| gateway))])?;
+        }
         Ok(ConnectPlan {
             driver,
             sslmode: self.named(field!(sslmode), &modes, None)?,
             sslnegotiation: self.named(field!(sslnegotiation), &negotiations, None)?,
-            tls: self.named(field!(tls), &tls, RedisTls::VerifyFull)?,
+            tls: self.named(field!(tls), &tls, None)?,
             identity: name_or_none(field!(identity), defaults.identity)?,
             trust: name_or_none(field!(trust), defaults.trust)?,
             host: self.optional(field!(host))?,
@@ -181,12 +186,12 @@ impl Resolver<'_> {
             database: self.optional(field!(database))?,
             password: self.named(field!(password), &passwords, default_password)?,
             source,
-            unix: self.named(field!(transport), &[("tcp", false), ("unix", true)], false)?,
+            unix,
             min_tls: self.tls_version(field!(min_tls))?,
             max_tls: self.tls_version(field!(max_tls))?,
             alpn: self.alpn(field!(alpn))?,
             replication: self.named(field!(replication), &[("true", true), ("false", false)], false)?,
-            gateway: self.named(field!(via), &[("server", false), ("gateway", true)], false)?,
+            gateway,
             env: match over.and_then(|over| over.env.as_ref()).or(connect.env.as_ref()) {
                 Some(env) => env.iter().map(|(name, text)| Ok((name.clone(), self.replaced(text)?))).collect::<Result<_, LoadError>>()?,
                 None => BTreeMap::new(),
@@ -201,6 +206,20 @@ impl Resolver<'_> {
                 Err(self.error(text, format!("this field is only for {other} scenario (`service:`)")))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What no driver could follow over a unix socket.
+    fn none_over_unix(&self, fields: &[(&str, Option<&Text>)]) -> Result<(), LoadError> {
+        match fields.iter().find_map(|(field, text)| Some((field, (*text)?))) {
+            Some((field, text)) => Err(self.error(
+                text,
+                format!(
+                    "`{field}` has no meaning with `transport: unix`: a unix socket has no host name, no address and no gateway; leave one \
+                     of the two out, or `exclude` the cells of the matrix that have both"
+                ),
+            )),
+            None => Ok(()),
         }
     }
 

@@ -122,6 +122,12 @@ impl Expansion<'_> {
         };
         let plan = resolver.connect(&client.connect, None, Defaults { identity: "client", trust: "client" })?;
         if client.kind == ClientKind::Replication {
+            if let Some((field, text)) = client.connect.given().next() {
+                let message = format!(
+                    "`{field}` has no meaning for kind `replication`: its client is the replica itself, which the Cluster configures"
+                );
+                return Err(resolver.error(text, message));
+            }
             if !timeline.with.contains(&Target::Replica) || self.scenario().service != Service::Postgres {
                 return Err(self.at(&keys, "kind `replication` needs `with: [replica]` and PostgreSQL"));
             }

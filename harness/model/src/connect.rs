@@ -103,7 +103,7 @@ impl TlsVersion {
 }
 
 /// What a Redis client does with the server's certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RedisTls {
     /// No TLS at all.
@@ -113,6 +113,7 @@ pub enum RedisTls {
     /// TLS with a verified chain, the host name left out.
     VerifyCa,
     /// TLS with a verified chain and host name.
+    #[default]
     VerifyFull,
 }
 
@@ -202,8 +203,10 @@ pub struct PostgresRequest {
 pub struct RedisRequest {
     /// The server's address, or the relay's in front of it, with the host name to ask for.
     pub endpoint: Endpoint,
-    /// TLS and what is verified.
-    pub tls: RedisTls,
+    /// TLS and what is verified; `None`: [`RedisTls::default`]. A client that loads a configuration file takes all of it from there, and
+    /// can't do what is said here: for others it is always said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RedisTls>,
     /// Certificate, key and trust.
     pub files: ClientFiles,
     /// The password, if one is offered.

@@ -33,8 +33,9 @@ pub struct ConnectPlan {
     pub sslmode: Option<SslMode>,
     /// PostgreSQL's `sslnegotiation`; `None` leaves the option to the client's default.
     pub sslnegotiation: Option<SslNegotiation>,
-    /// Whether a Redis client uses TLS, and what it verifies. Without meaning for PostgreSQL.
-    pub tls: RedisTls,
+    /// Whether a Redis client uses TLS, and what it verifies; `None` where the scenario does not say: verify-full, or what the
+    /// application's configuration file decides. Without meaning for PostgreSQL.
+    pub tls: Option<RedisTls>,
     /// The client's identity; `None`: no certificate and no key are named.
     pub identity: Option<String>,
     /// The client's trust; `None`: no root is named.

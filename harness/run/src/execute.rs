@@ -9,7 +9,7 @@ use super::context::{RunContext, expected_value};
 use super::control::{ControlResult, Controls};
 use super::credentials::CredentialError;
 use super::not_run::{CaseError, ControlError, Disagreement, NotRun};
-use super::observe::request;
+use super::observe::{request, takes_configuration};
 use super::step::StepResult;
 use check::agree::disagreements;
 use check::judge::{Context, judge};
@@ -22,7 +22,6 @@ use model::report::{CaseRecord, ClientRecord, StepRecord};
 use model::server::Service;
 use model::text::name_of;
 use os::poll;
-use os::toolchain::NAUTOBOT_DRIVERS;
 
 /// How long after a case that did not pass it may take until a server's end is known: clients see that of its connections first. That of a
 /// container is told by the end of the agent in it, some milliseconds later.
@@ -214,8 +213,7 @@ fn steps_done(record: &CaseRecord) -> usize {
 
 /// How the latencies of a session are grouped.
 fn client_record(plan: &ConnectPlan, service: Service, tls: bool) -> ClientRecord {
-    // A configuration file decides.
-    let configured = NAUTOBOT_DRIVERS.contains(&plan.driver.as_str());
+    let configured = takes_configuration(plan);
     let mode = match service {
         Service::Postgres if configured => match plan.env.get("NAUTOBOT_DB_SSLMODE").map(String::as_str) {
             None | Some("") => "unset".to_owned(),
@@ -223,7 +221,7 @@ fn client_record(plan: &ConnectPlan, service: Service, tls: bool) -> ClientRecor
         },
         Service::Redis if configured => "configured".to_owned(),
         Service::Postgres => plan.sslmode.map_or("unset", SslMode::name).to_owned(),
-        Service::Redis => name_of(&plan.tls),
+        Service::Redis => name_of(&plan.tls.unwrap_or_default()),
     };
     let negotiation = match (tls, service, plan.sslnegotiation) {
         (false, ..) => "none",

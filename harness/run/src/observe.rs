@@ -14,13 +14,14 @@ use check::judge::same_class;
 use driver::{HeldSession, Opened};
 use environment::Server;
 use model::case::{ConnectPlan, Expectation, PasswordChoice};
-use model::connect::{ConnectRequest, Password, PostgresRequest, RedisRequest};
+use model::connect::{ConnectRequest, Password, PostgresRequest, RedisRequest, RedisTls};
 use model::endpoint::{Address, Endpoint};
 use model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
 use model::outcome::SkipReason;
 use model::refusal::Refusal;
 use model::scenario::CommandPlace;
 use model::server::Service;
+use os::toolchain::NAUTOBOT_DRIVERS;
 
 /// A client's testimony, before the other witnesses were asked.
 pub(super) struct PendingObservation {
@@ -152,6 +153,11 @@ impl RunContext {
     }
 }
 
+/// Whether the driver of a plan takes its options about TLS from the application's configuration file.
+pub(super) fn takes_configuration(plan: &ConnectPlan) -> bool {
+    NAUTOBOT_DRIVERS.contains(&plan.driver.as_str())
+}
+
 fn is_timeout(outcome: &ClientOutcome) -> bool {
     matches!(outcome, ClientOutcome::Refused(refused) if matches!(refused.refusal, Refusal::TimedOut(_)))
 }
@@ -175,6 +181,8 @@ pub(crate) fn request(
     let host = plan.host.clone().unwrap_or_else(|| credentials.default_host(service));
     let endpoint = Endpoint { host, address: Address::Tcp(server.address()) };
     let application = credentials.application();
+    // A configuration file decides what the scenario leaves open; to other clients it is said.
+    let tls = plan.tls.or_else(|| (!takes_configuration(plan)).then(RedisTls::default));
     let with_paths = |(name, text): (&String, &String)| Ok((name.clone(), with_paths(text, CommandPlace::Here, server, credentials)?));
     let env = plan.env.iter().map(with_paths).collect::<Result<_, CredentialError>>()?;
     Ok(match service {
@@ -192,15 +200,9 @@ pub(crate) fn request(
             replication: plan.replication,
             env,
         }),
-        Service::Redis => ConnectRequest::Redis(RedisRequest {
-            endpoint,
-            tls: plan.tls,
-            files,
-            password,
-            min_tls: plan.min_tls,
-            max_tls: plan.max_tls,
-            env,
-        }),
+        Service::Redis => {
+            ConnectRequest::Redis(RedisRequest { endpoint, tls, files, password, min_tls: plan.min_tls, max_tls: plan.max_tls, env })
+        }
     })
 }
 

@@ -128,7 +128,7 @@ fn plaintext(request: &ConnectRequest) -> bool {
         ConnectRequest::Postgres(request) => {
             request.sslmode == Some(SslMode::Disable) || matches!(request.endpoint.address, Address::Unix { .. })
         }
-        ConnectRequest::Redis(request) => request.tls == RedisTls::Off,
+        ConnectRequest::Redis(request) => request.tls == Some(RedisTls::Off),
     }
 }
 

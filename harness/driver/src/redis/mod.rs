@@ -96,7 +96,7 @@ impl RedisDriver {
                 Ended::from(refused(Refusal::Option(OptionRefusal::InvalidValue), Stage::Options, unsupported.to_string()))
             }
         })?;
-        let verify = match request.tls {
+        let verify = match request.tls.unwrap_or_default() {
             RedisTls::Off => return Ok(None),
             RedisTls::NoVerify => None,
             RedisTls::VerifyCa => Some(false),
@@ -193,7 +193,7 @@ mod tests {
         });
         let request = RedisRequest {
             endpoint: Endpoint { host: "redis.example".to_owned(), address },
-            tls,
+            tls: Some(tls),
             files: ClientFiles::default(),
             password: Some(Password::new("secret")),
             min_tls: None,

@@ -11,7 +11,7 @@ use crate::text::Text;
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
-    /// A driver's name; absent: the axis `driver`.
+    /// A driver's name; absent: the axis `driver`. A driver that can't do what another field says is skipped, with the reason.
     #[serde(default)]
     pub driver: Option<Text>,
     /// PostgreSQL: `unset`, `disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`. `unset`, or absent, leaves the option to
@@ -21,7 +21,8 @@ pub struct Connect {
     /// PostgreSQL: `unset` (or absent), `postgres` or `direct`.
     #[serde(default)]
     pub sslnegotiation: Option<Text>,
-    /// Redis: `off`, `no-verify`, `verify-ca` (the host name is left out) or `verify-full`, which is the default.
+    /// Redis: `off`, `no-verify`, `verify-ca` (the host name is left out) or `verify-full`. Absent: `verify-full`, and for the drivers
+    /// `nautobot-*` what their configuration file says.
     #[serde(default)]
     pub tls: Option<Text>,
     /// The identity whose certificate the client presents, or `none`; absent: `app`.
@@ -50,7 +51,7 @@ pub struct Connect {
     #[serde(default)]
     pub source: Option<Text>,
     /// PostgreSQL: `tcp`, which is the default, or `unix`. Over a unix socket there is no wire, and no log line can be told to be this
-    /// connection's.
+    /// connection's; `host`, `source` and `via: gateway` can't be said beside it.
     #[serde(default)]
     pub transport: Option<Text>,
     /// The lowest version the client takes: `TLSv1`, `TLSv1.1`, `TLSv1.2`, `TLSv1.3` or `unset`, which is the default.
@@ -68,12 +69,61 @@ pub struct Connect {
     #[serde(default)]
     pub via: Option<Text>,
     /// Environment variables of `nautobot_config.py`. `${identity:NAME/FILE}` and `${trust:NAME}` are paths of files, `${range:NETWORK}`
-    /// and `${address:NETWORK}` as in `pg_hba`. A control that has `env` replaces all of it. The drivers `nautobot-*` only, which take
-    /// every option about TLS from there.
+    /// and `${address:NETWORK}` as in `pg_hba`. A control that has `env` replaces all of it. The drivers `nautobot-*` only. They take
+    /// every option about TLS from there: a case is skipped where `sslmode`, `sslnegotiation`, `tls`, `min_tls`, `max_tls` or `alpn` says
+    /// one as well.
     #[serde(default)]
     pub env: Option<BTreeMap<String, Text>>,
     /// PostgreSQL: `true` for a session of streaming replication, which only `replication` lines of pg_hba.conf match. It takes no SQL, so
     /// that the server's log is asserted instead of `user` and `client_dn`. The drivers `libpq-*` only. Absent: `false`.
     #[serde(default)]
     pub replication: Option<Text>,
+}
+
+impl Connect {
+    /// The names and texts of the fields that are given, in the order of the type.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, &Text)> {
+        // Every field by its name: one that is added can't be forgotten here.
+        let Self {
+            driver,
+            sslmode,
+            sslnegotiation,
+            tls,
+            identity,
+            trust,
+            host,
+            user,
+            database,
+            password,
+            source,
+            transport,
+            min_tls,
+            max_tls,
+            alpn,
+            via,
+            env,
+            replication,
+        } = self;
+        let texts = [
+            ("driver", driver),
+            ("sslmode", sslmode),
+            ("sslnegotiation", sslnegotiation),
+            ("tls", tls),
+            ("identity", identity),
+            ("trust", trust),
+            ("host", host),
+            ("user", user),
+            ("database", database),
+            ("password", password),
+            ("source", source),
+            ("transport", transport),
+            ("min_tls", min_tls),
+            ("max_tls", max_tls),
+            ("alpn", alpn),
+            ("via", via),
+            ("replication", replication),
+        ];
+        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?)));
+        texts.chain(env.iter().flat_map(|env| env.values()).map(|text| ("env", text)))
+    }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 use super::*;
 use model::case::{ConnectPlan, PasswordChoice};
 use model::change::Target;
-use model::connect::RedisTls;
 use model::observation::{ClientObservation, ClientOutcome, Observation, Phases, Refused, SeenCertificate, ServerView, Session};
 use model::refusal::{Alert, AuthRefusal, Stage};
 use model::wire::{ClientHello, WireConnection, WireEvent, WireTrace};
@@ -14,7 +13,7 @@ pub(in super::super) fn connect() -> ConnectPlan {
         driver: "libpq-17".to_owned(),
         sslmode: None,
         sslnegotiation: None,
-        tls: RedisTls::VerifyFull,
+        tls: None,
         identity: Some("client".to_owned()),
         trust: Some("client".to_owned()),
         host: None,
