@@ -22,5 +22,6 @@ mod outcomes;
 mod pods;
 mod schema;
 mod support;
+mod silent_programs;
 mod timed_out;
 mod wrong_on_purpose;

@@ -190,7 +190,7 @@ pub(super) struct RunArgs {
     /// Cases at a time [default: four a processor]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub(super) jobs: Option<NonZeroUsize>,
-    /// Time limit of one case in seconds [default: 30, with a timeline 60]
+    /// Time limit of one case, and of a client program until it greets, in seconds [default: 30, with a timeline 60; to greet 20]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub(super) timeout: Option<Duration>,
     /// Time limit of a server's start in seconds

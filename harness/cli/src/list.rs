@@ -10,6 +10,7 @@ use super::images::images;
 use super::select::selected;
 use crate::exit::Exit;
 use driver::catalogue;
+use driver::exec::ProgramLimits;
 use expand::{Catalogue, expand};
 use load::images::Images;
 use model::case::Case;
@@ -142,7 +143,8 @@ fn driver_infos(toolchain: &Toolchain) -> Result<Vec<DriverInfo>, CliError> {
     let names =
         catalogue::known().into_iter().map(|info| info.name).filter(|name| drivers::missing(name, toolchain, &[]).is_none()).collect();
     let mut infos: Vec<DriverInfo> = runtime.block_on(async {
-        let running = drivers::start(&names, toolchain, drivers::Own::default(), &harness, directory.path(), None).await;
+        let running =
+            drivers::start(&names, toolchain, drivers::Own::default(), &harness, directory.path(), ProgramLimits::default(), None).await;
         for driver in running.values() {
             driver.close().await;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::credentials::CredentialSource;
 use super::not_run::NotRun;
+use driver::exec::ProgramLimits;
 use driver::{Driver, catalogue};
 use model::case::{Case, ConnectPlan, Expectation};
 use model::network::Networks;
@@ -30,13 +31,15 @@ pub struct Limits {
     pub phase: Duration,
     /// A whole timeline, the start of its installation left out.
     pub timeline: Duration,
+    /// Client programs, apart from what they are asked for.
+    pub program: ProgramLimits,
 }
 
 impl Limits {
-    /// The defaults, but for a case, with a timeline or without, which ends within `limit`.
+    /// The defaults, but for a case, with a timeline or without, which ends within `limit`, and for a client program that says nothing.
     #[must_use]
     pub fn within(limit: Duration) -> Self {
-        Self { case: limit, timeline: limit, ..Self::default() }
+        Self { case: limit, timeline: limit, program: ProgramLimits::within(limit), ..Self::default() }
     }
 }
 
@@ -52,6 +55,7 @@ impl Default for Limits {
             // A client shows what it sees within a second.
             phase: Duration::from_secs(8),
             timeline: Duration::from_secs(60),
+            program: ProgramLimits::default(),
         }
     }
 }

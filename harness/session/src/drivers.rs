@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::task::JoinSet;
 
 use agent::ClientContainer;
-use driver::exec::{ExecDriver, Program};
+use driver::exec::{ExecDriver, Program, ProgramLimits};
 use driver::redis::RedisDriver;
 use driver::rustls::{RustlsDriver, RustlsOptions};
 use driver::{Driver, DriverError, Opened, catalogue};
@@ -103,7 +103,7 @@ pub struct Own<'a> {
     pub nautobot_config: Option<&'a Path>,
 }
 
-/// Starts the drivers of these names, at the same time. One that doesn't start is there all the same: its cases end as errors. Those that
+/// Starts the drivers of these names, at the same time, and waits for their programs as `limits` says. One that doesn't start is there all the same: its cases end as errors. Those that
 /// run in a container are left out where there is no `client_container`.
 pub async fn start(
     names: &BTreeSet<String>,
@@ -111,6 +111,7 @@ pub async fn start(
     own: Own<'_>,
     harness: &Path,
     directory: &Path,
+    limits: ProgramLimits,
     client_container: Option<Arc<ClientContainer>>,
 ) -> HashMap<String, Arc<dyn Driver>> {
     let mut drivers: HashMap<String, Arc<dyn Driver>> = HashMap::new();
@@ -145,7 +146,7 @@ pub async fn start(
     for (name, program) in programs {
         starting.spawn(async move {
             let started = match program {
-                Ok(program) => ExecDriver::start(program).await,
+                Ok(program) => ExecDriver::start(Program { limits, ..program }).await,
                 Err(error) => Err(error),
             };
             (name, started)

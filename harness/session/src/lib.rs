@@ -161,8 +161,16 @@ impl Session {
             .map(str::to_owned)
             .collect();
         let own = Own { drivers: &options.own_drivers, nautobot_config: options.nautobot_config.as_deref() };
-        let running =
-            drivers::start(&needed, &options.toolchain, own, &options.harness, directory.path(), environment.client_container()).await;
+        let running = drivers::start(
+            &needed,
+            &options.toolchain,
+            own,
+            &options.harness,
+            directory.path(),
+            options.limits.program,
+            environment.client_container(),
+        )
+        .await;
         let run_context = Arc::new(RunContext {
             drivers: running,
             credentials: Arc::new(Issued { pki }),

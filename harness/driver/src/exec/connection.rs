@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use super::limits::ProgramLimits;
 use super::process::{Input, Output, Process};
 use super::program::Program;
 use crate::error::{BrokenError, DriverError, ExchangeError, GreetingError, ProgramEnd, StartError};
@@ -27,9 +28,6 @@ const SHOWN_CHARACTERS: usize = 300;
 /// be had.
 const EXIT_LIMIT: Duration = Duration::from_millis(500);
 
-/// How long a program may take to end after its stop signal.
-const STOP_LIMIT: Duration = Duration::from_secs(2);
-
 /// The shortest password that is cut out of a program's output; shorter ones are made-up wrong ones, and cutting them could hit anything.
 const SHORTEST_SECRET: usize = 8;
 
@@ -41,6 +39,7 @@ pub(super) struct Connection {
     to_reader: mpsc::UnboundedSender<Kill>,
     ended: watch::Receiver<bool>,
     sessions: bool,
+    limits: ProgramLimits,
 }
 
 enum Command {
@@ -95,20 +94,21 @@ impl Shared {
 impl Connection {
     /// Starts the program and waits for its greeting.
     pub(super) async fn open(program: &Program) -> Result<(Self, DriverInfo), DriverError> {
+        let limits = program.limits;
         let (mut child, stdin, stdout) =
             Process::start(program).await.map_err(|source| program.start_error(|command| StartError::Spawn { command, source }))?;
         let mut lines = BufReader::new(stdout).lines();
-        let greeting = tokio::time::timeout(program.hello_limit, lines.next_line()).await;
+        let greeting = tokio::time::timeout(limits.hello, lines.next_line()).await;
         let hello = match greeting {
             Ok(Ok(Some(line))) => check_hello(&line, &program.name),
             Ok(Ok(None)) => Err(GreetingError::OutputClosed),
             Ok(Err(error)) => Err(GreetingError::Unreadable(error)),
-            Err(_) => Err(GreetingError::Silent { limit: program.hello_limit }),
+            Err(_) => Err(GreetingError::Silent { limit: limits.hello }),
         };
         let hello = match hello {
             Ok(hello) => hello,
             Err(source) => {
-                let end = end_of(&mut child).await;
+                let end = end_of(&mut child, limits).await;
                 return Err(program.start_error(|command| StartError::Greeting { command, source, end }));
             }
         };
@@ -120,8 +120,8 @@ impl Connection {
         tokio::spawn(write(stdin, commands));
         // Weak: the program's input is closed when the last user of this connection is gone.
         let back = to_writer.downgrade();
-        tokio::spawn(read(child, lines, kills, Arc::clone(&shared), Arc::clone(&slots), at_end, back));
-        Ok((Self { shared, slots, to_writer, to_reader, ended, sessions: hello.sessions }, hello.driver))
+        tokio::spawn(read((child, limits), lines, kills, Arc::clone(&shared), Arc::clone(&slots), at_end, back));
+        Ok((Self { shared, slots, to_writer, to_reader, ended, sessions: hello.sessions, limits }, hello.driver))
     }
 
     /// Why the program has ended, if it has.
@@ -139,16 +139,16 @@ impl Connection {
         self.sessions
     }
 
-    /// Sends a request and waits for its answer, with its id; `None` if there was none within `limit` and `grace`.
+    /// How long its program is waited for.
+    pub(super) fn limits(&self) -> ProgramLimits {
+        self.limits
+    }
+
+    /// Sends a request and waits for its answer, with its id; `None` if there was none within `limit` and some grace.
     ///
     /// # Errors
     /// The program has ended, or can't be given the request.
-    pub(super) async fn request(
-        &self,
-        operation: Operation,
-        limit: Duration,
-        grace: Duration,
-    ) -> Result<Option<(u64, Outcome)>, Arc<BrokenError>> {
+    pub(super) async fn request(&self, operation: Operation, limit: Duration) -> Result<Option<(u64, Outcome)>, Arc<BrokenError>> {
         let slot = match &operation {
             Operation::Connect(_) | Operation::Open(_) => match Arc::clone(&self.slots).acquire_owned().await {
                 Ok(slot) => Some(slot),
@@ -157,7 +157,7 @@ impl Connection {
             Operation::Query(_) | Operation::Close(_) => None,
         };
         let (id, reply) = self.send(operation, limit, slot)?;
-        match tokio::time::timeout(limit + grace, reply).await {
+        match tokio::time::timeout(limit + self.limits.grace, reply).await {
             Ok(Ok(answer)) => answer.map(|outcome| Some((id, outcome))),
             Ok(Err(_)) => Err(self.why_ended()),
             Err(_) => {
@@ -197,13 +197,13 @@ impl Connection {
         }
     }
 
-    /// Closes the program's standard input and waits for its end; stops it after `limit`.
-    pub(super) async fn close(&self, limit: Duration) {
+    /// Closes the program's standard input and waits for its end; stops it where that does not come in time.
+    pub(super) async fn close(&self) {
         let mut ended = self.ended.clone();
         let _ = self.to_writer.send(Command::CloseInput);
-        if tokio::time::timeout(limit, ended.wait_for(|ended| *ended)).await.is_err() {
+        if tokio::time::timeout(self.limits.close, ended.wait_for(|ended| *ended)).await.is_err() {
             let _ = self.to_reader.send(Kill(ExchangeError::InputEndIgnored));
-            // The reader kills it after STOP_LIMIT: this can't wait for ever.
+            // The reader kills it soon after its stop signal: this can't wait for ever.
             let _ = ended.wait_for(|ended| *ended).await;
         }
     }
@@ -245,7 +245,7 @@ async fn write(mut stdin: Input, mut commands: mpsc::UnboundedReceiver<Command>)
 
 /// Reads answers until the program's output ends, then waits for the program itself and tells everyone who still waits.
 async fn read(
-    mut child: Process,
+    (mut child, limits): (Process, ProgramLimits),
     mut lines: Lines<BufReader<Output>>,
     mut kills: mpsc::UnboundedReceiver<Kill>,
     shared: Arc<Shared>,
@@ -258,7 +258,7 @@ async fn read(
             line = lines.next_line() => match line {
                 Ok(Some(line)) => match shared.take(&line) {
                     Ok(None) => {}
-                    Ok(Some(session)) => shared.close_unwanted(session, &to_writer),
+                    Ok(Some(session)) => shared.close_unwanted(session, limits.stop, &to_writer),
                     Err(source) => break source,
                 },
                 Ok(None) => break ExchangeError::OutputClosed,
@@ -267,7 +267,7 @@ async fn read(
             Some(Kill(source)) = kills.recv() => break source,
         }
     };
-    let mut end = end_of(&mut child).await;
+    let mut end = end_of(&mut child, limits).await;
     // Before the table is emptied: whoever waits for a slot must not get one of a program that is gone.
     slots.close();
     let (error, in_flight) = {
@@ -308,8 +308,8 @@ impl Shared {
     }
 
     /// Closes a session that was opened for somebody who no longer waits for it.
-    fn close_unwanted(&self, session: u64, to_writer: &mpsc::WeakUnboundedSender<Command>) {
-        if let Ok((_, line, _)) = self.enter(Operation::Close(session), STOP_LIMIT, None)
+    fn close_unwanted(&self, session: u64, limit: Duration, to_writer: &mpsc::WeakUnboundedSender<Command>) {
+        if let Ok((_, line, _)) = self.enter(Operation::Close(session), limit, None)
             && let Some(to_writer) = to_writer.upgrade()
         {
             // Without a writer the program is ending, and its sessions with it.
@@ -336,10 +336,10 @@ impl Shared {
 }
 
 /// Stops the child if it has not ended by itself. What its log holds may name passwords that it was given.
-async fn end_of(child: &mut Process) -> ProgramEnd {
-    let status = match tokio::time::timeout(EXIT_LIMIT, child.wait()).await {
+async fn end_of(child: &mut Process, limits: ProgramLimits) -> ProgramEnd {
+    let status = match tokio::time::timeout(EXIT_LIMIT.min(limits.stop), child.wait()).await {
         Ok(Ok(status)) => Some(status),
-        _ => child.stop(STOP_LIMIT).await,
+        _ => child.stop(limits.stop).await,
     };
     ProgramEnd { status, log: child.log().to_path_buf(), tail: tail(child.log(), TAIL_LINES) }
 }

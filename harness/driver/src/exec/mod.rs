@@ -30,7 +30,7 @@ use model::observation::{ClientObservation, ClientOutcome};
 use model::refusal::Stage;
 
 use connection::Connection;
-use limits::{ANSWER_GRACE, CLOSE_LIMIT};
+pub use limits::ProgramLimits;
 pub use nautobot::{ConfigError, check_nautobot_config};
 pub use program::Program;
 use session::ExecSession;
@@ -92,8 +92,8 @@ impl ExecDriver {
         limit: Duration,
     ) -> Result<(u64, ClientObservation), DriverError> {
         let driver = || self.info.name.clone();
-        let Some((id, outcome)) = connection.request(operation, limit, ANSWER_GRACE).await.map_err(|cause| self.broken(cause))? else {
-            return Err(DriverError::Hang { driver: driver(), limit: limit + ANSWER_GRACE });
+        let Some((id, outcome)) = connection.request(operation, limit).await.map_err(|cause| self.broken(cause))? else {
+            return Err(DriverError::Hang { driver: driver(), limit: limit + connection.limits().grace });
         };
         let observation = match outcome {
             Outcome::Observation(observation) => observation,
@@ -163,7 +163,7 @@ impl Driver for ExecDriver {
     async fn close(&self) {
         let before = std::mem::replace(&mut *self.state.lock().await, State::Closed);
         if let State::Running(connection) = before {
-            connection.close(CLOSE_LIMIT).await;
+            connection.close().await;
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::limits::ProgramLimits;
 use super::python::{CLIENT_FILES, python_args, write_clients};
 use crate::error::{DriverError, StartError};
 use crate::libpq;
@@ -13,9 +13,6 @@ use crate::served::{self, OwnClient};
 use agent::ClientContainer;
 use os::child::{ChildSpec, Pipes};
 use os::toolchain::{LibpqBuild, PythonBuild};
-
-/// The time for a program to greet: an interpreter that loads a TLS library on a busy machine takes a while.
-const HELLO_LIMIT: Duration = Duration::from_secs(20);
 
 /// A program to start, and what is expected of it.
 #[derive(Debug, Clone)]
@@ -30,8 +27,8 @@ pub struct Program {
     pub log: PathBuf,
     /// The name that its greeting must give.
     pub name: String,
-    /// How long it may take to greet.
-    pub hello_limit: Duration,
+    /// How long it is waited for.
+    pub limits: ProgramLimits,
     /// The container that it runs in; `None`: this machine.
     pub client_container: Option<Arc<ClientContainer>>,
     /// Files of this machine that it needs in its container too, under the same paths.
@@ -61,7 +58,7 @@ impl Program {
             ]),
             log: directory.join(format!("{name}.log")),
             name: name.to_owned(),
-            hello_limit: HELLO_LIMIT,
+            limits: ProgramLimits::default(),
             client_container: None,
             files: Vec::new(),
             directories: vec![directory.join("empty-home")],

@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::connection::Connection;
-use super::limits::{ANSWER_GRACE, CLOSE_LIMIT};
 use crate::protocol::{Failure, Operation, Outcome};
 use crate::{BrokenError, DriverError, HeldSession, Queried, UnableError, classify};
 use model::driver::DriverInfo;
@@ -61,9 +60,9 @@ impl HeldSession for ExecSession {
             State::Over(refused) => return Ok(Queried::Ended(refused.clone())),
             State::Lost => return Err(self.broken(BrokenError::SessionLost)),
         }
-        let outcome = match self.connection.request(Operation::Query(self.id), limit, ANSWER_GRACE).await {
+        let outcome = match self.connection.request(Operation::Query(self.id), limit).await {
             Ok(Some((_, outcome))) => self.ended(outcome),
-            Ok(None) => Err(DriverError::Hang { driver: self.info.name.clone(), limit: limit + ANSWER_GRACE }),
+            Ok(None) => Err(DriverError::Hang { driver: self.info.name.clone(), limit: limit + self.connection.limits().grace }),
             Err(cause) => Err(self.broken(cause)),
         };
         match outcome {
@@ -82,7 +81,7 @@ impl HeldSession for ExecSession {
     async fn close(mut self: Box<Self>) {
         if matches!(std::mem::replace(&mut self.state, State::Lost), State::Open) {
             // A program that can't close it takes it along when it ends.
-            let _ = self.connection.request(Operation::Close(self.id), CLOSE_LIMIT, ANSWER_GRACE).await;
+            let _ = self.connection.request(Operation::Close(self.id), self.connection.limits().close).await;
         }
     }
 }
@@ -91,7 +90,7 @@ impl Drop for ExecSession {
     fn drop(&mut self) {
         if matches!(self.state, State::Open) {
             // As above; and nobody waits for the answer.
-            let _ = self.connection.send(Operation::Close(self.id), CLOSE_LIMIT, None);
+            let _ = self.connection.send(Operation::Close(self.id), self.connection.limits().close, None);
         }
     }
 }

@@ -32,7 +32,7 @@ impl Fake {
         let directory = tempfile::tempdir().expect("a directory");
         let args = ["-c".into(), script.into()];
         let mut program = Program::new(std::path::Path::new("/bin/sh"), &args, "fake", directory.path()).expect("a home");
-        program.hello_limit = Duration::from_secs(10);
+        program.limits.hello = Duration::from_secs(10);
         Self { directory, program }
     }
 
@@ -188,13 +188,14 @@ async fn an_answer_to_nothing_breaks_the_program() {
 
 #[tokio::test]
 async fn a_program_that_hangs_is_told_from_one_that_breaks_and_is_replaced() {
-    let fake = Fake::new(&serving(&format!("case $line in *hang*) continue;; esac\n{REFUSED}")));
+    let mut fake = Fake::new(&serving(&format!("case $line in *hang*) continue;; esac\n{REFUSED}")));
+    fake.program.limits.grace = Duration::from_millis(50);
     let driver = fake.started().await;
     ask(&driver, "d").await.expect("an observation");
     let connection = driver.connection().await.expect("a program");
     let hang = |database: &'static str| {
         let connection = Arc::clone(&connection);
-        async move { connection.request(Operation::Connect(request(database)), Duration::from_millis(50), Duration::from_millis(50)).await }
+        async move { connection.request(Operation::Connect(request(database)), Duration::from_millis(50)).await }
     };
     assert!(matches!(hang("hang").await, Ok(None)));
     assert_eq!(ask(&driver, "d").await.expect("the other slot serves"), Refusal::Alert(Alert::UnknownCa));
@@ -319,7 +320,7 @@ async fn a_query_does_not_wait_behind_connections_that_hang() {
     let driver = fake.started().await;
     let mut session = open(&driver).await;
     let connection = driver.connection().await.expect("a program");
-    let mut hang = std::pin::pin!(connection.request(Operation::Connect(request("hang")), LIMIT, LIMIT));
+    let mut hang = std::pin::pin!(connection.request(Operation::Connect(request("hang")), LIMIT));
     // It is sent, and has the only slot.
     assert!(tokio::time::timeout(Duration::ZERO, &mut hang).await.is_err());
     let query = tokio::time::timeout(LIMIT, session.query(LIMIT)).await.expect("it does not wait");
@@ -414,7 +415,7 @@ async fn a_program_that_does_not_greet_as_expected_is_refused_with_its_log() {
     let reason = Fake::new(&HELLO.replace("\"version\"", "\"versions\"")).start_reason().await;
     assert!(reason.contains("unknown field `versions`"), "{reason}");
     let mut silent = Fake::new("read -r line");
-    silent.program.hello_limit = Duration::from_millis(50);
+    silent.program.limits.hello = Duration::from_millis(50);
     assert!(silent.start_reason().await.contains("no greeting within 50ms"));
     let Err(DriverError::Start { source, .. }) = silent.start().await else { panic!("it started") };
     assert!(matches!(&*source, StartError::Greeting { source: GreetingError::Silent { .. }, .. }), "{source:?}");
@@ -425,14 +426,45 @@ async fn a_program_that_does_not_greet_as_expected_is_refused_with_its_log() {
 
 #[tokio::test]
 async fn a_program_that_ignores_the_end_of_its_input_is_stopped() {
-    let fake = Fake::new(&format!("{HELLO}\nexec sleep 600"));
+    let mut fake = Fake::new(&format!("{HELLO}\nexec sleep 600"));
+    fake.program.limits.close = Duration::from_millis(50);
     let connection = Connection::open(&fake.program).await.expect("a program").0;
     let before = Instant::now();
-    connection.close(Duration::from_millis(50)).await;
+    connection.close().await;
     assert!(before.elapsed() < Duration::from_secs(30));
     let reason = connection.end().expect("it has ended").to_string();
     let signal = std::process::ExitStatus::from_raw(nix::sys::signal::Signal::SIGTERM as i32);
     assert!(reason.contains(&signal.to_string()), "{reason}");
+}
+
+/// Far above what starting a shell takes, and below every limit where none was given.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn every_wait_for_a_program_has_the_limit_that_was_given() {
+    let limits = ProgramLimits::within(Duration::from_millis(300));
+    let within = |script: &str| {
+        let mut fake = Fake::new(script);
+        fake.program.limits = limits;
+        fake
+    };
+    // It never greets, and ends at no signal but SIGKILL.
+    let silent = within("trap '' TERM\nwhile :; do sleep 600; done");
+    let begun = Instant::now();
+    let reason = silent.start_reason().await;
+    assert!(reason.contains("no greeting within 300ms"), "{reason}");
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    // It greets, reads, and never answers.
+    let mute = within(&serving(":"));
+    let driver = mute.started().await;
+    let hang = driver.connect(&request("d"), Duration::from_millis(100)).await.expect_err("no answer");
+    assert!(matches!(hang, DriverError::Hang { limit, .. } if limit == Duration::from_millis(400)), "{hang}");
+    // It greets, and does not end with its input.
+    let endless = within(&format!("trap '' TERM\n{HELLO}\nwhile :; do sleep 600; done"));
+    let driver = endless.started().await;
+    let begun = Instant::now();
+    driver.close().await;
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
