@@ -1,6 +1,7 @@
 //! The harness's own tests that need its binary, real servers or files. One target, so that it is linked once.
 
 mod agents;
+mod await_expiry;
 mod bad_files;
 mod broken_environments;
 mod broken_timelines;
@@ -21,7 +22,7 @@ mod outcomes;
 #[cfg(feature = "container")]
 mod pods;
 mod schema;
-mod support;
 mod silent_programs;
+mod support;
 mod timed_out;
 mod wrong_on_purpose;

@@ -26,6 +26,8 @@ pub struct InstallOptions {
     pub with: Vec<Target>,
     /// What happens before its servers start.
     pub setup: Vec<Change<String>>,
+    /// How long all of that may take: it can wait for a certificate's end.
+    pub setup_limit: Duration,
 }
 
 /// How a change went.

@@ -118,7 +118,8 @@ pub enum Change<T> {
     Push,
     /// Waits for the next refresh of the site's ExternalSecret.
     Refresh,
-    /// Waits until the end of the Certificate's present certificate has passed, by this machine's clock.
+    /// Waits until the end of a certificate has passed, by this machine's clock: `C` is the present one of Certificate `C`, `C@1` the first
+    /// that was issued for it, `C@2` the second. An end that is further away than the run's limit (`--timeout`) is not reached.
     AwaitExpiry(T),
 }
 
@@ -193,7 +194,7 @@ pub struct ClusterPatch<T> {
 pub struct CrlOf<T> {
     /// The Certificate of the CA that signs it.
     pub issuer: T,
-    /// The Certificates whose present certificate is on it.
+    /// The certificates that are on it: `C` is the present one of Certificate `C`, `C@1` the first that was issued for it.
     pub revoked: Vec<T>,
     /// Its thisUpdate and nextUpdate.
     pub validity: Validity,
@@ -228,9 +229,10 @@ impl<T> Change<T> {
             Self::DeleteSecret(secret) | Self::Label(Label { secret, .. }) => vec![(Named::Secret, secret)],
             Self::PatchCluster(patch) => patch.certificates.values().map(|secret| (Named::Secret, secret)).collect(),
             Self::Crl(CrlOf { issuer, revoked, .. }) => {
-                std::iter::once(issuer).chain(revoked).map(|name| (Named::Certificate, name)).collect()
+                let revoked = revoked.iter().map(|name| (Named::Issued, name));
+                std::iter::once((Named::Certificate, issuer)).chain(revoked).collect()
             }
-            Self::AwaitExpiry(certificate) => vec![(Named::Certificate, certificate)],
+            Self::AwaitExpiry(certificate) => vec![(Named::Issued, certificate)],
             Self::Reconcile
             | Self::Sync(_)
             | Self::Reload(_)

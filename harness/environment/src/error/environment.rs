@@ -156,7 +156,7 @@ impl EnvironmentError {
             Self::Lost { .. } => ErrorKind::Lost,
             Self::Fault { source, .. } => source.kind(),
             Self::Random { source, .. } | Self::Wait { source, .. } if is_own_failure(source) => ErrorKind::Limit,
-            Self::Replication(AskError::Silent(_)) => ErrorKind::Limit,
+            Self::Replication(AskError::Silent(_)) | Self::Install { source: InstallError::SetUpLimit { .. }, .. } => ErrorKind::Limit,
             #[cfg(feature = "container")]
             Self::ClientContainer(_) => ErrorKind::Start,
             #[cfg(feature = "container")]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::change::Target;
 use model::server::ServerKey;
@@ -30,6 +31,14 @@ pub enum InstallError {
         change: String,
         /// What was tried and found.
         source: ChangeError,
+    },
+    /// A change before its servers start waits for something that is too far away.
+    #[error("set-up `{change}` was not done within {limit:?}; `--timeout` gives it more time")]
+    SetUpLimit {
+        /// The change in a timeline's words.
+        change: String,
+        /// The time for the whole set-up.
+        limit: Duration,
     },
     /// The first files could not be said or issued.
     #[error(transparent)]

@@ -34,8 +34,13 @@ impl RunContext {
         let start = Instant::now();
         let mut record = self.record_without_run(case, CaseError::NotCarriedOut.into());
         let Some(plan) = &case.timeline else { return record };
-        let options =
-            InstallOptions { key: case.key, config: case.config.as_ref().clone(), with: plan.with.clone(), setup: plan.setup.clone() };
+        let options = InstallOptions {
+            key: case.key,
+            config: case.config.as_ref().clone(),
+            with: plan.with.clone(),
+            setup: plan.setup.clone(),
+            setup_limit: self.limits.timeline,
+        };
         let installation = match environment.install(&options).await {
             Ok(installation) => installation,
             Err(error) => {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::time::{Instant, timeout_at};
+
 use super::super::configure::Paths;
 use super::super::gateway::{Backend, HaproxyGateway};
 use super::super::shared::Shared;
@@ -59,8 +61,11 @@ pub(super) async fn prepare(shared: &Shared, options: &InstallOptions) -> Result
         }
     }
     let mut state = State::new(&template.manifests, key, options.config.clone())?;
+    let limit = options.setup_limit;
+    let deadline = Instant::now() + limit;
     for change in &options.setup {
-        let made = set_up(&mut state, change).await;
+        let made = timeout_at(deadline, set_up(&mut state, change)).await;
+        let made = made.map_err(|_| InstallError::SetUpLimit { change: change.to_string(), limit })?;
         made.map_err(|source| InstallError::SetUp { change: change.to_string(), source })?;
     }
     if key.service == Service::Postgres {

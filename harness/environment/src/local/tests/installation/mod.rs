@@ -49,7 +49,7 @@ fn postgres() -> ServerKey {
 }
 
 pub(super) fn options(key: ServerKey) -> InstallOptions {
-    InstallOptions { key, config: ServerConfig::default(), with: Vec::new(), setup: Vec::new() }
+    InstallOptions { key, config: ServerConfig::default(), with: Vec::new(), setup: Vec::new(), setup_limit: LIMIT }
 }
 
 async fn install(fixture: &Fixture, key: ServerKey) -> Arc<dyn Installation> {
