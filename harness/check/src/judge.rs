@@ -11,7 +11,8 @@ use model::refusal::Refusal;
 pub struct Context<'a> {
     /// Which step, from 0.
     pub step: usize,
-    /// The driver's family: `text` is asserted for clients that give OpenSSL's and the server's texts: libpq, psycopg2, redis-py.
+    /// The driver's family: `text` is asserted for clients that give OpenSSL's and the server's texts: libpq, psycopg2, redis-py. Where a
+    /// failure has no class it is asserted for all.
     pub family: Family,
     /// SHA-256 of an identity's certificate, lower-case hex.
     pub certificate_sha256: &'a dyn Fn(&str) -> Option<String>,
@@ -121,7 +122,7 @@ impl Judgement {
             self.add(Witness::Client, "stage", format!("{expected:?}"), format!("{stage:?}"));
         }
         if let Some(text) = &expectation.text
-            && matches!(context.family, Family::Libpq | Family::RedisPy)
+            && (matches!(context.family, Family::Libpq | Family::RedisPy) || matches!(refused.refusal, Refusal::Unclassified(_)))
             && !refused.text.contains(text.as_str())
         {
             self.add(Witness::Client, "text", format!("a message with `{text}`"), refused.text.trim().to_owned());
@@ -279,6 +280,28 @@ mod tests {
         expectation.expected = Expected::Refused(vec![Refusal::Alert(Alert::BadCertificate)]);
         let what: Vec<String> = judge(&expectation, &observation, &context()).into_iter().map(|mismatch| mismatch.what).collect();
         assert_eq!(what, ["refused", "stage", "text", "server_log", "wire"]);
+    }
+
+    #[test]
+    fn a_failure_without_a_class_is_told_from_others_by_its_text_whatever_the_family() {
+        let expectation = Expectation {
+            expected: Expected::Refused(vec![Refusal::Unclassified(Stage::Authentication)]),
+            stage: None,
+            text: Some("could not find digest".into()),
+            server_log: Vec::new(),
+            wire: None,
+            settings: BTreeMap::new(),
+        };
+        for family in [Family::Libpq, Family::Rustls, Family::RedisRs, Family::Other] {
+            let context = Context { family, ..context() };
+            let told = |refusal: Refusal, text: &str| {
+                let mismatches = judge(&expectation, &observed(refused(refusal, text), &[], &[]), &context);
+                mismatches.into_iter().map(|mismatch| mismatch.what).collect::<Vec<_>>()
+            };
+            assert_eq!(told(Refusal::Unclassified(Stage::Authentication), "could not find digest for NID UNDEF"), [""; 0], "{family:?}");
+            assert_eq!(told(Refusal::Unclassified(Stage::Authentication), "out of memory"), ["text"], "{family:?}");
+            assert_eq!(told(Refusal::Unclassified(Stage::Handshake), "could not find digest for NID UNDEF"), ["refused"], "{family:?}");
+        }
     }
 
     #[test]

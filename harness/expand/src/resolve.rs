@@ -14,6 +14,10 @@ use model::scenario::{Connect, Expect, SessionExpect};
 use model::server::Service;
 use model::text::{Scalar, Text, Texts};
 
+/// What is wrong with an expectation of a failure without a class that says no more.
+pub(crate) const UNCLASSIFIED_ALONE: &str = "`unclassified` alone can't be expected: any failure would do; name the class that is meant, or \
+     give the client's own words as `text`";
+
 /// Axis name to (value's short name, what `${axis}` stands for).
 pub(crate) type Cell = IndexMap<String, (String, String)>;
 
@@ -245,8 +249,8 @@ impl Resolver<'_> {
                 if classes.is_empty() {
                     return Err(at_row("`refused` needs at least one class, such as `{alert: unknown-ca}`"));
                 }
-                if classes.iter().any(|class| matches!(class, Refusal::Unclassified(_))) {
-                    return Err(at_row("`unclassified` can't be expected: any failure would do; name the class that is meant"));
+                if classes.iter().any(|class| matches!(class, Refusal::Unclassified(_))) && !self.says_something(row.text.as_ref())? {
+                    return Err(at_row(UNCLASSIFIED_ALONE));
                 }
                 Expected::Refused(classes.to_vec())
             }
@@ -272,6 +276,11 @@ impl Resolver<'_> {
             wire: row.wire.clone(),
             settings: self.settings(row)?,
         })
+    }
+
+    /// Whether there is a text that not every message holds.
+    pub(crate) fn says_something(&self, text: Option<&Text>) -> Result<bool, LoadError> {
+        Ok(self.optional_networked(text)?.is_some_and(|text| !text.trim().is_empty()))
     }
 
     /// The lines of a command's output, whose references the step checks.

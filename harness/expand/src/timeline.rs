@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::expansion::Expansion;
-use super::resolve::{Cell, Defaults, Resolver};
+use super::resolve::{Cell, Defaults, Resolver, UNCLASSIFIED_ALONE};
 use load::LoadError;
 use load::rows::Row;
 use model::case::ConnectPlan;
@@ -180,12 +180,14 @@ impl Expansion<'_> {
         if let Some(unknown) = expect.clients.keys().find(|name| !timeline.clients.contains_key(*name)) {
             return Err(at_row(unknown_client(timeline, unknown)));
         }
+        let with_text = resolver.says_something(expect.text.as_ref())?;
         let mut clients = Vec::new();
         for (name, client) in &timeline.clients {
             let Some(expected) = expect.clients.get(name) else {
                 return Err(at_row(format!("what does client `{name}` see in phase `{}`? Every client must be named", phase.title)));
             };
-            clients.push((name.clone(), client_expectation(name, client.kind, expected).map_err(|error| at_row(error.to_string()))?));
+            let expected = client_expectation(name, client.kind, expected, with_text).map_err(|error| at_row(error.to_string()))?;
+            clients.push((name.clone(), expected));
         }
         let refused = clients.iter().any(|(_, expected)| matches!(expected, ClientExpectation::Refused(_)));
         if !refused && (expect.text.is_some() || expect.server_log.is_some()) {
@@ -243,11 +245,19 @@ enum ClientExpectError {
     NeverHeld { client: String },
     #[error("`refused` needs at least one class, such as `{{alert: unknown-ca}}`")]
     NoClass,
-    #[error("`unclassified` can't be expected: any failure would do; name the class that is meant")]
+    #[error("{UNCLASSIFIED_ALONE}")]
     Unclassified,
+    #[error("`unclassified` can't be said of a client that is `away`, whose `text` nobody compares: name the class that is meant")]
+    UnclassifiedAway,
 }
 
-fn client_expectation(name: &str, kind: ClientKind, expected: &ClientExpect) -> Result<ClientExpectation, ClientExpectError> {
+fn client_expectation(
+    name: &str,
+    kind: ClientKind,
+    expected: &ClientExpect,
+    with_text: bool,
+) -> Result<ClientExpectation, ClientExpectError> {
+    let unclassified = |classes: &[Refusal]| classes.iter().any(|class| matches!(class, Refusal::Unclassified(_)));
     let held = kind == ClientKind::Held;
     match expected {
         ClientExpect::Ok => Ok(ClientExpectation::Ok),
@@ -261,8 +271,11 @@ fn client_expectation(name: &str, kind: ClientKind, expected: &ClientExpect) -> 
         ClientExpect::Recovers => Ok(ClientExpectation::Recovers),
         ClientExpect::Refused(refused) | ClientExpect::Away(refused) => match refused.classes() {
             [] => Err(ClientExpectError::NoClass),
-            classes if classes.iter().any(|class| matches!(class, Refusal::Unclassified(_))) => Err(ClientExpectError::Unclassified),
-            classes if matches!(expected, ClientExpect::Away(_)) => Ok(ClientExpectation::Away(classes.to_vec())),
+            classes if matches!(expected, ClientExpect::Away(_)) => match unclassified(classes) {
+                true => Err(ClientExpectError::UnclassifiedAway),
+                false => Ok(ClientExpectation::Away(classes.to_vec())),
+            },
+            classes if unclassified(classes) && !with_text => Err(ClientExpectError::Unclassified),
             classes => Ok(ClientExpectation::Refused(classes.to_vec())),
         },
     }

@@ -267,8 +267,8 @@ pub enum Refusal {
     Closed(Stage),
     /// Nothing came in time, at this stage.
     TimedOut(Stage),
-    /// A failure that no class covers yet: the observation's text tells. Never valid in an expectation.
-    #[schemars(skip)]
+    /// A failure that no class covers yet, at this stage: the observation's text tells. An expectation of it needs a `text` beside it,
+    /// which says which failure is meant.
     Unclassified(Stage),
 }
 

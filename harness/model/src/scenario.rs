@@ -231,7 +231,7 @@ pub struct Expect {
     #[serde(default)]
     pub stage: Option<Stage>,
     /// Documented words that the client's message must hold. Asserted for the families `libpq` and `redis-py`, which use OpenSSL's and the
-    /// server's words. It can name networks, as `pg_hba` can.
+    /// server's words, and for every family where the refusal is `unclassified`. It can name networks, as `pg_hba` can.
     #[serde(default)]
     pub text: Option<Text>,
     /// Texts that the server's lines about this connection must hold, in message or detail. They can name networks, as `pg_hba` can.

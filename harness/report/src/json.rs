@@ -66,19 +66,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary, cases: SpooledCases<'_>) ->
 /// The JSON Schema of [`Report`], as committed in `report.schema.json`.
 #[must_use]
 pub fn schema() -> serde_json::Value {
-    let mut schema = serde_json::Value::from(schemars::schema_for!(Report));
-    // Expectations share the type with observations and may never name this class; what was observed may be of it.
-    let unclassified = serde_json::json!({
-        "description": "A failure that no class covers yet: the observation's text tells.",
-        "type": "object",
-        "properties": {"unclassified": {"$ref": "#/$defs/Stage"}},
-        "additionalProperties": false,
-        "required": ["unclassified"],
-    });
-    if let Some(classes) = schema.pointer_mut("/$defs/Refusal/oneOf").and_then(serde_json::Value::as_array_mut) {
-        classes.push(unclassified);
-    }
-    schema
+    serde_json::Value::from(schemars::schema_for!(Report))
 }
 
 #[cfg(test)]

@@ -178,7 +178,10 @@ fn of_a_step_and_its_expectation() {
                 "  - connect: {sslmode: verify-full}\n    when: {identity: other}\n  - connect: {identity: nobody}",
             ),
             ("refused: {auth: certificate-user}", "refused: {auth: certificate-users}"),
-            ("refused: {auth: certificate-user}", "refused: {unclassified: query}"),
+            (
+                "refused: {auth: certificate-user}\n        text: certificate authentication failed",
+                "refused: {unclassified: query}\n        text: \" \"",
+            ),
             ("refused: {auth: certificate-user}", "refused: []"),
             ("refused: {auth: certificate-user}", "session: {tls: true}"),
             ("text: certificate authentication failed", "text: from ${range:pod}"),
