@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod haproxy;
 mod manifests;
 mod objects;
+mod parameters;
 pub mod postgres;
 #[cfg(test)]
 mod proptests;

@@ -6,6 +6,7 @@ use super::certificate::{Certificate, CertificateSpec, Issuer, IssuerKind, Issue
 use super::cluster::{Cluster, ClusterCertificates, InitDb, PostgresConfiguration};
 use super::external_secret::{self, ExternalSecret};
 use super::fields;
+use super::parameters;
 use super::source::Source;
 use super::workload::Workload;
 use load::LoadError;
@@ -155,6 +156,7 @@ impl Objects {
             initdb: InitDb,
         }
         fields::check_cluster(&source.file, source.tree())?;
+        parameters::check(&source)?;
         let name = source.name()?;
         if let Some((first, place)) = &self.cluster {
             let message = format!(

@@ -113,7 +113,8 @@ fn bears_on_connections(name: &str) -> bool {
         || name.starts_with("tcp_")
         || name.starts_with("krb_")
         || name.starts_with("gss_")
-        || ["authentication_timeout", "client_connection_check_interval", "password_encryption", "scram_iterations"].contains(&name)
+        || ["authentication_timeout", "client_connection_check_interval", "db_user_namespace", "password_encryption", "scram_iterations"]
+            .contains(&name)
 }
 
 /// A replica's own file of settings, which CloudNativePG writes beside `postgresql.conf`, to be included after it.
@@ -216,8 +217,10 @@ fn settings(
         set("ssl_max_protocol_version", "TLSv1.3".to_owned());
     }
     for (name, value) in manifests.cluster.iter().flat_map(|cluster| &cluster.postgresql.parameters) {
-        if bears_on_connections(name) {
-            set(name, value.clone());
+        // PostgreSQL's names have no case.
+        let name = name.to_ascii_lowercase();
+        if bears_on_connections(&name) {
+            set(&name, value.clone());
         }
     }
     for (name, value) in LOCAL {
