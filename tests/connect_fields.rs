@@ -144,6 +144,11 @@ const WAYS: &[Way] = &[
         .control("min_tls: unset")
         .server("{settings: {tls-protocols: TLSv1.2}}"),
     redis("max_tls", "max_tls: TLSv1.2", "[{session: {tls: true, version: TLSv1.2}}]", |driver| driver == "redis-rs"),
+    redis("port", "port: plaintext, tls: \"off\"", "[{session: {tls: false}}]", not_configured).server("{settings: {port: \"6379\"}}"),
+    // The shipped file wants TLS, and so its clients wait there for a ServerHello that never comes.
+    redis("port", "port: plaintext, env: {NAUTOBOT_REDIS_SSL: \"true\"}", "[{refused: {timed-out: handshake}}]", configured)
+        .control("port: tls")
+        .server("{settings: {port: \"6379\"}}"),
     redis("via", "via: gateway", "[{session: {tls: true}, server_log: \"Accepted ${address:gateway}:\"}]", not_configured),
     redis(
         "via",

@@ -25,4 +25,5 @@ mod schema;
 mod silent_programs;
 mod support;
 mod timed_out;
+mod wrong_manifests;
 mod wrong_on_purpose;

@@ -166,8 +166,18 @@ fn service(objects: &Objects, redis: Option<&Redis>, route: &Source) -> Result<S
         && redis_workload::is_selected(objects, &redis.name, &service.document.tree)
     {
         let ports = service.document.tree.get(&["spec", "ports"]).map(Tree::items).unwrap_or_default();
-        let ports: Vec<_> = ports.iter().filter_map(|port| port.text_at(&["port"])).collect();
-        return has_ports(&ports).map(|()| Service::Redis);
+        let numbers: Vec<_> = ports.iter().filter_map(|port| port.text_at(&["port"])).collect();
+        has_ports(&numbers)?;
+        let found = ports.iter().find(|port| port.text_at(&["port"]) == Some(wanted));
+        let target = found.and_then(|port| port.text_at(&["targetPort"])).unwrap_or(wanted);
+        let target = redis_workload::container_port(objects, &redis.name, target).unwrap_or(target);
+        let tls_port = redis.value("tls-port").unwrap_or_default();
+        if target != tls_port {
+            let message =
+                format!("port {wanted} of the Service `{backend}` leads to {target} of Redis' pods, and their `tls-port` is {tls_port}");
+            return Err(route.error(&port, message));
+        }
+        return Ok(Service::Redis);
     }
     let message = format!(
         "`{backend}` leads to no server of the deployment: it is neither the Service that CloudNativePG makes for a Cluster's primary \

@@ -17,6 +17,7 @@ pub mod postgres;
 mod proptests;
 pub mod redis;
 pub mod redis_conf;
+mod redis_lines;
 mod redis_workload;
 mod references;
 mod source;

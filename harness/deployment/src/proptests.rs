@@ -173,7 +173,7 @@ proptest! {
             shipped.iter().map(|(name, value)| Directive { name: (*name).to_owned(), value: value.clone() }).collect();
         let config = ServerConfig { settings: settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(), ..ServerConfig::default() };
         let place = Path::new(&directory);
-        let places = RedisPlaces { tls_port, bind: "127.0.0.1", directory: place, certificates: place, log_file: place, password_file: None };
+        let places = RedisPlaces { tls_port, plaintext_port: 1, bind: "127.0.0.1", directory: place, certificates: place, log_file: place, password_file: None };
         let text = render(&redis(directives), &config, &places).expect("Redis is there");
         let read = super::redis::directives(&text);
         let values = |name: &str| read.iter().filter(|directive| directive.name == name).map(|directive| directive.value.as_str()).collect::<Vec<_>>();

@@ -32,12 +32,19 @@ impl Redis {
     /// The value of a directive: the last one counts, as for Redis.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.directives.iter().rev().find(|directive| directive.name == name).map(|directive| directive.value.as_str())
+        value(&self.directives, name)
     }
 }
 
+/// The value of a directive: the last one counts, as for Redis.
+#[must_use]
+pub fn value<'a>(directives: &'a [Directive], name: &str) -> Option<&'a str> {
+    directives.iter().rev().find(|directive| directive.name == name).map(|directive| directive.value.as_str())
+}
+
 /// The directives of a `redis.conf`.
-pub(super) fn directives(text: &str) -> Vec<Directive> {
+#[must_use]
+pub fn directives(text: &str) -> Vec<Directive> {
     text.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Manifests;
+use super::redis::{directives, value};
+use super::redis_lines::{OUTGOING, REPLACED, opens_plaintext};
 use model::server::ServerConfig;
 
 /// The server's certificate in the directory of certificates.
@@ -18,6 +20,8 @@ pub const CLIENT_CA: &str = "ca.crt";
 pub struct RedisPlaces<'a> {
     /// `tls-port`: the port of this server alone.
     pub tls_port: u16,
+    /// `port`, where the deployment or a scenario opens a port without TLS: another port of this server alone.
+    pub plaintext_port: u16,
     /// `bind`, such as `127.0.0.1 ::1`.
     pub bind: &'a str,
     /// `dir`: the working directory, where dumps would go.
@@ -53,10 +57,13 @@ pub fn render(manifests: &Manifests, config: &ServerConfig, places: &RedisPlaces
     if config.crl.is_some() {
         return Err(RedisConfigError::NotForRedis("crl"));
     }
+    // Redis itself would refuse two listeners on one port: here each has one of its own, whatever numbers the file gives them.
+    let opens = opens_plaintext(config.settings.get("port").map(String::as_str).or_else(|| redis.value("port")));
     let path = |path: &Path| quoted(&path.to_string_lossy());
     let certificate = |name: &str| path(&places.certificates.join(name));
     let mut ours: Vec<(&str, String)> = vec![
         ("tls-port", places.tls_port.to_string()),
+        ("port", if opens { places.plaintext_port } else { 0 }.to_string()),
         ("bind", places.bind.to_owned()),
         ("dir", path(places.directory)),
         ("tls-cert-file", certificate(SERVER_CERTIFICATE)),
@@ -70,10 +77,10 @@ pub fn render(manifests: &Manifests, config: &ServerConfig, places: &RedisPlaces
     if config.client_ca.as_deref() != Some("none") {
         ours.push(("tls-ca-cert-file", certificate(CLIENT_CA)));
     }
-    ours.retain(|(name, _)| !config.settings.contains_key(*name));
-    ours.extend(config.settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    ours.retain(|(name, _)| *name == "port" || !config.settings.contains_key(*name));
+    ours.extend(config.settings.iter().filter(|(name, _)| *name != "port").map(|(name, value)| (name.as_str(), value.clone())));
     // Also what we leave out on purpose must not come from the ConfigMap.
-    let replaced: BTreeSet<&str> = ours.iter().map(|(name, _)| *name).chain(["tls-ca-cert-file", "requirepass", "unixsocket"]).collect();
+    let replaced: BTreeSet<&str> = ours.iter().map(|(name, _)| *name).chain(["tls-ca-cert-file"]).chain(REPLACED).chain(OUTGOING).collect();
     let mut text = String::new();
     for directive in redis.directives.iter().filter(|directive| !replaced.contains(directive.name.as_str())) {
         line(&mut text, &directive.name, &directive.value);
@@ -85,6 +92,12 @@ pub fn render(manifests: &Manifests, config: &ServerConfig, places: &RedisPlaces
         line(&mut text, "include", &path(file));
     }
     Ok(text)
+}
+
+/// The port without TLS that a rendered `redis.conf` opens; `None`: it opens none.
+#[must_use]
+pub fn plaintext_port(text: &str) -> Option<u16> {
+    value(&directives(text), "port")?.parse().ok().filter(|port| *port != 0)
 }
 
 fn line(text: &mut String, name: &str, value: &str) {

@@ -2,6 +2,7 @@
 
 use super::objects::Objects;
 use super::redis::{Redis, directives};
+use super::redis_lines::{self, DATA};
 use super::source::Source;
 use super::workload::Workload;
 use load::tree::Tree;
@@ -21,6 +22,14 @@ pub(super) fn is_selected(objects: &Objects, config_map: &str, service: &Tree) -
     !selector.is_empty() && selector.iter().all(|entry| entry.value.text().is_some_and(|value| label(&entry.key) == Some(value)))
 }
 
+/// The number of a port that a container of the workload that mounts a ConfigMap gives a name.
+pub(super) fn container_port<'a>(objects: &'a Objects, config_map: &str, name: &str) -> Option<&'a str> {
+    let (_, workload) = mounting(objects, config_map)?;
+    let containers = workload.tree().get(&["spec", "template", "spec", "containers"])?.items();
+    let mut ports = containers.iter().flat_map(|container| container.get(&["ports"]).map(Tree::items).unwrap_or_default());
+    ports.find(|port| port.text_at(&["name"]) == Some(name))?.text_at(&["containerPort"])
+}
+
 /// Where the workload that mounts a ConfigMap names a Secret.
 pub(super) fn place_of_secret(objects: &Objects, config_map: &str, secret: &str) -> Option<Place> {
     let (workload, source) = mounting(objects, config_map)?;
@@ -28,9 +37,47 @@ pub(super) fn place_of_secret(objects: &Objects, config_map: &str, secret: &str)
     Some(Place::at(&source.file, mount.position))
 }
 
+/// Checks the options of `redis-server` in the containers that mount a ConfigMap: they win over its lines.
+fn check_command(workload: &Source, config_map: &str) -> Result<(), LoadError> {
+    let Some(pod) = workload.tree().get(&["spec", "template", "spec"]) else { return Ok(()) };
+    let items = |tree: &'_ Tree, field: &str| tree.get(&[field]).map(Tree::items).unwrap_or_default().to_vec();
+    let is_volume = |volume: &Tree| volume.text_at(&["configMap", "name"]) == Some(config_map);
+    let volumes: Vec<String> = items(pod, "volumes")
+        .iter()
+        .filter(|volume| is_volume(volume))
+        .filter_map(|volume| volume.text_at(&["name"]))
+        .map(str::to_owned)
+        .collect();
+    for container in items(pod, "containers") {
+        let mounts = items(&container, "volumeMounts");
+        if !mounts.iter().any(|mount| mount.text_at(&["name"]).is_some_and(|name| volumes.iter().any(|volume| volume == name))) {
+            continue;
+        }
+        // The image's own entrypoint takes options alone for those of the server.
+        let mut of_server = items(&container, "command").is_empty();
+        for item in items(&container, "command").iter().chain(&items(&container, "args")) {
+            let text = item.text().unwrap_or_default();
+            for word in text.split_whitespace().map(|word| word.trim_matches(['"', '\''])) {
+                if matches!(word, "|" | "||" | "&" | "&&" | ";") || word.ends_with(';') {
+                    of_server = false;
+                } else if word.rsplit('/').next() == Some("redis-server") {
+                    of_server = true;
+                } else if let (true, Some(option)) = (of_server, word.strip_prefix("--"))
+                    && let Some(message) = redis_lines::option_objection(&option.to_ascii_lowercase())
+                {
+                    return Err(LoadError::new(Place::at(&workload.file, item.position), message));
+                }
+            }
+            // What follows a shell's script is not the server's.
+            of_server &= !text.contains(char::is_whitespace);
+        }
+    }
+    Ok(())
+}
+
 /// The deployment's Redis: at most one ConfigMap with `redis.conf`, and the workload that mounts it.
 pub(super) fn redis(objects: &Objects) -> Result<Option<Redis>, LoadError> {
-    let data = ["data", "redis.conf"];
+    let data = DATA;
     let source = match objects.config_maps.as_slice() {
         [] => return Ok(None),
         [source] => source,
@@ -42,11 +89,13 @@ pub(super) fn redis(objects: &Objects) -> Result<Option<Redis>, LoadError> {
     let tree = &source.document.tree;
     let name = tree.text_at(&["metadata", "name"]).unwrap_or_default().to_owned();
     let Some(text) = tree.text_at(&data) else { return Err(source.error(&data, "`redis.conf` is no text")) };
+    redis_lines::check(source, text)?;
     let directives = directives(text);
-    let Some((workload, _)) = mounting(objects, &name) else {
+    let Some((workload, workload_source)) = mounting(objects, &name) else {
         let message = format!("no StatefulSet or Deployment mounts the ConfigMap `{name}`: where its certificates come from can't be told");
         return Err(source.error(&["metadata", "name"], message));
     };
+    check_command(workload_source, &name)?;
     let mut redis = Redis {
         name,
         namespace: source.namespace(),

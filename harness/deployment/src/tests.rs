@@ -210,6 +210,7 @@ fn a_scenarios_changes_replace_the_deployments() {
 fn redis_places() -> redis_conf::RedisPlaces<'static> {
     redis_conf::RedisPlaces {
         tls_port: 6380,
+        plaintext_port: 6381,
         bind: "127.0.0.1 ::1",
         directory: Path::new("/data"),
         certificates: Path::new("/certs"),
@@ -224,9 +225,9 @@ fn redis_keeps_its_own_lines_and_gets_local_places() {
     assert_eq!(
         conf.lines().collect::<Vec<_>>(),
         [
-            "port 0",
             "tls-auth-clients yes",
             "tls-port 6380",
+            "port 0",
             "bind 127.0.0.1 ::1",
             "dir \"/data\"",
             "tls-cert-file \"/certs/tls.crt\"",
@@ -249,4 +250,116 @@ fn redis_settings_of_a_scenario_replace_lines_and_postgresqls_are_refused() {
     assert!(conf.contains("tls-auth-clients no\n") && !conf.contains("tls-auth-clients yes"), "{conf}");
     config.pg_hba = Some(Vec::new());
     assert_eq!(redis_conf::render(&shipped(), &config, &redis_places()), Err(redis_conf::RedisConfigError::NotForRedis("pg_hba")));
+}
+
+/// The shipped manifests with other lines of `redis.conf` in place of one, and what comes of them.
+fn with_lines(line: &str, others: &str) -> Result<Manifests, load::LoadError> {
+    let texts = ["10-certificate-authority", "20-server-certificates", "30-client-certificates", "50-redis"].map(|file| {
+        let text = yaml::read(&repository().join(format!("kind/deployment/{file}.yaml"))).expect("readable");
+        (PathBuf::from(format!("{file}.yaml")), text.replace(line, others))
+    });
+    Manifests::from_texts(Path::new("DIR"), texts.to_vec())
+}
+
+#[test]
+fn a_port_without_tls_is_opened_where_the_manifests_or_a_scenario_open_one_or_say_nothing() {
+    let port = |manifests: &Manifests, setting: Option<&str>| {
+        let settings = setting.map(|value| ("port".to_owned(), value.to_owned())).into_iter().collect();
+        let config = ServerConfig { settings, ..ServerConfig::default() };
+        let conf = redis_conf::render(manifests, &config, &redis_places()).expect("there is a Redis");
+        assert_eq!(conf.lines().filter(|line| line.starts_with("port ")).count(), 1, "{conf}");
+        redis_conf::plaintext_port(&conf)
+    };
+    for (line, others, opened) in [
+        ("    port 0\n", "    port 0\n", None),
+        ("    port 0\n", "    port 6379\n", Some(6381)),
+        ("    port 0\n", "    port 0\n    PORT \"7000\"\n", Some(6381)),
+        // Redis' own default is 6379.
+        ("    port 0\n", "", Some(6381)),
+    ] {
+        assert_eq!(port(&with_lines(line, others).expect("valid"), None), opened, "{others}");
+    }
+    assert_eq!(port(&shipped(), Some("6379")), Some(6381));
+    assert_eq!(port(&with_lines("port 0", "port 6379").expect("valid"), Some("0")), None);
+}
+
+#[test]
+fn every_line_that_can_not_be_followed_is_an_error_at_its_place() {
+    for (line, why) in [
+        ("aclfile /etc/redis/users.acl", "clients here are the default user"),
+        ("user app on nopass ~* +@all", "clients here are the default user"),
+        ("tls-auth-clients-user CN", "clients here are the default user"),
+        ("include /etc/redis/more.conf", "write its lines here"),
+        ("loadmodule /m.so", "modules of your image"),
+        ("loadmodule-ex /m.so", "modules of your image"),
+        ("replicaof primary 6379", "one Redis alone"),
+        ("slaveof primary 6379", "one Redis alone"),
+        ("cluster-enabled yes", "one Redis alone"),
+        ("sentinel monitor a b 1 1", "no Sentinel"),
+        ("tls-ca-cert-dir /etc/ssl/certs", "tls-ca-cert-file"),
+        ("tls-dh-params-file /dh.pem", "the file is not there"),
+        ("tls-key-file-pass secret", "have no password"),
+        ("unixsocket /run/redis.sock", "needs neither TLS nor a certificate"),
+        ("bind 127.0.0.1", "only some addresses of the pod"),
+        ("requirepass \"\"", "everybody with a certificate gets in"),
+        ("port x", "`x` is no port"),
+        ("tls-port 0", "`0` opens no port"),
+        ("\"port\" 6379", "without quotes"),
+    ] {
+        let error = with_lines("    save \"\"\n", &format!("    # more\n    {line}\n")).expect_err(line).to_string();
+        let name = line.split(' ').next().unwrap_or_default();
+        assert!(error.starts_with(&format!("50-redis.yaml:19:5: `{name}` in redis.conf is not interpreted here: ")), "{error}");
+        assert!(error.contains(why), "{error}");
+    }
+    for line in ["bind * -::*", "bind 0.0.0.0 ::", "cluster-enabled no", "requirepass secret", "tls-replication yes", "maxclients 100"] {
+        with_lines("    save \"\"\n", &format!("    {line}\n")).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+    let error = with_lines("    tls-port 6379\n", "").expect_err("no TLS").to_string();
+    assert!(error.contains("`tls-port` is missing in redis.conf"), "{error}");
+}
+
+#[test]
+fn what_only_concerns_other_servers_or_places_is_not_written_and_the_rest_is() {
+    let lines = "    masterauth hunter\n    tls-client-key-file /x\n    tls-replication yes\n    requirepass hunter\n    maxclients 9\n";
+    let conf = redis_conf::render(&with_lines("    save \"\"\n", lines).expect("valid"), &ServerConfig::default(), &redis_places());
+    let conf = conf.expect("there is a Redis");
+    assert!(!conf.contains("hunter") && !conf.contains("/x"), "{conf}");
+    assert!(conf.contains("tls-replication yes\n") && conf.contains("maxclients 9\n"), "{conf}");
+}
+
+#[test]
+fn options_of_redis_command_line_that_win_over_its_file_are_an_error_at_their_place() {
+    let command = |words: &str| with_lines("redis-server -\n", &format!("redis-server - {words}\n"));
+    let error = command("--port 6379").expect_err("it wins").to_string();
+    let expected =
+        "`--port` in the command of Redis' container wins over redis.conf and is not interpreted here: write `port` into redis.conf";
+    assert_eq!(error, format!("50-redis.yaml:60:15: {expected}"));
+    assert!(command("--tls-auth-clients no").is_err());
+    command("--requirepass x --loglevel notice; redis-cli --tls ping").expect("of no bearing, and another program's");
+    // The image's entrypoint makes options of the server of arguments alone.
+    let error = with_lines("          env:\n", "          args: [\"--protected-mode\", \"no\"]\n          env:\n");
+    error.expect("a command says what the arguments are");
+}
+
+#[test]
+fn a_route_leads_to_the_port_of_redis_that_speaks_tls() {
+    let route = |ports: &str, container: &str| {
+        let files =
+            ["10-certificate-authority", "20-server-certificates", "30-client-certificates", "40-postgres", "50-redis", "70-gateway"];
+        let texts = files.map(|file| {
+            let text = yaml::read(&repository().join(format!("kind/deployment/{file}.yaml"))).expect("readable");
+            let text = text.replace("    - name: redis\n      port: 6379\n", &format!("    - name: redis\n      port: 6379\n{ports}"));
+            (PathBuf::from(format!("{file}.yaml")), text.replace("            - containerPort: 6379\n", container))
+        });
+        Manifests::from_texts(Path::new("DIR"), texts.to_vec()).map(drop).map_err(|error| error.to_string())
+    };
+    let named = |number: u16| format!("            - name: tls\n              containerPort: {number}\n");
+    for (ports, container) in [("", String::new()), ("      targetPort: 6379\n", String::new()), ("      targetPort: tls\n", named(6379))] {
+        route(ports, &container).unwrap_or_else(|error| panic!("{ports}: {error}"));
+    }
+    for (ports, container) in [("      targetPort: 6380\n", String::new()), ("      targetPort: tls\n", named(6380))] {
+        let expected = "70-gateway.yaml:68:17: port 6379 of the Service `nautobot-redis-master` leads to 6380 of Redis' pods, and their \
+                        `tls-port` is 6379";
+        assert_eq!(route(ports, &container), Err(expected.to_owned()));
+    }
 }

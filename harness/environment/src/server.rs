@@ -26,6 +26,11 @@ pub trait Server: Send + Sync {
     /// Its IPv6 address, where it listens on one.
     fn address_v6(&self) -> Option<SocketAddr>;
 
+    /// Redis: the port that takes connections without TLS, at the same addresses; `None` where its configuration opens none.
+    fn plaintext_port(&self) -> Option<u16> {
+        None
+    }
+
     /// The way to its TCP ports.
     fn dialer(&self) -> Arc<dyn Dialer>;
 

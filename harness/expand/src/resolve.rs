@@ -160,7 +160,7 @@ impl Resolver<'_> {
                 field!(replication),
             ],
         )?;
-        self.only_for(Service::Redis, &[field!(tls)])?;
+        self.only_for(Service::Redis, &[field!(tls), field!(port)])?;
         let driver = match field!(driver) {
             Some(text) => self.text(text)?,
             None => self.cell.get("driver").map(|(name, _)| name.clone()).unwrap_or_default(),
@@ -177,6 +177,10 @@ impl Resolver<'_> {
         let gateway = self.named(field!(via), &[("server", false), ("gateway", true)], false)?;
         if unix {
             self.none_over_unix(&[("host", field!(host)), ("source", field!(source)), ("via", field!(via).filter(|_| gateway))])?;
+        }
+        let plaintext_port = self.named(field!(port), &[("tls", false), ("plaintext", true)], false)?;
+        if let (true, true, Some(text)) = (plaintext_port, gateway, field!(port)) {
+            return Err(self.error(text, "the gateway leads to the TLS port alone: `port: plaintext` goes with `via: server`"));
         }
         Ok(ConnectPlan {
             driver,
@@ -195,6 +199,7 @@ impl Resolver<'_> {
             max_tls: self.tls_version(field!(max_tls))?,
             alpn: self.alpn(field!(alpn))?,
             replication: self.named(field!(replication), &[("true", true), ("false", false)], false)?,
+            plaintext_port,
             gateway,
             env: match over.and_then(|over| over.env.as_ref()).or(connect.env.as_ref()) {
                 Some(env) => env.iter().map(|(name, text)| Ok((name.clone(), self.replaced(text)?))).collect::<Result<_, LoadError>>()?,

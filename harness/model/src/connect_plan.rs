@@ -60,6 +60,9 @@ pub struct ConnectPlan {
     pub alpn: Option<Vec<String>>,
     /// A session of streaming replication.
     pub replication: bool,
+    /// Whether a Redis client goes to the port for connections without TLS, where the server has one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub plaintext_port: bool,
     /// Whether the connection goes through the TLS-passthrough gateway instead of straight to the server.
     pub gateway: bool,
     /// Environment variables of `nautobot_config.py` (credential places not yet replaced by paths; networks are, after [`Case::at`]).

@@ -19,15 +19,21 @@ pub(super) fn way<'a>(plan: &ConnectPlan, connect_context: &ConnectContext<'a>) 
     Ok(Some(found.ok_or(CaseError::NoGateway)?))
 }
 
-/// Where a relay's connections go: to the gateway or to the server, over IPv6 where their source is such an address.
+/// Where a relay's connections go: to the gateway or to the server, there to the port that the plan asks for, over IPv6 where their source is such an address.
 pub(super) fn upstream(
+    plan: &ConnectPlan,
     source: Option<IpAddr>,
     way: Option<&GatewayRoute>,
     connect_context: &ConnectContext<'_>,
 ) -> Result<SocketAddr, NotRun> {
     let (v4, v6) = match way {
         Some(route) => (route.address, route.address_v6),
-        None => (connect_context.server.address(), connect_context.server.address_v6()),
+        None => {
+            let server = connect_context.server;
+            let port = server.plaintext_port().filter(|_| plan.plaintext_port);
+            let at = |address: SocketAddr| SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+            (at(server.address()), server.address_v6().map(at))
+        }
     };
     if source.is_some_and(|source| source.is_ipv6()) {
         return v6.ok_or_else(|| NotRun::Skip(SkipReason::MachineLacks("no IPv6 loopback address (::1)".to_owned())));

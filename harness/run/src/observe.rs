@@ -87,7 +87,7 @@ impl RunContext {
         } else {
             let dialer = way.as_ref().map_or_else(|| connect_context.server.dialer(), |(gateway, _)| gateway.dialer());
             let source = plan.source.map(|source| self.networks.address(source)).transpose()?;
-            let upstream = gateway::upstream(source, way.as_ref().map(|(_, route)| route), connect_context)?;
+            let upstream = gateway::upstream(plan, source, way.as_ref().map(|(_, route)| route), connect_context)?;
             let relay = CaseRelay::open(client_container, dialer, source, upstream, connect_context.service).await?;
             request.endpoint_mut().address = Address::Tcp(relay.address());
             Some(relay)

@@ -35,6 +35,8 @@ use os::user::RunAs;
 pub(super) const POSTGRES_PORT: u16 = 5432;
 /// The port of a Redis in a container of its own.
 pub(super) const REDIS_PORT: u16 = 6379;
+/// The port of its connections without TLS, where it takes such.
+const REDIS_PLAINTEXT_PORT: u16 = 6380;
 
 /// The first port of a gateway's listeners: the gateways of a run share a container, so that servers see one address.
 const FIRST_LISTENER: u16 = 10_000;
@@ -176,6 +178,10 @@ impl Machine for ContainerMachine {
             (_, Service::Postgres) => POSTGRES_PORT,
             (_, Service::Redis) => REDIS_PORT,
         })
+    }
+
+    fn free_plaintext_port(&self) -> io::Result<u16> {
+        Ok(REDIS_PLAINTEXT_PORT)
     }
 
     fn dialer(&self) -> Arc<dyn Dialer> {

@@ -51,6 +51,8 @@ pub struct Paths {
     pub listen: Vec<IpAddr>,
     /// The TCP port that it listens on, on all of `listen`.
     pub port: u16,
+    /// Redis: the port for connections without TLS, where its configuration opens one.
+    pub plaintext_port: u16,
     /// Counts the configurations applied so far, from 1.
     pub generation: u64,
     /// The password of the application's user: for Redis's `requirepass`. PostgreSQL's is set by `ALTER ROLE`.

@@ -12,9 +12,11 @@ use async_trait::async_trait;
 
 use super::configure::Paths;
 use super::machine::{Directories, Machine, Process};
+use super::manifest::REDIS_CONF;
 use super::shared::Shared;
 use crate::error::{ConfigureCause, Failure, LostCause, MachineError, StartCause};
 use crate::{CommandError, EnvironmentError, Server};
+use deployment::redis_conf;
 use model::connect::Password;
 use model::endpoint::Address;
 use model::observation::LogLine;
@@ -63,6 +65,10 @@ impl<T: Placed> Server for T {
 
     fn address_v6(&self) -> Option<SocketAddr> {
         self.place().address_v6()
+    }
+
+    fn plaintext_port(&self) -> Option<u16> {
+        self.place().plaintext_port()
     }
 
     fn dialer(&self) -> Arc<dyn Dialer> {
@@ -258,6 +264,7 @@ impl Place {
             log_file,
             listen: machine.listen(),
             port: 0,
+            plaintext_port: 0,
             generation: 0,
             password: shared.password.clone(),
         };
@@ -278,7 +285,11 @@ impl Place {
     /// Takes a port that may be free.
     pub(super) fn take_port(&mut self) -> Result<(), Failure> {
         let port = self.machine.free_port(self.key.service);
-        self.paths.port = port.map_err(|error| Failure::new(StartCause::NoPort(Arc::new(error)), &self.log))?;
+        let no_port = |error| Failure::new(StartCause::NoPort(Arc::new(error)), &self.log);
+        self.paths.port = port.map_err(no_port)?;
+        if self.key.service == Service::Redis {
+            self.paths.plaintext_port = self.machine.free_plaintext_port().map_err(no_port)?;
+        }
         Ok(())
     }
 
@@ -293,6 +304,12 @@ impl Place {
 
     pub(super) fn address_v6(&self) -> Option<SocketAddr> {
         self.machine.address_v6(self.paths.port)
+    }
+
+    /// See [`Server::plaintext_port`]: by the configuration that was written last.
+    pub(super) fn plaintext_port(&self) -> Option<u16> {
+        let text = std::fs::read_to_string(self.machine.here(&self.paths.data.join(REDIS_CONF))).ok()?;
+        redis_conf::plaintext_port(&text).filter(|port| *port == self.paths.plaintext_port)
     }
 
     /// See [`Server::unix_socket`]: that of a PostgreSQL.

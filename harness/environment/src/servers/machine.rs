@@ -132,6 +132,11 @@ pub(crate) trait Machine: Send + Sync {
     /// A port to try for a server of this service, or for a gateway's listener in front of it.
     fn free_port(&self, service: Service) -> io::Result<u16>;
 
+    /// A port to try for the connections without TLS of a Redis.
+    fn free_plaintext_port(&self) -> io::Result<u16> {
+        self.free_port(Service::Redis)
+    }
+
     /// The way to its ports.
     fn dialer(&self) -> Arc<dyn Dialer>;
 

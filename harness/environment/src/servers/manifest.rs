@@ -16,6 +16,9 @@ use pki::{IssuedIdentity, Pki};
 /// The file of client authentication rules.
 pub(super) const HBA_FILE: &str = "pg_hba.conf";
 
+/// The configuration of a Redis.
+pub(super) const REDIS_CONF: &str = "redis.conf";
+
 /// Redis' password, in a file of its own.
 const PASSWORD_FILE: &str = "password.conf";
 
@@ -174,6 +177,7 @@ fn redis_configuration(manifests: &Manifests, config: &ServerConfig, paths: &Pat
     let bind: Vec<String> = paths.listen.iter().map(ToString::to_string).collect();
     let places = redis_conf::RedisPlaces {
         tls_port: paths.port,
+        plaintext_port: paths.plaintext_port,
         bind: &bind.join(" "),
         directory: &paths.data,
         certificates: &paths.certificates,
@@ -182,7 +186,7 @@ fn redis_configuration(manifests: &Manifests, config: &ServerConfig, paths: &Pat
     };
     let rendered = redis_conf::render(manifests, config, &places)?;
     let password = format!("requirepass {}\n", paths.password.reveal());
-    Ok(vec![file(&paths.data.join("redis.conf"), rendered, 0o600), file(&password_file, password, 0o600)])
+    Ok(vec![file(&paths.data.join(REDIS_CONF), rendered, 0o600), file(&password_file, password, 0o600)])
 }
 
 /// The Cluster that a PostgreSQL is rendered from.

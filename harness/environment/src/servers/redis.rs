@@ -1,4 +1,4 @@
-//! One Redis server, TLS only.
+//! One Redis server: TLS, and a port without it where its configuration opens one.
 //!
 //! A configuration is applied by a restart on the same port: Redis re-reads neither its file nor renewed certificates, `CONFIG SET` covers
 //! only some settings, and a start without data takes some milliseconds.
@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use super::configure::Paths;
 use super::instance::{Instance, Place, Placed, PortTries, ProcessState, STOP_LIMIT, StartError, ended};
 use super::machine::Process;
+use super::manifest::REDIS_CONF;
 use super::shared::Shared;
 use super::written::Written;
 use crate::EnvironmentError;
@@ -81,9 +82,10 @@ pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, a
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |status| status.len());
     let before = (length(&place.log), length(&place.output));
     let paths = &place.paths;
-    let mut spec = place.child(&program.path).arg(paths.data.join("redis.conf"));
+    let mut spec = place.child(&program.path).arg(paths.data.join(REDIS_CONF));
     // Options of the command line come after the file's and win.
-    spec = spec.arg("--port").arg("0").arg("--tls-port").arg(paths.port.to_string()).arg("--bind");
+    let plaintext_port = place.plaintext_port().unwrap_or(0);
+    spec = spec.arg("--port").arg(plaintext_port.to_string()).arg("--tls-port").arg(paths.port.to_string()).arg("--bind");
     spec = paths.listen.iter().fold(spec, |spec, address| spec.arg(address.to_string()));
     for (option, value) in [("--loglevel", "verbose"), ("--daemonize", "no"), ("--save", ""), ("--appendonly", "no")] {
         spec = spec.arg(option).arg(value);

@@ -64,6 +64,10 @@ pub struct Connect {
     /// `rustls` only.
     #[serde(default)]
     pub alpn: Option<Text>,
+    /// Redis: `tls`, which is the default, or `plaintext`: the port that `port` of redis.conf opens for connections without TLS. Where it
+    /// opens none, the client goes to the TLS port: there is no other.
+    #[serde(default)]
+    pub port: Option<Text>,
     /// `server`, which is the default, or `gateway`: through the TLS-passthrough gateway in front of it, which routes by the host name. The
     /// server then sees the gateway's address, `${address:gateway}`, whatever `source` is.
     #[serde(default)]
@@ -100,6 +104,7 @@ impl Connect {
             min_tls,
             max_tls,
             alpn,
+            port,
             via,
             env,
             replication,
@@ -120,6 +125,7 @@ impl Connect {
             ("min_tls", min_tls),
             ("max_tls", max_tls),
             ("alpn", alpn),
+            ("port", port),
             ("via", via),
             ("replication", replication),
         ];

@@ -26,6 +26,7 @@ pub(in super::super) fn connect() -> ConnectPlan {
         max_tls: None,
         alpn: None,
         replication: false,
+        plaintext_port: false,
         gateway: false,
         env: BTreeMap::new(),
     }

@@ -126,7 +126,11 @@ impl Configurator for TestConfigurator {
         ];
         let (crt, server_key, client_ca) = (certificate("server.crt"), certificate("server.key"), certificate("client-ca.crt"));
         if key.service == Service::Redis {
-            let settings: String = config.settings.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+            let setting = |(name, value): (&String, &String)| match name.as_str() {
+                "port" => format!("port {}\n", paths.plaintext_port),
+                name => format!("{name} {value}\n"),
+            };
+            let settings: String = config.settings.iter().map(setting).collect();
             let text = format!(
                 "tls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\ntls-auth-clients yes\nrequirepass {}\n{settings}",
                 crt.display(),
@@ -264,6 +268,16 @@ pub(super) async fn connect_postgres(address: SocketAddr, pair: Option<&Pair>) -
 /// Connects to Redis as far as the first answer.
 pub(super) async fn ping_redis(address: SocketAddr, pair: Option<&Pair>, password: &Password) -> (SocketAddr, Result<String, ClientError>) {
     ping_redis_as("localhost", address, pair, password).await
+}
+
+/// What it answers to somebody who speaks no TLS; `None`: nothing listens there.
+pub(super) async fn ping_redis_in_plaintext(address: SocketAddr, password: &Password) -> Option<String> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.write_all(format!("AUTH {}\r\nPING\r\nQUIT\r\n", password.reveal()).as_bytes()).await.expect("it takes it");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers and closes");
+    Some(answer)
 }
 
 /// The same with a host name in the ClientHello.

@@ -51,6 +51,24 @@ async fn a_configuration_is_applied_on_the_same_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_port_without_tls_is_opened_by_the_configuration_and_closed_by_the_next() {
+    let fixture = Fixture::new();
+    let server = fixture.environment.server(redis_key()).await.expect("it starts");
+    assert_eq!(server.plaintext_port(), None);
+    let open = ServerConfig { settings: [("port".to_owned(), "6379".to_owned())].into(), ..ServerConfig::default() };
+    server.apply(&open).await.expect("it takes it");
+    let port = server.plaintext_port().expect("it opens one");
+    let address = SocketAddr::new(server.address().ip(), port);
+    assert_ne!(address, server.address());
+    assert_eq!(ping_redis_in_plaintext(address, &server.password()).await.as_deref(), Some("+OK\r\n+PONG\r\n+OK\r\n"));
+    ping_redis(server.address(), Some(&fixture.configurator.app), &server.password()).await.1.expect("a session over TLS");
+    server.apply(&ServerConfig::default()).await.expect("it takes it");
+    assert_eq!(server.plaintext_port(), None);
+    assert_eq!(ping_redis_in_plaintext(address, &server.password()).await, None);
+    fixture.environment.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_that_is_not_taken_is_an_error_and_the_next_one_works() {
     let fixture = Fixture::new();
     let server = fixture.environment.server(redis_key()).await.expect("it starts");
