@@ -22,6 +22,7 @@ mod outcomes;
 #[cfg(feature = "container")]
 mod pods;
 mod schema;
+mod server_keys;
 mod silent_programs;
 mod support;
 mod timed_out;

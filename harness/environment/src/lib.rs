@@ -20,6 +20,6 @@ pub use error::{
 pub use error::{AgentContainerError, ImageError};
 pub use server::Server;
 pub use serverlog::LogCondition;
-pub use servers::{ConfigFile, Configurator, InstallationTemplate, ManifestConfigurator, Paths, Servers, ServersOptions};
+pub use servers::{ConfigFile, Configurator, FileOwner, InstallationTemplate, ManifestConfigurator, Paths, Servers, ServersOptions};
 
 pub use installation::{Applied, Gateway, GatewayRoute, InstallOptions, Installation, Replication, ReplicationState};

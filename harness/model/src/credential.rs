@@ -164,10 +164,12 @@ pub struct Identity {
     /// The identity whose key stands in `tls.key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_of: Option<String>,
-    /// Octal mode of `tls.key`; `"0600"` if absent.
+    /// Octal mode of `tls.key`, at a client and at a server; `"0600"` if absent. PostgreSQL takes no key of its own that others can read:
+    /// its cases are then errors in its words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_mode: Option<String>,
-    /// `true`: `tls.key` belongs to another user, where the harness may give it away (only root can).
+    /// `true`: `tls.key` belongs to another user, where the harness may give it away (only root can). At a server the user is neither its own
+    /// nor root, and a harness that may not give files away makes errors of its cases.
     #[serde(default, skip_serializing_if = "is_false")]
     pub key_owned_by_other: bool,
     /// Those that don't exist, although their paths are named.

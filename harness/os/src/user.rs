@@ -30,6 +30,14 @@ impl RunAs {
         Some(Self { name: "65534".to_owned(), uid: 65534, gid: 65534 })
     }
 
+    /// Somebody who is neither this user nor root.
+    #[must_use]
+    pub fn another(than: Option<&Self>) -> Self {
+        let nobody = 65_534;
+        let uid = if than.is_some_and(|user| user.uid == nobody) { nobody - 1 } else { nobody };
+        Self { name: uid.to_string(), uid, gid: uid }
+    }
+
     /// User and group as chown(2) takes them.
     #[must_use]
     pub fn ids(&self) -> (Uid, Gid) {
@@ -40,6 +48,13 @@ impl RunAs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_user_is_nobody_of_those_who_run_something() {
+        let nobody = RunAs::another(None);
+        assert_ne!(RunAs::another(Some(&nobody)).uid, nobody.uid);
+        assert_ne!(RunAs::another(RunAs::unprivileged().as_ref()).uid, RunAs::unprivileged().map_or(0, |user| user.uid));
+    }
 
     #[test]
     fn servers_never_run_as_root() {

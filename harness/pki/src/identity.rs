@@ -29,6 +29,10 @@ pub struct IssuedIdentity {
     pub serial: String,
     /// The CN of the subject, which PostgreSQL takes for the user; `None` where it has none.
     pub common_name: Option<String>,
+    /// The mode of `tls.key`, such as `0o600`.
+    pub key_mode: u32,
+    /// Whether `tls.key` belongs to another user than the one who is given it, also where the harness may not give it away.
+    pub key_owned_by_other: bool,
     directory: PathBuf,
     contents: BTreeMap<SecretFile, String>,
 }
@@ -67,6 +71,8 @@ pub(super) struct FileVariant<'a> {
     /// The key in place of the certificate's own.
     pub(super) key_pem: Option<&'a str>,
     pub(super) key_mode: u32,
+    pub(super) key_owned_by_other: bool,
+    /// Whose it is then; `None`: it stays ours.
     pub(super) key_owner: Option<&'a RunAs>,
     pub(super) missing: &'a [SecretFile],
     pub(super) garbage: &'a [SecretFile],
@@ -74,7 +80,15 @@ pub(super) struct FileVariant<'a> {
 
 impl Default for FileVariant<'_> {
     fn default() -> Self {
-        Self { with_intermediates: true, key_pem: None, key_mode: 0o600, key_owner: None, missing: &[], garbage: &[] }
+        Self {
+            with_intermediates: true,
+            key_pem: None,
+            key_mode: 0o600,
+            key_owned_by_other: false,
+            key_owner: None,
+            missing: &[],
+            garbage: &[],
+        }
     }
 }
 
@@ -110,7 +124,8 @@ pub(super) fn write(
         }
         contents.insert(file, content);
     }
-    Ok(issued(name, certified_key, directory, contents))
+    let key = KeyFile { mode: variant.key_mode, owned_by_other: variant.key_owned_by_other };
+    Ok(issued(name, certified_key, key, directory, contents))
 }
 
 /// Writes the files of a volume below `directory`, all with one mode, as the kubelet does.
@@ -130,16 +145,32 @@ pub(super) fn mount(
             give_away(&path, owner)?;
         }
     }
-    Ok(issued(name, certified_key, directory, contents))
+    let key = KeyFile { mode, owned_by_other: owner.is_some() };
+    Ok(issued(name, certified_key, key, directory, contents))
 }
 
-fn issued(name: &str, certified_key: &CertifiedKey, directory: PathBuf, contents: BTreeMap<SecretFile, String>) -> IssuedIdentity {
+/// Who can read a key's file.
+#[derive(Clone, Copy)]
+struct KeyFile {
+    mode: u32,
+    owned_by_other: bool,
+}
+
+fn issued(
+    name: &str,
+    certified_key: &CertifiedKey,
+    key: KeyFile,
+    directory: PathBuf,
+    contents: BTreeMap<SecretFile, String>,
+) -> IssuedIdentity {
     IssuedIdentity {
         name: name.to_owned(),
         der: certified_key.der.clone(),
         sha256: certified_key.sha256(),
         serial: certified_key.serial.to_string(),
         common_name: certified_key.common_name.clone(),
+        key_mode: key.mode,
+        key_owned_by_other: key.owned_by_other,
         directory,
         contents,
     }

@@ -106,6 +106,7 @@ impl Pki {
                 with_intermediates: !identity.leave_out_intermediates,
                 key_pem: other.as_ref().map(|other| other.key.pem.as_str()),
                 key_mode,
+                key_owned_by_other: identity.key_owned_by_other,
                 key_owner: self.other_user.as_ref().filter(|_| identity.key_owned_by_other),
                 missing: &identity.missing,
                 garbage: &identity.garbage,

@@ -18,7 +18,7 @@ use super::pool::ContainerPool;
 use super::purpose::Purpose;
 use crate::CommandError;
 use crate::error::{DataError, Failure, LostCause, MachineError};
-use crate::servers::{ConfigFile, Directories, Machine, Paused, Process, Stream};
+use crate::servers::{ConfigFile, Directories, FileOwner, Machine, Paused, Process, Stream};
 use agent::{Agent, AgentError, DirectorySpec, FileSpec, Follower, Owner, Survey, UnixForward};
 use model::endpoint::Address;
 use model::network::NetworkName;
@@ -196,11 +196,15 @@ impl Machine for ContainerMachine {
     }
 
     async fn write(&self, files: &[ConfigFile]) -> Result<(), MachineError> {
-        let owner = self.owner();
-        let there = |file: &ConfigFile| FileSpec { path: file.path.clone(), contents: file.contents.clone(), mode: file.mode, owner };
+        let owner = |file: &ConfigFile| match file.owner {
+            FileOwner::Server => self.owner(),
+            FileOwner::Other => Some(Owner::from(&RunAs::another(self.user()))),
+        };
+        let there =
+            |file: &ConfigFile| FileSpec { path: file.path.clone(), contents: file.contents.clone(), mode: file.mode, owner: owner(file) };
         let specs: Vec<FileSpec> = files.iter().map(there).collect();
         self.agent_container.agent().write(&specs).await?;
-        for ConfigFile { path, contents, mode } in files {
+        for ConfigFile { path, contents, mode, .. } in files {
             let copy = self.here(path);
             let kept = copy.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| tree::replace(&copy, contents, *mode, None));
             kept.map_err(|error| MachineError::Copy { path: path.clone(), copy, source: Arc::new(error) })?;

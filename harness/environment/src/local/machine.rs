@@ -15,7 +15,7 @@ use super::port::PortSource;
 use super::{build, initdb, networks};
 use crate::CommandError;
 use crate::error::{DataError, Failure, MachineError, NotInstalled};
-use crate::servers::{ConfigFile, Directories, Machine, Machines, Paused, Process, Role, Stream};
+use crate::servers::{ConfigFile, Directories, FileOwner, Machine, Machines, Paused, Process, Role, Stream};
 use model::change::{Change, Target};
 use model::claim::Subject;
 use model::endpoint::Address;
@@ -233,8 +233,9 @@ impl Machine for LocalMachine {
     }
 
     async fn write(&self, files: &[ConfigFile]) -> Result<(), MachineError> {
-        for ConfigFile { path, contents, mode } in files {
-            tree::replace(path, contents, *mode, self.user()).map_err(MachineError::file("write", path))?;
+        for ConfigFile { path, contents, mode, owner } in files {
+            let other = (*owner == FileOwner::Other).then(|| RunAs::another(self.user()));
+            tree::replace(path, contents, *mode, other.as_ref().or(self.user())).map_err(MachineError::file("write", path))?;
         }
         Ok(())
     }
@@ -342,7 +343,7 @@ mod tests {
     use crate::servers::Written;
 
     fn file(directory: &Path, name: &str, contents: &str, mode: u32) -> ConfigFile {
-        ConfigFile { path: directory.join(name), contents: contents.as_bytes().to_vec(), mode }
+        ConfigFile { path: directory.join(name), contents: contents.as_bytes().to_vec(), mode, owner: FileOwner::Server }
     }
 
     fn machine() -> LocalMachines {

@@ -66,8 +66,20 @@ pub struct ConfigFile {
     pub path: PathBuf,
     /// Its bytes, which may be secret: `Debug` leaves them out.
     pub contents: Vec<u8>,
-    /// Its mode, such as `0o600`. It belongs to the server's user.
+    /// Its mode, such as `0o600`.
     pub mode: u32,
+    /// Whose it is.
+    pub owner: FileOwner,
+}
+
+/// Whose a server's file is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FileOwner {
+    /// The server's user.
+    #[default]
+    Server,
+    /// Another user, who isn't root either: only root can give a file away.
+    Other,
 }
 
 impl fmt::Debug for ConfigFile {
@@ -88,7 +100,12 @@ mod tests {
 
     #[test]
     fn a_files_contents_are_not_shown_by_debug() {
-        let file = ConfigFile { path: PathBuf::from("/x/tls.key"), contents: b"BEGIN PRIVATE KEY".to_vec(), mode: 0o600 };
+        let file = ConfigFile {
+            path: PathBuf::from("/x/tls.key"),
+            contents: b"BEGIN PRIVATE KEY".to_vec(),
+            mode: 0o600,
+            owner: FileOwner::Server,
+        };
         let shown = format!("{file:?}");
         assert!(!shown.contains("PRIVATE"), "{shown}");
     }

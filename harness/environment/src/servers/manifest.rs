@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::configure::{ConfigFile, Configurator, Paths};
+use super::configure::{ConfigFile, Configurator, FileOwner, Paths};
 use crate::error::ConfigError;
 use deployment::cluster::Cluster;
 use deployment::gateway::TlsRoute;
@@ -53,6 +53,7 @@ impl ManifestConfigurator {
         let mut files = ServerFiles {
             certificate: Some(content(&identity, SecretFile::Certificate)?),
             key: Some(content(&identity, SecretFile::Key)?),
+            key_access: Some((identity.key_mode, if identity.key_owned_by_other { FileOwner::Other } else { FileOwner::Server })),
             client_ca,
             crl,
             ..ServerFiles::default()
@@ -98,6 +99,8 @@ pub(super) struct ServerFiles {
     pub(super) certificate: Option<String>,
     /// The key of `certificate`.
     pub(super) key: Option<String>,
+    /// The mode of the file of `key` and whose it is, where they differ from those that CloudNativePG gives it.
+    pub(super) key_access: Option<(u32, FileOwner)>,
     /// What it verifies clients with.
     pub(super) client_ca: Option<String>,
     /// The revocation list that it looks clients up in.
@@ -119,14 +122,16 @@ impl ServerFiles {
         };
         let files = [
             (certificate, self.certificate, 0o644),
-            (key, self.key, 0o600),
             (client_ca, self.client_ca, 0o644),
             (postgres::CLIENT_CRL, self.crl, 0o644),
             (postgres::SERVER_CA, self.server_ca, 0o644),
             (postgres::REPLICA_CERTIFICATE, self.replica_certificate, 0o644),
             (postgres::REPLICA_KEY, self.replica_key, 0o600),
         ];
-        files.into_iter().filter_map(|(name, contents, mode)| Some(file(&directory.join(name), contents?, mode))).collect()
+        let (mode, owner) = self.key_access.unwrap_or((0o600, FileOwner::Server));
+        let key = self.key.map(|contents| ConfigFile { owner, ..file(&directory.join(key), contents, mode) });
+        let files = files.into_iter().filter_map(|(name, contents, mode)| Some(file(&directory.join(name), contents?, mode)));
+        files.chain(key).collect()
     }
 }
 
@@ -206,7 +211,7 @@ pub(super) fn defaults(manifests: &Manifests, service: Service) -> Result<Servic
 }
 
 fn file(path: &Path, contents: String, mode: u32) -> ConfigFile {
-    ConfigFile { path: path.to_path_buf(), contents: contents.into_bytes(), mode }
+    ConfigFile { path: path.to_path_buf(), contents: contents.into_bytes(), mode, owner: FileOwner::Server }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -16,7 +16,7 @@ mod reload;
 mod shared;
 mod written;
 
-pub use configure::{ConfigFile, Configurator, Paths};
+pub use configure::{ConfigFile, Configurator, FileOwner, Paths};
 pub use environment::Servers;
 #[cfg(test)]
 pub(super) use gateway::{Backend, HaproxyGateway};

@@ -158,6 +158,7 @@ impl State {
                     server_ca: content(&names.server_ca, SecretFile::Ca)?,
                     replica_certificate: content(&names.replication_tls, SecretFile::Certificate)?,
                     replica_key: content(&names.replication_tls, SecretFile::Key)?,
+                    key_access: None,
                     crl: None,
                 };
                 (Service::Postgres, files)
