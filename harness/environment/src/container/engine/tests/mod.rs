@@ -126,7 +126,8 @@ async fn sh(engine: &Engine, container: &Container, script: &str) -> (i64, Strin
 /// What a container says that connects to this address: `connected FROM`, or Python's name of the failure.
 async fn dial(engine: &Engine, from: &Container, host: impl std::fmt::Display, port: u16) -> String {
     let script = format!(
-        "python3 - <<'END'\nimport socket\ntry:\n  s = socket.create_connection(('{host}', {port}), 2)\n  print('connected', s.getsockname()[0])\n\
+        "python3 - <<'END'\nimport socket\ntry:\n  s = socket.create_connection(('{host}', {port}), 2)\n  s.sendall(b'HEAD / HTTP/1.0\\r\\n\\r\\n')\n\
+         \x20 s.recv(1)\n  print('connected', s.getsockname()[0])\n\
          except Exception as e:\n  print(type(e).__name__)\nEND"
     );
     sh(engine, from, &script).await.1.trim().to_owned()
