@@ -19,7 +19,8 @@ pub(super) fn way<'a>(plan: &ConnectPlan, connect_context: &ConnectContext<'a>) 
     Ok(Some(found.ok_or(CaseError::NoGateway)?))
 }
 
-/// Where a relay's connections go: to the gateway or to the server, there to the port that the plan asks for, over IPv6 where their source is such an address.
+/// Where a relay's connections go: to the gateway or to the server, there to the port that the plan asks for, over IPv6 where their source
+/// is such an address.
 pub(super) fn upstream(
     plan: &ConnectPlan,
     source: Option<IpAddr>,
@@ -30,7 +31,8 @@ pub(super) fn upstream(
         Some(route) => (route.address, route.address_v6),
         None => {
             let server = connect_context.server;
-            let port = server.plaintext_port().filter(|_| plan.plaintext_port);
+            // Only where it is asked for: the server reads its configuration to tell.
+            let port = if plan.plaintext_port { server.plaintext_port() } else { None };
             let at = |address: SocketAddr| SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
             (at(server.address()), server.address_v6().map(at))
         }
