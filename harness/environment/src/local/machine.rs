@@ -343,7 +343,7 @@ mod tests {
     use crate::servers::Written;
 
     fn file(directory: &Path, name: &str, contents: &str, mode: u32) -> ConfigFile {
-        ConfigFile { path: directory.join(name), contents: contents.as_bytes().to_vec(), mode, owner: FileOwner::Server }
+        ConfigFile::of_server(directory.join(name), contents, mode)
     }
 
     fn machine() -> LocalMachines {

@@ -73,13 +73,20 @@ pub struct ConfigFile {
 }
 
 /// Whose a server's file is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileOwner {
     /// The server's user.
-    #[default]
     Server,
     /// Another user, who isn't root either: only root can give a file away.
     Other,
+}
+
+impl ConfigFile {
+    /// A file of the server's user; `mode` such as `0o600`.
+    #[must_use]
+    pub fn of_server(path: PathBuf, contents: impl Into<Vec<u8>>, mode: u32) -> Self {
+        Self { path, contents: contents.into(), mode, owner: FileOwner::Server }
+    }
 }
 
 impl fmt::Debug for ConfigFile {
@@ -100,12 +107,7 @@ mod tests {
 
     #[test]
     fn a_files_contents_are_not_shown_by_debug() {
-        let file = ConfigFile {
-            path: PathBuf::from("/x/tls.key"),
-            contents: b"BEGIN PRIVATE KEY".to_vec(),
-            mode: 0o600,
-            owner: FileOwner::Server,
-        };
+        let file = ConfigFile::of_server(PathBuf::from("/x/tls.key"), "BEGIN PRIVATE KEY", 0o600);
         let shown = format!("{file:?}");
         assert!(!shown.contains("PRIVATE"), "{shown}");
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use super::configure::{ConfigFile, FileOwner};
+use super::configure::ConfigFile;
 use super::instance::{PORT_TRIES, PortTries, STOP_LIMIT, StartError, ended};
 use super::machine::{Directories, Machine, Paused, Process, Role};
 use super::shared::Shared;
@@ -196,8 +196,8 @@ impl HaproxyGateway {
             .iter()
             .map(|(backend, port)| HaproxyListener { route: &backend.route, listen: &self.listen, port: *port, upstream: backend.address })
             .collect();
-        let contents = haproxy::render(&listeners, self.machine.gateway_address()).into_bytes();
-        ConfigFile { path: self.directory.join("haproxy.cfg"), contents, mode: 0o644, owner: FileOwner::Server }
+        let contents = haproxy::render(&listeners, self.machine.gateway_address());
+        ConfigFile::of_server(self.directory.join("haproxy.cfg"), contents, 0o644)
     }
 
     async fn start_once(&self) -> Result<Process, StartError> {

@@ -129,8 +129,9 @@ impl ServerFiles {
             (postgres::REPLICA_KEY, self.replica_key, 0o600),
         ];
         let (mode, owner) = self.key_access.unwrap_or((0o600, FileOwner::Server));
-        let key = self.key.map(|contents| ConfigFile { owner, ..file(&directory.join(key), contents, mode) });
-        let files = files.into_iter().filter_map(|(name, contents, mode)| Some(file(&directory.join(name), contents?, mode)));
+        let key = self.key.map(|contents| ConfigFile { owner, ..ConfigFile::of_server(directory.join(key), contents, mode) });
+        let files =
+            files.into_iter().filter_map(|(name, contents, mode)| Some(ConfigFile::of_server(directory.join(name), contents?, mode)));
         files.chain(key).collect()
     }
 }
@@ -171,9 +172,9 @@ fn postgres_configuration(
     };
     let rendered = postgres::render(manifests, key.deployment, key.version.unwrap_or_default(), config, &places, paths.generation);
     Ok(vec![
-        file(&paths.data.join("postgresql.conf"), rendered.postgresql_conf, 0o600),
-        file(&hba_file, rendered.pg_hba_conf, 0o600),
-        file(&ident_file, rendered.pg_ident_conf, 0o600),
+        ConfigFile::of_server(paths.data.join("postgresql.conf"), rendered.postgresql_conf, 0o600),
+        ConfigFile::of_server(hba_file, rendered.pg_hba_conf, 0o600),
+        ConfigFile::of_server(ident_file, rendered.pg_ident_conf, 0o600),
     ])
 }
 
@@ -191,7 +192,7 @@ fn redis_configuration(manifests: &Manifests, config: &ServerConfig, paths: &Pat
     };
     let rendered = redis_conf::render(manifests, config, &places)?;
     let password = format!("requirepass {}\n", paths.password.reveal());
-    Ok(vec![file(&paths.data.join(REDIS_CONF), rendered, 0o600), file(&password_file, password, 0o600)])
+    Ok(vec![ConfigFile::of_server(paths.data.join(REDIS_CONF), rendered, 0o600), ConfigFile::of_server(password_file, password, 0o600)])
 }
 
 /// The Cluster that a PostgreSQL is rendered from.
@@ -208,10 +209,6 @@ pub(super) fn defaults(manifests: &Manifests, service: Service) -> Result<Servic
         }
         Service::Redis => manifests.redis_defaults().ok_or(ConfigError::NoRedis),
     }
-}
-
-fn file(path: &Path, contents: String, mode: u32) -> ConfigFile {
-    ConfigFile { path: path.to_path_buf(), contents: contents.into_bytes(), mode, owner: FileOwner::Server }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

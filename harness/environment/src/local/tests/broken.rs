@@ -109,8 +109,8 @@ async fn a_configuration_that_the_server_cannot_start_with_is_told_in_its_words(
     struct Bad;
     impl Configurator for Bad {
         fn files(&self, _: ServerKey, _: &ServerConfig, paths: &Paths) -> Result<Vec<ConfigFile>, ConfigError> {
-            let contents = b"ssl = on\nssl_cert_file = '/nonexistent.crt'\n".to_vec();
-            Ok(vec![ConfigFile { path: paths.data.join("postgresql.conf"), contents, mode: 0o644, owner: FileOwner::Server }])
+            let contents = "ssl = on\nssl_cert_file = '/nonexistent.crt'\n";
+            Ok(vec![ConfigFile::of_server(paths.data.join("postgresql.conf"), contents, 0o644)])
         }
     }
     let fixture = Fixture::with(|options, _| options.configurator = Arc::new(Bad));

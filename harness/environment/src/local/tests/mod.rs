@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::servers::{ConfigFile, FileOwner, Paths};
+use crate::servers::{ConfigFile, Paths};
 use crate::{ConfigError, Environment, Gateway, InstallOptions, Installation};
 use deployment::gateway::TlsRoute;
 use model::claim::Subject;
@@ -118,12 +118,7 @@ impl Configurator for TestConfigurator {
             Some("garbage") => "garbage",
             Some(other) => return Err(unknown("trust", other)),
         };
-        let file = |path: PathBuf, contents: &str, mode| ConfigFile {
-            path,
-            contents: contents.as_bytes().to_vec(),
-            mode,
-            owner: FileOwner::Server,
-        };
+        let file = |path: PathBuf, contents: &str, mode| ConfigFile::of_server(path, contents, mode);
         let mut files = vec![
             file(certificate("server.crt"), &self.server.certificate, 0o644),
             file(certificate("server.key"), &self.server.key, 0o600),

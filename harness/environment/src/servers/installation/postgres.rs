@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
-use super::super::configure::{ConfigFile, FileOwner, Paths};
+use super::super::configure::{ConfigFile, Paths};
 use super::super::instance::{LogPosition, Place, Placed as _, PortTries, StartError};
 use super::super::machine;
 use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
@@ -109,13 +109,8 @@ fn main_files(key: ServerKey, paths: &Paths, follows: Option<&Follows>) -> Vec<C
             certificates: &paths.certificates,
             application_name: &format!("{cluster}-2"),
         });
-        files.push(ConfigFile {
-            path: paths.data.join(postgres::OVERRIDE_FILE),
-            contents: contents.into_bytes(),
-            mode: 0o600,
-            owner: FileOwner::Server,
-        });
-        files.push(ConfigFile { path: paths.data.join(STANDBY_SIGNAL), contents: Vec::new(), mode: 0o600, owner: FileOwner::Server });
+        files.push(ConfigFile::of_server(paths.data.join(postgres::OVERRIDE_FILE), contents, 0o600));
+        files.push(ConfigFile::of_server(paths.data.join(STANDBY_SIGNAL), [], 0o600));
     }
     files.push(main);
     files

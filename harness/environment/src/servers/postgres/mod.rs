@@ -10,8 +10,8 @@ use tokio::sync::Mutex;
 
 use self::admin::prepare_application;
 use self::process::{main_file, reload, start_once};
+use super::configure::ConfigFile;
 use super::configure::Paths;
-use super::configure::{ConfigFile, FileOwner};
 use super::instance::{Instance, LogPosition, Place, Placed, PortTries, ProcessState, STOP_LIMIT};
 use super::machine::Process;
 use super::manifest::HBA_FILE;
@@ -82,7 +82,7 @@ fn files(
     if let Some(rules) = rules {
         let path = paths.data.join(HBA_FILE);
         files.retain(|file| file.path != path);
-        files.push(ConfigFile { path, contents: rules.as_bytes().to_vec(), mode: 0o600, owner: FileOwner::Server });
+        files.push(ConfigFile::of_server(path, rules, 0o600));
     }
     files.push(main_file(key, paths));
     Ok(files)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nix::sys::signal::Signal;
 
 use super::super::configure::Paths;
-use super::super::configure::{ConfigFile, FileOwner, quoted};
+use super::super::configure::{ConfigFile, quoted};
 use super::super::instance::{Place, STOP_LIMIT, StartError, ended};
 use super::super::machine::Process;
 use super::super::reload;
@@ -70,8 +70,7 @@ pub(in super::super) fn main_file(key: ServerKey, paths: &Paths) -> ConfigFile {
     }
     // A parameter that every reload changes: the postmaster logs the change.
     lines.push(format!("{} = {}", reload::GENERATION, paths.generation));
-    let contents = (lines.join("\n") + "\n").into_bytes();
-    ConfigFile { path: paths.data.join(MAIN_FILE), contents, mode: 0o644, owner: FileOwner::Server }
+    ConfigFile::of_server(paths.data.join(MAIN_FILE), lines.join("\n") + "\n", 0o644)
 }
 
 /// Starts it with its files as they are, and waits until it takes connections: of a replica "read-only connections".
