@@ -317,10 +317,10 @@ pub(super) fn check_external_secret(file: &Path, tree: &Tree) -> Result<(), Load
     EXTERNAL_SECRET.check(file, tree, &["spec"])?;
     EXTERNAL_SECRET_TARGET.check(file, tree, &["spec", "target"])?;
     EXTERNAL_SECRET_TEMPLATE.check(file, tree, &["spec", "target", "template"])?;
-    for item in tree.get(&["spec", "dataFrom"]).map(Tree::items).unwrap_or_default() {
+    for item in tree.items_at(&["spec", "dataFrom"]) {
         EXTERNAL_SECRET_DATA_FROM.check(file, item, &[])?;
         EXTERNAL_SECRET_EXTRACT.check(file, item, &["extract"])?;
-        for rewrite in item.get(&["rewrite"]).map(Tree::items).unwrap_or_default() {
+        for rewrite in item.items_at(&["rewrite"]) {
             EXTERNAL_SECRET_REWRITE.check(file, rewrite, &[])?;
         }
     }

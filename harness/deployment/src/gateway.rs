@@ -89,7 +89,7 @@ fn listener<'a>(objects: &'a Objects, route: &Source) -> Result<Listener<'a>, Lo
         );
         return Err(route.error(&parent("name"), message));
     }
-    let listeners = gateway.document.tree.get(&["spec", "listeners"]).map(Tree::items).unwrap_or_default();
+    let listeners = gateway.document.tree.items_at(&["spec", "listeners"]);
     let Some(index) = listeners.iter().position(|listener| listener.text_at(&["name"]) == Some(section)) else {
         let names: Vec<_> = listeners.iter().filter_map(|listener| listener.text_at(&["name"])).collect();
         let message = format!("the Gateway `{gateway_name}` has no listener `{section}`: it has {}", names.join(", "));
@@ -110,7 +110,7 @@ fn listener<'a>(objects: &'a Objects, route: &Source) -> Result<Listener<'a>, Lo
         let message = format!("the listener `{section}` lets in routes of namespaces `from: {from}`, and this TLSRoute is in another one");
         return Err(route.error(&["metadata", "namespace"], message));
     }
-    let kinds = gateway.document.tree.get(&at(&["allowedRoutes", "kinds"])).map(Tree::items).unwrap_or_default();
+    let kinds = gateway.document.tree.items_at(&at(&["allowedRoutes", "kinds"]));
     if !kinds.is_empty() && !kinds.iter().any(|kind| kind.text_at(&["kind"]) == Some("TLSRoute")) {
         let message = format!("the listener `{section}` lets in no TLSRoute, and one is attached to it");
         return Err(gateway.error(&at(&["allowedRoutes", "kinds"]), message));
@@ -125,7 +125,7 @@ fn listener<'a>(objects: &'a Objects, route: &Source) -> Result<Listener<'a>, Lo
 /// The route's host names; each must be one that its listener takes.
 fn hosts(source: &Source, listener: &Listener<'_>) -> Result<Vec<String>, LoadError> {
     let path = ["spec", "hostnames"];
-    let items = source.document.tree.get(&path).map(Tree::items).unwrap_or_default();
+    let items = source.document.tree.items_at(&path);
     let hosts: Vec<String> = items.iter().filter_map(Tree::text).map(str::to_ascii_lowercase).collect();
     if hosts.is_empty() {
         return Err(source.error(&path, "`hostnames` needs at least one name: the gateway routes by it"));
@@ -165,7 +165,7 @@ fn service(objects: &Objects, redis: Option<&Redis>, route: &Source) -> Result<S
     if let (Some(redis), Some(service)) = (redis, objects.services.iter().find(is_named))
         && redis_workload::is_selected(objects, &redis.name, &service.document.tree)
     {
-        let ports = service.document.tree.get(&["spec", "ports"]).map(Tree::items).unwrap_or_default();
+        let ports = service.document.tree.items_at(&["spec", "ports"]);
         let numbers: Vec<_> = ports.iter().filter_map(|port| port.text_at(&["port"])).collect();
         has_ports(&numbers)?;
         let found = ports.iter().find(|port| port.text_at(&["port"]) == Some(wanted));
@@ -188,7 +188,7 @@ fn service(objects: &Objects, redis: Option<&Redis>, route: &Source) -> Result<S
 
 /// That a list has one item.
 fn only(source: &Source, path: &[&str], what: &str) -> Result<(), LoadError> {
-    match source.document.tree.get(path).map(Tree::items).unwrap_or_default().len() {
+    match source.document.tree.items_at(path).len() {
         1 => Ok(()),
         count => Err(source.error(path, format!("a TLSRoute is interpreted with exactly one {what}: this has {count}"))),
     }

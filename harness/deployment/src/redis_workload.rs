@@ -26,7 +26,7 @@ pub(super) fn is_selected(objects: &Objects, config_map: &str, service: &Tree) -
 pub(super) fn container_port<'a>(objects: &'a Objects, config_map: &str, name: &str) -> Option<&'a str> {
     let (_, workload) = mounting(objects, config_map)?;
     let containers = workload.tree().get(&["spec", "template", "spec", "containers"])?.items();
-    let mut ports = containers.iter().flat_map(|container| container.get(&["ports"]).map(Tree::items).unwrap_or_default());
+    let mut ports = containers.iter().flat_map(|container| container.items_at(&["ports"]));
     ports.find(|port| port.text_at(&["name"]) == Some(name))?.text_at(&["containerPort"])
 }
 
@@ -40,22 +40,17 @@ pub(super) fn place_of_secret(objects: &Objects, config_map: &str, secret: &str)
 /// Checks the options of `redis-server` in the containers that mount a ConfigMap: they win over its lines.
 fn check_command(workload: &Source, config_map: &str) -> Result<(), LoadError> {
     let Some(pod) = workload.tree().get(&["spec", "template", "spec"]) else { return Ok(()) };
-    let items = |tree: &'_ Tree, field: &str| tree.get(&[field]).map(Tree::items).unwrap_or_default().to_vec();
-    let is_volume = |volume: &Tree| volume.text_at(&["configMap", "name"]) == Some(config_map);
-    let volumes: Vec<String> = items(pod, "volumes")
-        .iter()
-        .filter(|volume| is_volume(volume))
-        .filter_map(|volume| volume.text_at(&["name"]))
-        .map(str::to_owned)
-        .collect();
-    for container in items(pod, "containers") {
-        let mounts = items(&container, "volumeMounts");
-        if !mounts.iter().any(|mount| mount.text_at(&["name"]).is_some_and(|name| volumes.iter().any(|volume| volume == name))) {
-            continue;
-        }
+    let of_config_map = pod.items_at(&["volumes"]).iter().filter(|volume| volume.text_at(&["configMap", "name"]) == Some(config_map));
+    let volumes: Vec<&str> = of_config_map.filter_map(|volume| volume.text_at(&["name"])).collect();
+    let mounts_it = |container: &&Tree| {
+        let mut mounts = container.items_at(&["volumeMounts"]).iter();
+        mounts.any(|mount| mount.text_at(&["name"]).is_some_and(|name| volumes.contains(&name)))
+    };
+    for container in pod.items_at(&["containers"]).iter().filter(mounts_it) {
+        let command = container.items_at(&["command"]);
         // The image's own entrypoint takes options alone for those of the server.
-        let mut of_server = items(&container, "command").is_empty();
-        for item in items(&container, "command").iter().chain(&items(&container, "args")) {
+        let mut of_server = command.is_empty();
+        for item in command.iter().chain(container.items_at(&["args"])) {
             let text = item.text().unwrap_or_default();
             for word in text.split_whitespace().map(|word| word.trim_matches(['"', '\''])) {
                 if matches!(word, "|" | "||" | "&" | "&&" | ";") || word.ends_with(';') {
@@ -77,18 +72,17 @@ fn check_command(workload: &Source, config_map: &str) -> Result<(), LoadError> {
 
 /// The deployment's Redis: at most one ConfigMap with `redis.conf`, and the workload that mounts it.
 pub(super) fn redis(objects: &Objects) -> Result<Option<Redis>, LoadError> {
-    let data = DATA;
     let source = match objects.config_maps.as_slice() {
         [] => return Ok(None),
         [source] => source,
         [first, second, ..] => {
-            let message = format!("a second `redis.conf`: one Redis is tested at a time, and the first is at {}", first.at(&data));
-            return Err(second.error(&data, message));
+            let message = format!("a second `redis.conf`: one Redis is tested at a time, and the first is at {}", first.at(&DATA));
+            return Err(second.error(&DATA, message));
         }
     };
     let tree = &source.document.tree;
     let name = tree.text_at(&["metadata", "name"]).unwrap_or_default().to_owned();
-    let Some(text) = tree.text_at(&data) else { return Err(source.error(&data, "`redis.conf` is no text")) };
+    let Some(text) = tree.text_at(&DATA) else { return Err(source.error(&DATA, "`redis.conf` is no text")) };
     redis_lines::check(source, text)?;
     let directives = directives(text);
     let Some((workload, workload_source)) = mounting(objects, &name) else {
@@ -107,13 +101,13 @@ pub(super) fn redis(objects: &Objects) -> Result<Option<Redis>, LoadError> {
     let secret = |directive: &str| {
         let Some(file) = redis.value(directive) else {
             return Err(
-                source.error(&data, format!("`{directive}` is missing in redis.conf: Redis is tested with TLS and client certificates"))
+                source.error(&DATA, format!("`{directive}` is missing in redis.conf: Redis is tested with TLS and client certificates"))
             );
         };
         workload.secret_of(file.trim_matches('"')).map(str::to_owned).ok_or_else(|| {
             let mounts: Vec<_> = workload.secrets.iter().map(|mount| format!("`{}` at {}", mount.secret, mount.path)).collect();
             let mounts = if mounts.is_empty() { "none".to_owned() } else { mounts.join(", ") };
-            source.error(&data, format!("`{directive} {file}` is in no Secret that the workload mounts: it mounts {mounts}"))
+            source.error(&DATA, format!("`{directive} {file}` is in no Secret that the workload mounts: it mounts {mounts}"))
         })
     };
     let server_tls = secret("tls-cert-file")?;
@@ -121,7 +115,7 @@ pub(super) fn redis(objects: &Objects) -> Result<Option<Redis>, LoadError> {
     let client_ca = secret("tls-ca-cert-file")?;
     if key != server_tls {
         let message = format!("tls-cert-file is in the Secret `{server_tls}` and tls-key-file in `{key}`: they must be of one Certificate");
-        return Err(source.error(&data, message));
+        return Err(source.error(&DATA, message));
     }
     redis.server_tls = server_tls;
     redis.client_ca = client_ca;

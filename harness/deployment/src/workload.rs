@@ -27,10 +27,10 @@ impl Workload {
     pub(super) fn from_tree(tree: &Tree) -> Self {
         let mut workload = Self::default();
         let Some(pod) = tree.get(&["spec", "template", "spec"]) else { return workload };
-        let volumes = pod.get(&["volumes"]).map(Tree::items).unwrap_or_default();
+        let volumes = pod.items_at(&["volumes"]);
         workload.config_maps = volumes.iter().filter_map(|volume| volume.text_at(&["configMap", "name"])).map(str::to_owned).collect();
-        let containers = pod.get(&["containers"]).map(Tree::items).unwrap_or_default();
-        for mount in containers.iter().flat_map(|container| container.get(&["volumeMounts"]).map(Tree::items).unwrap_or_default()) {
+        let containers = pod.items_at(&["containers"]);
+        for mount in containers.iter().flat_map(|container| container.items_at(&["volumeMounts"])) {
             let (Some(name), Some(path)) = (mount.text_at(&["name"]), mount.text_at(&["mountPath"])) else { continue };
             let volume = volumes.iter().find(|volume| volume.text_at(&["name"]) == Some(name));
             let Some(secret) = volume.and_then(|volume| volume.get(&["secret", "secretName"])) else { continue };

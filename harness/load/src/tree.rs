@@ -68,6 +68,12 @@ impl Tree {
         if let Node::Sequence(items) = &self.node { items } else { &[] }
     }
 
+    /// The items of the list below these keys; none where there is no such list.
+    #[must_use]
+    pub fn items_at(&self, keys: &[&str]) -> &[Self] {
+        self.get(keys).map(Self::items).unwrap_or_default()
+    }
+
     /// The text of a scalar.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
