@@ -254,7 +254,7 @@ impl Resolver<'_> {
                 if classes.is_empty() {
                     return Err(at_row("`refused` needs at least one class, such as `{alert: unknown-ca}`"));
                 }
-                if classes.iter().any(|class| matches!(class, Refusal::Unclassified(_))) && !self.says_something(row.text.as_ref())? {
+                if any_unclassified(classes) && !self.says_something(row.text.as_ref())? {
                     return Err(at_row(UNCLASSIFIED_ALONE));
                 }
                 Expected::Refused(classes.to_vec())
@@ -314,6 +314,11 @@ impl Resolver<'_> {
             server_certificate: self.optional(session.server_certificate.as_ref())?,
         })
     }
+}
+
+/// Whether one of the classes is of failures that no class covers.
+pub(crate) fn any_unclassified(classes: &[Refusal]) -> bool {
+    classes.iter().any(|class| matches!(class, Refusal::Unclassified(_)))
 }
 
 /// What stands between each `${` of a text and its `}`.

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use super::expansion::Expansion;
-use super::resolve::{Cell, Defaults, Resolver, UNCLASSIFIED_ALONE};
+use super::resolve::{Cell, Defaults, Resolver, UNCLASSIFIED_ALONE, any_unclassified};
 use load::LoadError;
 use load::rows::Row;
 use model::case::ConnectPlan;
 use model::change::{Change, Target};
 use model::duration;
-use model::refusal::Refusal;
 use model::scenario::Connect;
 use model::server::Service;
 use model::text::Text;
@@ -257,7 +256,6 @@ fn client_expectation(
     expected: &ClientExpect,
     with_text: bool,
 ) -> Result<ClientExpectation, ClientExpectError> {
-    let unclassified = |classes: &[Refusal]| classes.iter().any(|class| matches!(class, Refusal::Unclassified(_)));
     let held = kind == ClientKind::Held;
     match expected {
         ClientExpect::Ok => Ok(ClientExpectation::Ok),
@@ -271,11 +269,9 @@ fn client_expectation(
         ClientExpect::Recovers => Ok(ClientExpectation::Recovers),
         ClientExpect::Refused(refused) | ClientExpect::Away(refused) => match refused.classes() {
             [] => Err(ClientExpectError::NoClass),
-            classes if matches!(expected, ClientExpect::Away(_)) => match unclassified(classes) {
-                true => Err(ClientExpectError::UnclassifiedAway),
-                false => Ok(ClientExpectation::Away(classes.to_vec())),
-            },
-            classes if unclassified(classes) && !with_text => Err(ClientExpectError::Unclassified),
+            classes if matches!(expected, ClientExpect::Away(_)) && any_unclassified(classes) => Err(ClientExpectError::UnclassifiedAway),
+            classes if matches!(expected, ClientExpect::Away(_)) => Ok(ClientExpectation::Away(classes.to_vec())),
+            classes if any_unclassified(classes) && !with_text => Err(ClientExpectError::Unclassified),
             classes => Ok(ClientExpectation::Refused(classes.to_vec())),
         },
     }
