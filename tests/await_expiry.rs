@@ -3,7 +3,7 @@
 use model::outcome::{ErrorKind, Outcome};
 use model::report::CaseRecord;
 
-use crate::support::{REPORT, Ran, harness, ran, skipped, toolchain};
+use crate::support::{REPORT, Ran, harness, ran, skipped, toolchain, write};
 
 /// A version that the timelines are for.
 const POSTGRES: u16 = 18;
@@ -24,8 +24,7 @@ fn run(timeline: &str, options: &[&str]) -> Option<(Vec<CaseRecord>, String)> {
          matrix: {{driver: [{}]}}\ntimeline:\n{timeline}",
         DRIVERS.join(", ")
     );
-    std::fs::create_dir_all(directory.path().join("set/own")).expect("makes");
-    std::fs::write(directory.path().join("set/own/ends.yaml"), scenario).expect("writes");
+    write(directory.path(), "set/own/ends.yaml", &scenario);
     let args: Vec<&str> = ["run", "--scenarios", "set", "own/ends"].iter().chain(options).chain(&REPORT).copied().collect();
     let Ran { report, said, .. } = ran(directory.path(), harness(directory.path(), &args));
     Some((report.cases, said))

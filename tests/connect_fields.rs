@@ -10,7 +10,7 @@ use model::outcome::{Outcome, SkipReason};
 use model::scenario::Connect;
 use model::server::Service;
 
-use crate::support::{REPORT, Ran, harness, harness_says, ran, skipped, toolchain};
+use crate::support::{REPORT, Ran, harness, harness_says, ran, skipped, toolchain, write};
 
 /// A field, said so that what comes of it shows that it was followed.
 struct Way {
@@ -203,12 +203,6 @@ fn scenario(id: &str, way: &Way, connect: &str, expect: &str, drivers: &[&str]) 
     )
 }
 
-fn write(directory: &Path, id: &str, text: &str) {
-    let path = directory.join("set").join(format!("{id}.yaml"));
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
-    std::fs::write(path, text).expect("writes");
-}
-
 /// Writes a scenario a way, and one for the drivers that follow the field in none. Gives the ids of cases without version, each with whether
 /// it is followed.
 fn write_scenarios(directory: &Path) -> BTreeMap<(String, String), bool> {
@@ -227,7 +221,7 @@ fn write_scenarios(directory: &Path) -> BTreeMap<(String, String), bool> {
                     let (kind, connect, expect) =
                         if followed { ("followed", way.connect, way.expect) } else { ("unable", way.alone(), SESSION) };
                     let id = format!("field/{}-{}-{number}-{kind}", service_name(service), field.replace('_', "-"));
-                    write(directory, &id, &scenario(&id, way, connect, expect, &names));
+                    write(directory, &format!("set/{id}.yaml"), &scenario(&id, way, connect, expect, &names));
                     planned.extend(names.into_iter().map(|name| ((id.clone(), name.to_owned()), followed)));
                 }
             }
@@ -269,7 +263,7 @@ fn a_field_without_meaning_for_a_service_is_refused_with_its_place() {
             let driver = drivers(service).remove(0);
             let way = Way { service, ..postgres("none", "", SESSION, all) };
             let text = scenario("field/none", &way, &format!("{field}: x"), SESSION, &[&driver]);
-            write(directory.path(), "field/none", &text);
+            write(directory.path(), "set/field/none.yaml", &text);
             let (code, _, said) = harness_says(directory.path(), &["list", "--scenarios", "set", "field/*"]);
             let name = if service == Service::Postgres { "Redis" } else { "PostgreSQL" };
             let expected = format!("this field is only for a {name} scenario");

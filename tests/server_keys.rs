@@ -1,10 +1,8 @@
 //! The key file of a server: PostgreSQL takes none that others can read or that is another user's, and the run says so.
 
-use std::path::Path;
-
 use model::outcome::{ErrorKind, Outcome, OutcomeKind};
 
-use crate::support::{REPORT, harness, newest_postgres, ran};
+use crate::support::{REPORT, harness, newest_postgres, ran, write};
 
 const CREDENTIALS: &str = "\
 identities:
@@ -28,12 +26,6 @@ steps:
     expect:
       - session: {tls: true}
 ";
-
-fn write(directory: &Path, name: &str, text: &str) {
-    let path = directory.join(name);
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
-    std::fs::write(path, text).expect("writes");
-}
 
 #[test]
 fn a_server_key_that_others_can_read_or_another_owns_is_refused_in_postgresqls_words() {

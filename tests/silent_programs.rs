@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use model::outcome::{ErrorKind, Outcome};
 use model::report::Report;
 
-use crate::support::{REPORT, Ran, harness, newest_postgres, ran};
+use crate::support::{REPORT, Ran, harness, newest_postgres, ran, write};
 
 /// Below what the run would wait for each of the programs where nobody gives a limit, and far above what it takes with the limit.
 const SOON: Duration = Duration::from_secs(15);
@@ -18,13 +18,12 @@ fn run(program: &str) -> Option<(Report, Duration)> {
     let path = directory.path().join("silent.sh");
     std::fs::write(&path, format!("#!/bin/sh\n{program}")).expect("writes");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
-    std::fs::create_dir_all(directory.path().join("set/own")).expect("makes");
     let scenario = format!(
         "id: own/case\ntitle: A program of one's own\nclaims: []\ndeployment: documented\npostgres: [{}]\nmatrix: {{driver: [silent]}}\n\
          steps:\n  - connect: {{sslmode: verify-full}}\n    expect:\n      - session: {{tls: true}}\n",
         newest.major
     );
-    std::fs::write(directory.path().join("set/own/case.yaml"), scenario).expect("writes");
+    write(directory.path(), "set/own/case.yaml", &scenario);
     let args = ["run", "--scenarios", "set", "own/case", "--exec-driver", "silent=./silent.sh", "--timeout", "2"];
     let args: Vec<&str> = args.into_iter().chain(REPORT).collect();
     let begun = Instant::now();

@@ -6,7 +6,7 @@ use std::path::Path;
 use model::outcome::{Outcome, Witness};
 use model::report::{CaseRecord, Report};
 
-use crate::support::{REPORT, Ran, harness, ran, repository, skipped, toolchain};
+use crate::support::{REPORT, Ran, harness, ran, repository, skipped, toolchain, write};
 
 /// One expectation of one scenario, changed.
 struct Wrong {
@@ -194,12 +194,6 @@ fn version() -> Option<String> {
         skipped(&format!("none of PostgreSQL {VERSIONS:?} is installed; `make setup` brings them"));
     }
     version.map(|major| major.to_string())
-}
-
-fn write(directory: &Path, file: &str, text: &str) {
-    let path = directory.join(file);
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
-    std::fs::write(path, text).expect("writes");
 }
 
 /// Runs these cases of our scenarios and those in `directory`; exit code, report and standard error.

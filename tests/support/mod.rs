@@ -40,6 +40,13 @@ pub(crate) fn newest_postgres() -> Option<PostgresBuild> {
     newest
 }
 
+/// Writes a file below a directory, with the folders that it needs.
+pub(crate) fn write(directory: &Path, file: &str, text: &str) {
+    let path = directory.join(file);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
+    std::fs::write(path, text).expect("writes");
+}
+
 /// Says why a test shows nothing here, past libtest's capture: libtest itself can only say `ok`.
 pub(crate) fn skipped(reason: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
