@@ -15,8 +15,10 @@ const PATH: [&str; 3] = ["spec", "postgresql", "parameters"];
 
 /// What only the operator may set. Of its list only `archive_mode` is not here: the defaulting webhook writes the operator's value over the
 /// user's before the validating one looks (`setDefaults` in `api/v1/cluster_defaults.go`), so whatever stands there is taken and has no
-/// effect. The page lists `allow_alter_system`, too, which the operator overwrites without a word. With a value: its own default, which a user may write down, too. The others have none, or one that
-/// the operator adds after it has checked the user's.
+/// effect. The page lists `allow_alter_system`, too, which the operator overwrites without a word.
+///
+/// With a value: its own default, which a user may write down, too. The others have none, or one that the operator adds after it has
+/// checked the user's.
 const FIXED: [(&str, Option<&str>); 64] = [
     ("allow_system_table_mods", None),
     ("archive_cleanup_command", None),

@@ -37,14 +37,12 @@ impl Redis {
 }
 
 /// The value of a directive: the last one counts, as for Redis.
-#[must_use]
-pub fn value<'a>(directives: &'a [Directive], name: &str) -> Option<&'a str> {
+pub(super) fn value<'a>(directives: &'a [Directive], name: &str) -> Option<&'a str> {
     directives.iter().rev().find(|directive| directive.name == name).map(|directive| directive.value.as_str())
 }
 
 /// The directives of a `redis.conf`.
-#[must_use]
-pub fn directives(text: &str) -> Vec<Directive> {
+pub(super) fn directives(text: &str) -> Vec<Directive> {
     text.lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))

@@ -103,8 +103,8 @@ pub struct Own<'a> {
     pub nautobot_config: Option<&'a Path>,
 }
 
-/// Starts the drivers of these names, at the same time, and waits for their programs as `limits` says. One that doesn't start is there all the same: its cases end as errors. Those that
-/// run in a container are left out where there is no `client_container`.
+/// Starts the drivers of these names, at the same time, and waits for their programs as `limits` says. One that doesn't start is there all
+/// the same: its cases end as errors. Those that run in a container are left out where there is no `client_container`.
 pub async fn start(
     names: &BTreeSet<String>,
     toolchain: &Toolchain,
