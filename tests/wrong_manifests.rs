@@ -4,7 +4,7 @@ use std::path::Path;
 
 use model::outcome::{Outcome, OutcomeKind};
 
-use crate::support::{REPORT, Ran, harness, harness_says, ran, repository, skipped, toolchain};
+use crate::support::{REPORT, Ran, harness, harness_says, ran, repository, skipped, toolchain, write};
 
 /// A copy of the shipped manifests with `line` of a file replaced.
 fn manifests(directory: &Path, file: &str, line: &str, other: &str) {
@@ -65,4 +65,31 @@ fn a_cluster_that_the_operators_webhook_refuses_is_no_input_for_a_run() {
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("manifests/40-postgres.yaml:19:7: `ssl`"), "{said}");
     assert!(said.contains("Can't set fixed configuration parameter"), "{said}");
+}
+
+/// The reload label of PostgreSQL's trusted CA, in the template of its Certificate.
+const TEMPLATE: &str = "  # CloudNativePG looks at the label of the Secret, not of the Certificate.\n  secretTemplate:\n    labels:\n      cnpg.io/reload: \"true\"\n";
+
+/// Whether the new root arrives in `renewal/reload-label`, with the label as the template writes it replaced by what a Secret has.
+fn reload_label(directory: &Path, secret: &str) -> Option<Ran> {
+    if toolchain().postgres.iter().all(|build| build.major != 18) {
+        skipped("PostgreSQL 18 is not installed; `make setup` brings it");
+        return None;
+    }
+    manifests(directory, "10-certificate-authority.yaml", TEMPLATE, "");
+    write(directory, "manifests/15-secret.yaml", secret);
+    let args = ["run", "renewal/reload-label", "--manifests", "manifests", "--driver", "rustls"];
+    Some(ran(directory, harness(directory, &[&args[..], &REPORT[..]].concat())))
+}
+
+#[test]
+fn the_reload_label_of_a_secret_in_the_manifests_counts_as_that_of_a_template() {
+    let secret = |labels: &str| format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: mtls-ca-cert, namespace: nautobot{labels}}}\n");
+    let directory = tempfile::tempdir().expect("a directory");
+    let Some(Ran { code, said, .. }) = reload_label(directory.path(), &secret(", labels: {cnpg.io/reload: \"\"}")) else { return };
+    assert_eq!(code, 0, "{said}");
+    let directory = tempfile::tempdir().expect("a directory");
+    let Some(Ran { code, said, .. }) = reload_label(directory.path(), &secret("")) else { return };
+    assert_eq!(code, 1, "without the label nothing reloads: {said}");
+    assert!(said.contains("the new root arrives by the label"), "the phase is named: {said}");
 }

@@ -131,8 +131,10 @@ pub struct Subject {
 #[serde(deny_unknown_fields, default)]
 pub struct SecretTemplate {
     /// Labels; `cnpg.io/reload` is the one that matters.
+    #[serde(deserialize_with = "super::labels::labels")]
     pub labels: std::collections::BTreeMap<String, String>,
     /// Annotations of the same Secret.
+    #[serde(deserialize_with = "super::labels::labels")]
     pub annotations: std::collections::BTreeMap<String, String>,
 }
 

@@ -8,6 +8,7 @@ use super::external_secret::ExternalSecret;
 use super::gateway::{self, TlsRoute};
 use super::objects::Objects;
 use super::redis::Redis;
+use super::secret::Secret;
 use super::source::Source;
 use super::{redis_workload, references};
 use load::tree;
@@ -32,6 +33,8 @@ pub struct Manifests {
     pub routes: Vec<TlsRoute>,
     /// What makes the Secret of a site's workers, if it is there.
     pub site: Option<ExternalSecret>,
+    /// The Secrets that stand in the files themselves, in their order.
+    pub secrets: Vec<Secret>,
 }
 
 /// The folder below the manifests with what belongs into the cluster of a site.
@@ -79,6 +82,7 @@ impl Manifests {
             redis,
             routes,
             site: objects.site.map(|(external_secret, _)| external_secret),
+            secrets: objects.secrets.into_iter().map(|(secret, _)| secret).collect(),
         })
     }
 
@@ -92,6 +96,12 @@ impl Manifests {
     #[must_use]
     pub fn certificate_of_secret(&self, secret: &str) -> Option<&Certificate> {
         self.certificates.iter().find(|certificate| certificate.spec.secret_name == secret)
+    }
+
+    /// The Secret that stood in a Certificate's place before cert-manager wrote it; `None` if nobody applied one.
+    #[must_use]
+    pub fn secret_before(&self, certificate: &Certificate) -> Option<&Secret> {
+        self.secrets.iter().find(|secret| secret.is_of(certificate))
     }
 
     /// The first Certificate that a client can authenticate with as this user of the database: of its name, and for clients.

@@ -7,6 +7,7 @@ use super::cluster::{Cluster, ClusterCertificates, InitDb, PostgresConfiguration
 use super::external_secret::{self, ExternalSecret};
 use super::fields;
 use super::parameters;
+use super::secret::{self, Secret};
 use super::source::Source;
 use super::workload::Workload;
 use load::LoadError;
@@ -25,6 +26,7 @@ pub(super) struct Objects {
     pub(super) gateways: Vec<Source>,
     pub(super) tls_routes: Vec<Source>,
     pub(super) site: Option<(ExternalSecret, Source)>,
+    pub(super) secrets: Vec<(Secret, Source)>,
 }
 
 impl Objects {
@@ -42,6 +44,10 @@ impl Objects {
             ("cert-manager.io", "Issuer" | "ClusterIssuer") => self.add_issuer(source),
             ("cert-manager.io", "Certificate") => self.add_certificate(source),
             ("postgresql.cnpg.io", "Cluster") => self.add_cluster(source),
+            ("", "Secret") => {
+                self.secrets.push((secret::read(&source)?, source));
+                Ok(())
+            }
             ("", "ConfigMap") => {
                 if source.tree().get(&["data", "redis.conf"]).is_some() {
                     self.config_maps.push(source);

@@ -79,6 +79,7 @@ fn redis(directives: Vec<Directive>) -> Manifests {
         redis: Some(redis),
         routes: Vec::new(),
         site: None,
+        secrets: Vec::new(),
     }
 }
 

@@ -4,12 +4,14 @@ use super::certificate::{Certificate, Issuer, IssuerKind, IssuerRefKind};
 use super::objects::Objects;
 use super::redis::Redis;
 use super::redis_workload;
+use super::secret;
 use super::source::Source;
 use load::{LoadError, Place};
 
 /// Checks all of them.
 pub(super) fn check(objects: &Objects, redis: Option<&Redis>) -> Result<(), LoadError> {
     check_secret_names(objects)?;
+    check_secrets(objects)?;
     for (issuer, source) in &objects.issuers {
         check_issuer(objects, issuer, source)?;
     }
@@ -48,9 +50,9 @@ pub(super) fn check(objects: &Objects, redis: Option<&Redis>) -> Result<(), Load
 fn check_secret_names(objects: &Objects) -> Result<(), LoadError> {
     for (index, (certificate, source)) in objects.certificates.iter().enumerate() {
         let secret = &certificate.spec.secret_name;
-        let earlier = objects.certificates[..index]
-            .iter()
-            .find(|(other, _)| other.spec.secret_name == *secret && same(other.namespace.as_deref(), certificate.namespace.as_deref()));
+        let earlier = objects.certificates[..index].iter().find(|(other, _)| {
+            other.spec.secret_name == *secret && same_namespace(other.namespace.as_deref(), certificate.namespace.as_deref())
+        });
         if let Some((other, place)) = earlier {
             let path = ["spec", "secretName"];
             let message = format!(
@@ -59,6 +61,22 @@ fn check_secret_names(objects: &Objects) -> Result<(), LoadError> {
                 place.at(&path)
             );
             return Err(source.error(&path, message));
+        }
+    }
+    Ok(())
+}
+
+fn check_secrets(objects: &Objects) -> Result<(), LoadError> {
+    for (index, (secret, source)) in objects.secrets.iter().enumerate() {
+        let earlier = objects.secrets[..index]
+            .iter()
+            .find(|(other, _)| other.name == secret.name && same_namespace(other.namespace.as_deref(), secret.namespace.as_deref()));
+        if let Some((_, first)) = earlier {
+            let path = ["metadata", "name"];
+            return Err(source.error(&path, format!("a second Secret `{}`: the first is at {}", secret.name, first.at(&path))));
+        }
+        for (certificate, _) in objects.certificates.iter().filter(|(certificate, _)| secret.is_of(certificate)) {
+            secret::check_written_by(certificate, source)?;
         }
     }
     Ok(())
@@ -88,7 +106,7 @@ fn check_issuer_ref(objects: &Objects, certificate: &Certificate, source: &Sourc
             .map(|(issuer, _)| format!("{} ({})", issuer.name, if issuer.cluster { "ClusterIssuer" } else { "Issuer" }));
         return Err(source.error(&path, format!("there is no {kind} `{}`: {}", reference.name, known_names(known))));
     };
-    if !issuer.cluster && !same(issuer.namespace.as_deref(), certificate.namespace.as_deref()) {
+    if !issuer.cluster && !same_namespace(issuer.namespace.as_deref(), certificate.namespace.as_deref()) {
         let message = format!(
             "the Issuer `{}` is in the namespace {}, the Certificate in {}",
             issuer.name,
@@ -114,7 +132,7 @@ fn check_no_circle(objects: &Objects, certificate: &Certificate, source: &Source
 fn find_secret<'a>(objects: &'a Objects, secret: &str, namespace: Option<&str>, place: Place) -> Result<&'a Certificate, LoadError> {
     let named =
         || objects.certificates.iter().map(|(certificate, _)| certificate).filter(|certificate| certificate.spec.secret_name == secret);
-    if let Some(certificate) = named().find(|certificate| same(certificate.namespace.as_deref(), namespace)) {
+    if let Some(certificate) = named().find(|certificate| same_namespace(certificate.namespace.as_deref(), namespace)) {
         return Ok(certificate);
     }
     if let Some(other) = named().next() {
@@ -123,7 +141,13 @@ fn find_secret<'a>(objects: &'a Objects, secret: &str, namespace: Option<&str>, 
         return Err(LoadError::new(place, message));
     }
     let known = objects.certificates.iter().map(|(certificate, _)| certificate.spec.secret_name.clone());
-    Err(LoadError::new(place, format!("no Certificate writes the Secret `{secret}`: {}", known_names(known))))
+    let written = format!("no Certificate writes the Secret `{secret}`: {}", known_names(known));
+    // What it holds would be a private key in a file, and nothing could renew it.
+    let by_hand = objects.secrets.iter().find(|(by_hand, _)| by_hand.name == secret);
+    let message = by_hand.map_or(written.clone(), |(by_hand, _)| {
+        format!("{written}. The Secret at {} is not enough: certificates are issued for the run", by_hand.place)
+    });
+    Err(LoadError::new(place, message))
 }
 
 fn known_names(names: impl Iterator<Item = String>) -> String {
@@ -132,7 +156,7 @@ fn known_names(names: impl Iterator<Item = String>) -> String {
 }
 
 /// Whether two namespaces are one; an absent one is whatever the objects are applied to.
-fn same(one: Option<&str>, other: Option<&str>) -> bool {
+pub(super) fn same_namespace(one: Option<&str>, other: Option<&str>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 

@@ -17,7 +17,7 @@ use super::secret::Secret;
 use super::template::Overrides;
 use super::variant;
 use deployment::Manifests;
-use deployment::certificate::{CertificateSpec, IssuerKind};
+use deployment::certificate::{Certificate, CertificateSpec, IssuerKind};
 use model::change::{Content, CrlOf, Label, Overwrite, Reissue};
 use model::credential::{SecretFile, Validity};
 
@@ -51,7 +51,12 @@ impl CertManager {
         let managed = |spec: &CertificateSpec| Managed { spec: spec.clone(), issued: Vec::new() };
         let certificates =
             manifests.certificates.iter().map(|certificate| (certificate.name.clone(), managed(&certificate.spec))).collect();
-        let mut cert_manager = Self { manifests: Arc::clone(manifests), certificates, secrets: BTreeMap::new(), version: 0 };
+        let by_hand = |certificate: &Certificate| {
+            let secret = Secret::by_hand(manifests.secret_before(certificate)?.labels.clone());
+            Some((certificate.spec.secret_name.clone(), secret))
+        };
+        let secrets = manifests.certificates.iter().filter_map(by_hand).collect();
+        let mut cert_manager = Self { manifests: Arc::clone(manifests), certificates, secrets, version: 0 };
         for certificate in &manifests.certificates {
             cert_manager.issue_first(&certificate.name)?;
         }

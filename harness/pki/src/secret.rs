@@ -36,7 +36,7 @@ impl Secret {
         &self.data
     }
 
-    /// Labels of cert-manager's template and of [`CertManager`](super::CertManager)'s changes together.
+    /// Labels of the manifests' own Secret, of cert-manager's template and of [`CertManager`](super::CertManager)'s changes together.
     #[must_use]
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.labels
@@ -49,15 +49,21 @@ impl Secret {
         self.version
     }
 
+    /// One that somebody applied with these labels, before anything was issued into it.
+    pub(super) fn by_hand(labels: BTreeMap<String, String>) -> Self {
+        Self { labels, ..Self::default() }
+    }
+
     /// What cert-manager writes after an issue: all data, and the labels of the Certificate's `secretTemplate` (server-side apply: labels
-    /// of other hands stay, its own that are no longer in the template go).
+    /// of other hands stay, its own that are no longer in the template go; a label on whose value both agree is of both).
     pub(super) fn issue(&mut self, data: BTreeMap<SecretFile, String>, template: &BTreeMap<String, String>, version: u64) {
         self.data = data;
         for label in std::mem::take(&mut self.from_template) {
             self.labels.remove(&label);
         }
+        self.from_template =
+            template.iter().filter(|(label, value)| self.labels.get(*label) != Some(*value)).map(|(label, _)| label.clone()).collect();
         self.labels.extend(template.clone());
-        self.from_template = template.keys().cloned().collect();
         self.version = version;
     }
 

@@ -296,3 +296,24 @@ fn no_key_is_shown_by_debug() {
     let shown = format!("{:?}", cert_manager());
     assert!(shown.contains("nautobot-mtls-client") && !shown.contains("PRIVATE KEY-----"), "{shown}");
 }
+
+#[test]
+fn labels_of_a_secret_in_the_manifests_stay_at_every_issue_and_go_with_it() {
+    let mut texts: Vec<_> = ["10-certificate-authority", "20-server-certificates", "30-client-certificates"]
+        .map(|file| repository().join(format!("kind/deployment/{file}.yaml")))
+        .map(|file| (file.clone(), load::yaml::read(&file).expect("readable")))
+        .into();
+    let secret =
+        |name: &str| format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, labels: {{cnpg.io/reload: \"true\"}}}}\n---\n");
+    texts.push((PathBuf::from("by-hand.yaml"), secret(CLIENT) + &secret(SERVER)));
+    let manifests = Manifests::from_texts(Path::new("test"), texts).expect("valid");
+    let mut cert_manager = CertManager::new(&Arc::new(manifests)).expect("issued");
+    let labelled = |cert_manager: &CertManager, secret: &str| !cert_manager.secret(secret).expect(secret).labels().is_empty();
+    assert!(labelled(&cert_manager, CLIENT));
+    cert_manager.renew(&reissue(CLIENT)).expect("renewed");
+    assert!(labelled(&cert_manager, CLIENT));
+    cert_manager.renew(&patched(SERVER, json!({"secretTemplate": null}))).expect("renewed");
+    assert!(labelled(&cert_manager, SERVER), "the template's label was also of the Secret in the manifests");
+    cert_manager.delete_secret(CLIENT).expect("issued again");
+    assert!(!labelled(&cert_manager, CLIENT));
+}
