@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Output;
 
 use model::observation::ClientOutcome;
-use model::outcome::Outcome;
+use model::outcome::{Outcome, SkipReason};
 use model::refusal::{ConfigRefusal, Refusal, Stage};
 use model::report::{CaseRecord, Report};
 
-use crate::support::{harness, skipped, toolchain};
+use crate::support::{REPORT, Ran, harness, ran, repository, skipped, toolchain, write};
 
 /// Runs one case with this file; `None` where something that it needs is not installed.
 fn run(directory: &Path, config: &str, case: &str) -> Option<Output> {
@@ -28,6 +28,89 @@ fn case(directory: &Path, output: &Output) -> CaseRecord {
     let mut report: Report = serde_json::from_slice(&report).expect("a report");
     assert_eq!(report.cases.len(), 1, "{said}");
     report.cases.remove(0)
+}
+
+/// Scenarios that leave everything about TLS to the file; they expect no settings, whose paths differ from file to file.
+const SCENARIOS: &str = "\
+id: own/postgres
+title: A session as the file sets it up
+claims: []
+deployment: documented
+postgres: [15]
+matrix: {driver: [nautobot-django]}
+steps:
+  - connect: {env: {NAUTOBOT_DB_SSLMODE: verify-full}}
+    expect: [{session: {tls: true, user: app, client_dn: /CN=app}}]
+---
+id: own/redis
+title: The same for Redis
+claims: []
+service: redis
+deployment: documented
+matrix: {driver: [nautobot-redis, nautobot-kombu]}
+steps:
+  - connect: {env: {NAUTOBOT_REDIS_SSL: \"true\"}}
+    expect: [{session: {tls: true, server_certificate: redis-server}}]
+";
+
+/// Runs those with this file and these further arguments; `None` where something that it needs is not installed.
+fn run_own(config: &str, scenarios: &str, more: &[&str]) -> Option<Ran> {
+    let toolchain = toolchain();
+    if toolchain.python("nautobot-django").is_none() || toolchain.postgres(15).is_none() || toolchain.redis.is_none() {
+        skipped("Nautobot's clients, PostgreSQL 15 or Redis is not installed; `make setup` brings them");
+        return None;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    for (file, scenario) in ["postgres", "redis"].iter().zip(SCENARIOS.split("---\n")) {
+        write(directory.path(), &format!("scenarios/own/{file}.yaml"), scenario);
+    }
+    write(directory.path(), "own.py", config);
+    let args = ["run", "--scenarios", "scenarios", "--nautobot-config", "own.py", scenarios];
+    Some(ran(directory.path(), harness(directory.path(), &[&args[..], more, &REPORT[..]].concat())))
+}
+
+fn passes(ran: &Ran, count: usize) {
+    assert_eq!(ran.code, 0, "{}", ran.said);
+    assert!(ran.report.cases.len() == count && ran.report.cases.iter().all(|case| case.outcome == Outcome::Pass), "{}", ran.said);
+}
+
+#[test]
+fn paths_in_urls_and_in_environment_variables_are_those_of_the_mounted_files() {
+    let url = "from nautobot.core.settings import *\nM = '/etc/nautobot/mtls'\n\
+               Q = f'?ssl_cert_reqs=required&ssl_ca_certs={M}/ca.crt&ssl_certfile={M}/tls.crt&ssl_keyfile={M}/tls.key'\n\
+               CACHES['default']['LOCATION'] += Q\nCELERY_BROKER_URL += Q\n";
+    let Some(ran) = run_own(url, "own/redis", &[]) else { return };
+    passes(&ran, 2);
+    let variables = "import os\nfrom nautobot.core.settings import *\nM = '/etc/nautobot/mtls'\nos.environ.update(PGSSLMODE='verify-full', \
+                     PGSSLCERT=f'{M}/tls.crt', PGSSLKEY=f'{M}/tls.key', PGSSLROOTCERT=f'{M}/ca.crt')\n";
+    let Some(ran) = run_own(variables, "own/postgres", &[]) else { return };
+    passes(&ran, 1);
+}
+
+#[test]
+fn a_file_that_looks_elsewhere_finds_the_certificates_where_it_is_said_and_only_there() {
+    let ours = std::fs::read_to_string(repository().join("harness/clients/nautobot_config.py")).expect("reads");
+    let elsewhere = ours.replace("/etc/nautobot/mtls", "/opt/nautobot/certs");
+    assert_ne!(ours, elsewhere);
+    let Some(ran) = run_own(&elsewhere, "own/*", &["--nautobot-mount", "/opt/nautobot/certs"]) else { return };
+    passes(&ran, 3);
+    assert!(!Path::new("/opt/nautobot").exists(), "nobody else sees the directory");
+    let Some(ran) = run_own(&elsewhere, "own/postgres", &["--timeout", "20.5"]) else { return };
+    assert_eq!(ran.code, 1, "{}", ran.said);
+    assert!(ran.said.contains("/opt/nautobot/certs/tls.crt"), "the path is named as the file knows it: {}", ran.said);
+    let repro = &ran.report.cases[0].repro;
+    assert!(repro.ends_with("--timeout 20.5"), "{repro}");
+}
+
+#[test]
+fn a_directory_that_can_not_be_mounted_makes_skips_that_say_so() {
+    let config = "from nautobot.core.settings import *\n";
+    let Some(ran) = run_own(config, "own/*", &["--nautobot-mount", "/mtls-conformance-has-no-such-folder/certs"]) else { return };
+    assert_eq!(ran.report.cases.len(), 3, "{}", ran.said);
+    for case in &ran.report.cases {
+        let Outcome::Skipped(SkipReason::DriverUnable(reason)) = &case.outcome else { panic!("{:?}", case.outcome) };
+        assert!(reason.contains("can't be mounted") && reason.contains("--nautobot-mount"), "{reason}");
+    }
 }
 
 const VERIFY_CA: &str = "nautobot/sslmode:deployment=documented,postgres=15,driver=nautobot-django,mode=verify-ca";

@@ -146,6 +146,7 @@ impl Planned {
             cache,
             own_drivers: Vec::new(),
             nautobot_config: None,
+            nautobot_mount: None,
             limits: Limits::default(),
             start_limit: None,
             evidence: Some(repository().join("reports/evidence")),

@@ -5,8 +5,7 @@
     nautobot-kombu    kombu, as Celery opens its broker, with CELERY_BROKER_URL and CELERY_BROKER_USE_SSL
 
 The file is run anew for every request, with the request's `env` and the variables of the deployment that say where the server is. What the
-file finds at /etc/nautobot/mtls are the request's files: they stand for the volume that pods mount there. Settings are shown with the paths
-that the file knows; only the connection is made with the real ones.
+file finds at the mount directory are the request's files: they stand for the volume that pods mount there.
 
 Connections are made one at a time: environment variables belong to the whole process. Sessions that are open need none.
 """
@@ -20,6 +19,7 @@ import sys
 from mtls_protocol import Client
 from mtls_serving import serve
 from nautobot_loading import Configuration
+from nautobot_mount import Mount
 
 BESIDE = os.path.dirname(os.path.abspath(__file__))
 
@@ -31,6 +31,7 @@ def main() -> int:
     what.add_argument("--driver", choices=["nautobot-django", "nautobot-redis", "nautobot-kombu"])
     what.add_argument("--check", action="store_true", help="only see whether the file is Python")
     parser.add_argument("--config", default=os.path.join(BESIDE, "nautobot_config.py"), help="a nautobot_config.py in place of ours")
+    parser.add_argument("--mount", default="/etc/nautobot/mtls", help="where the file finds tls.crt, tls.key and ca.crt")
     arguments = parser.parse_args()
     try:
         configuration = Configuration(arguments.config)
@@ -44,18 +45,18 @@ def main() -> int:
         return 0
     # Where there is no Nautobot, this is. Last, so that the real package comes first.
     sys.path.append(os.path.join(BESIDE, "stand-in"))
-    return serve(client(arguments.driver, configuration), arguments.driver, concurrency=1)
+    return serve(client(arguments.driver, configuration, Mount(arguments.mount)), arguments.driver, concurrency=1)
 
 
-def client(driver: str, configuration: Configuration) -> Client:
+def client(driver: str, configuration: Configuration, mount: Mount) -> Client:
     """The client of this name. What the others need is not imported: it takes a while."""
     if driver == "nautobot-django":
         from nautobot_django import NautobotDjango
 
-        return NautobotDjango(configuration)
+        return NautobotDjango(configuration, mount)
     from nautobot_redis import NautobotKombu, NautobotRedis
 
-    return NautobotRedis(configuration) if driver == "nautobot-redis" else NautobotKombu(configuration)
+    return NautobotRedis(configuration, mount) if driver == "nautobot-redis" else NautobotKombu(configuration, mount)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,16 @@ import psycopg2
 
 from mtls_protocol import Job, Json, Session, Unable, split_address
 from mtls_psycopg2 import Psycopg2, look, refusal
-from nautobot_loading import Configuration, Mount, environment, no_options, shown
+from nautobot_loading import Configuration, environment, no_options, shown
+from nautobot_mount import Mount
 
 
 class NautobotDjango(Psycopg2):
     """PostgreSQL through Django."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, mount: Mount) -> None:
         self.configuration = configuration
+        self.mount = mount
         django.conf.settings.configure()
 
     def hello(self) -> Json:
@@ -46,14 +48,13 @@ class NautobotDjango(Psycopg2):
             "NAUTOBOT_DB_USER": request["user"],
             "NAUTOBOT_DB_PASSWORD": request.get("password") or "",
         }
-        mount = Mount(request["files"])
-        with environment(job, {**where, **request.get("env", {})}):
-            databases = self.configuration.settings(mount).DATABASES
+        with environment(job, {**where, **request.get("env", {})}), self.mount.holding(request["files"]):
+            databases = self.configuration.settings().DATABASES
             options = databases["default"].get("OPTIONS", {})
             job.settings = shown(options)
             databases = copy.deepcopy(databases)
             # The host's name is not looked up, as an entry in /etc/hosts would have it; and no encryption but TLS is tried.
-            databases["default"]["OPTIONS"] = {**mount.in_settings(options), "hostaddr": ip, "gssencmode": "disable"}
+            databases["default"]["OPTIONS"] = {**options, "hostaddr": ip, "gssencmode": "disable"}
             session = DjangoSession(databases)
             try:
                 with job.phase("connect_ns"):

@@ -5,21 +5,15 @@ from __future__ import annotations
 import builtins
 import contextlib
 import enum
-import io
 import os
-import pathlib
 import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from mtls_protocol import Classified, Job, Json, Unable, text_of
-
-MOUNT = "/etc/nautobot/mtls"
-# What a request's files are called there.
-MOUNTED = {"certificate": "tls.crt", "key": "tls.key", "root": "ca.crt"}
 
 
 class Configuration:
@@ -30,14 +24,13 @@ class Configuration:
         with open(path, encoding="utf-8") as file:
             self.code = compile(file.read(), path, "exec")
 
-    def settings(self, mount: Mount) -> types.SimpleNamespace:
+    def settings(self) -> types.SimpleNamespace:
         """What the file sets, run anew."""
         # Nautobot's own settings read variables, too.
         sys.modules.pop("nautobot.core.settings", None)
         scope: Json = {"__name__": "nautobot_config", "__file__": self.path, "__builtins__": builtins}
         try:
-            with mount.seen():
-                exec(self.code, scope)
+            exec(self.code, scope)
         except Exception as error:
             raise Rejected(error, self._place(error)) from error
         return types.SimpleNamespace(**{name: value for name, value in scope.items() if name.isupper()})
@@ -55,60 +48,6 @@ class Rejected(Classified):
         missing = isinstance(error, FileNotFoundError)
         text = f"{type(error).__name__}: {text_of(error)}" + (f"\n(raised at {place})" if place else "")
         super().__init__({"config": "file-missing" if missing else "other"}, "options", text)
-
-
-class Mount:
-    """The files below MOUNT, as the configuration file sees them."""
-
-    def __init__(self, files: Json) -> None:
-        self.files = {name: files[field] for field, name in MOUNTED.items() if files.get(field)}
-
-    def real(self, path: Any) -> Any:
-        """The path on this machine; that of nothing for a file that is not mounted."""
-        try:
-            text = os.fspath(path)
-        except TypeError:
-            return path
-        if not isinstance(text, str):
-            return path
-        plain = os.path.normpath(text)
-        if plain == MOUNT:
-            return os.path.dirname(next(iter(self.files.values()))) if self.files else f"{MOUNT}/nothing is mounted"
-        if not plain.startswith(MOUNT + "/"):
-            return path
-        return self.files.get(plain[len(MOUNT) + 1 :], f"{MOUNT}/nothing is mounted/{os.path.basename(plain)}")
-
-    def in_settings(self, value: Any) -> Any:
-        """A setting with every path of the mount replaced."""
-        if isinstance(value, dict):
-            return {key: self.in_settings(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return type(value)(self.in_settings(item) for item in value)
-        return self.real(value) if isinstance(value, (str, pathlib.PurePath)) else value
-
-    @contextlib.contextmanager
-    def seen(self) -> Iterator[None]:
-        """Python's ways to look at a file see the mount meanwhile: those that os.path and pathlib are built on."""
-        patches = [(os, name) for name in ("stat", "lstat", "access", "open", "readlink")] + [(io, "open"), (builtins, "open")]
-        originals = [(module, name, getattr(module, name)) for module, name in patches]
-        try:
-            for module, name, original in originals:
-                setattr(module, name, self._mapped(original))
-            yield
-        finally:
-            for module, name, original in originals:
-                setattr(module, name, original)
-
-    def _mapped(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def mapped(path: Any, *args: Any, **kwargs: Any) -> Any:
-            try:
-                return function(self.real(path), *args, **kwargs)
-            except OSError as error:
-                if error.filename is not None and not isinstance(path, int):
-                    error.filename = os.fspath(path)
-                raise
-
-        return mapped
 
 
 _turn = threading.Lock()

@@ -7,15 +7,17 @@ from typing import Any
 from mtls_protocol import Job, Json, Refused, Session, Unable, split_address, text_of
 from mtls_redis_py import RedisPy, RedisPySession, connected
 from mtls_watched import Watched
-from nautobot_loading import Configuration, Mount, environment, no_options, shown
+from nautobot_loading import Configuration, environment, no_options, shown
+from nautobot_mount import Mount
 
 
 class RedisClient(RedisPy):
     """What the two Redis clients have in common."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, mount: Mount) -> None:
         super().__init__()
         self.configuration = configuration
+        self.mount = mount
 
     def open(self, job: Job) -> tuple[Json, Session]:
         """Connects, authenticates and sends PING."""
@@ -29,15 +31,14 @@ class RedisClient(RedisPy):
             "NAUTOBOT_REDIS_PORT": str(port),
             "NAUTOBOT_REDIS_PASSWORD": request.get("password") or "",
         }
-        mount = Mount(request["files"])
-        with environment(job, {**where, **request.get("env", {})}):
-            settings = self.configuration.settings(mount)
+        with environment(job, {**where, **request.get("env", {})}), self.mount.holding(request["files"]):
+            settings = self.configuration.settings()
             url, tls = self.url_and_tls(settings)
             job.settings = shown({"scheme": url.partition(":")[0], **tls})
             # A client that is told of TLS options may make a TLS connection whatever the URL says: which, the socket shows.
             watched = Watched(job, ip, url.startswith("rediss:"))
             try:
-                return connected(watched, lambda: self.connect(url, mount.in_settings(tls), settings))
+                return connected(watched, lambda: self.connect(url, tls, settings))
             except (TypeError, ValueError) as error:
                 # The settings fit no connection: redis-py finds out when it makes one.
                 job.stage = "options"
@@ -48,15 +49,15 @@ class RedisClient(RedisPy):
         raise NotImplementedError
 
     def connect(self, url: str, tls: Json, settings: Any) -> RedisPySession:
-        """Makes the connection; `tls` is that of `url_and_tls` with the real paths."""
+        """Makes the connection with what `url_and_tls` gave."""
         raise NotImplementedError
 
 
 class NautobotRedis(RedisClient):
     """Redis through django-redis, as Nautobot's cache and locks use it."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        super().__init__(configuration)
+    def __init__(self, configuration: Configuration, mount: Mount) -> None:
+        super().__init__(configuration, mount)
         # Here, and not above: the other client has no use for it, and it takes a while.
         import django.conf
         import django_redis.pool
@@ -87,8 +88,8 @@ class NautobotRedis(RedisClient):
 class NautobotKombu(RedisClient):
     """Redis through kombu, as Celery's broker."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        super().__init__(configuration)
+    def __init__(self, configuration: Configuration, mount: Mount) -> None:
+        super().__init__(configuration, mount)
         # As above.
         import kombu
 

@@ -92,6 +92,7 @@ impl Site {
             cache: self.cache.clone(),
             own_drivers: Vec::new(),
             nautobot_config: None,
+            nautobot_mount: None,
             limits: Limits::default(),
             start_limit: None,
             evidence: None,

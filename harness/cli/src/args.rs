@@ -184,6 +184,9 @@ pub(super) struct RunArgs {
     /// Your nautobot_config.py, for the drivers `nautobot-*` [default: one that does what the guides describe]
     #[arg(long, value_name = "FILE")]
     pub(super) nautobot_config: Option<PathBuf>,
+    /// Where your nautobot_config.py finds tls.crt, tls.key and ca.crt [default: /etc/nautobot/mtls]
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub(super) nautobot_mount: Option<PathBuf>,
     /// Write a report; FORMAT is json, junit or markdown, PATH may be `-`; may be given several times
     #[arg(long, value_name = "FORMAT=PATH")]
     pub(super) report: Vec<ReportTarget>,
@@ -275,6 +278,8 @@ pub(super) enum ArgumentError {
     Major,
     #[error("it takes seconds, more than 0 and less than a day (86400), such as 30 or 2.5")]
     Seconds,
+    #[error("it takes an absolute path, since the configuration file reads the certificates there")]
+    Absolute,
     #[error("it takes documented or cnpg")]
     Deployment,
     #[error("it takes I/N with I from 1 to N, such as 2/4")]
@@ -321,6 +326,11 @@ fn seconds(text: &str) -> Result<Duration, ArgumentError> {
     }
 }
 
+fn absolute(text: &str) -> Result<PathBuf, ArgumentError> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err(ArgumentError::Absolute) }
+}
+
 fn deployment(text: &str) -> Result<DeploymentKind, ArgumentError> {
     DeploymentKind::ALL.into_iter().find(|kind| kind.name() == text).ok_or(ArgumentError::Deployment)
 }
@@ -360,6 +370,7 @@ mod tests {
             (["--postgres", "17.2"], "it takes major versions such as 17"),
             (["--postgres", "99999999"], "it takes major versions such as 17"),
             (["--timeout", "-1"], "it takes seconds, more than 0"),
+            (["--nautobot-mount", "certs"], "it takes an absolute path"),
             (["--start-timeout", "0"], "it takes seconds, more than 0"),
             (["--partition", "0/3"], "it takes I/N with I from 1 to N"),
             (["--deployment", "cnp"], "it takes documented or cnpg"),

@@ -91,6 +91,7 @@ async fn carry_out(
         cache: cache_directory(&args.cache)?,
         own_drivers: args.exec_driver.clone(),
         nautobot_config: args.nautobot_config.clone(),
+        nautobot_mount: args.nautobot_mount.clone(),
         limits: args.timeout.map_or_else(Limits::default, Limits::within),
         start_limit: Some(args.start_timeout),
         evidence: Some(args.evidence.clone()),
@@ -249,6 +250,12 @@ fn repro_options(args: &RunArgs) -> String {
     }
     if let Some(config) = &args.nautobot_config {
         options.push(format!("--nautobot-config {}", config.display()));
+    }
+    if let Some(mount) = &args.nautobot_mount {
+        options.push(format!("--nautobot-mount {}", mount.display()));
+    }
+    if let Some(timeout) = args.timeout {
+        options.push(format!("--timeout {}", timeout.as_secs_f64()));
     }
     for driver in &args.exec_driver {
         options.push(format!("--exec-driver {driver}"));

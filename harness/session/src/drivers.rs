@@ -101,6 +101,8 @@ pub struct Own<'a> {
     pub drivers: &'a [OwnDriver],
     /// A `nautobot_config.py` in place of ours.
     pub nautobot_config: Option<&'a Path>,
+    /// Where that file finds tls.crt, tls.key and ca.crt; `None`: where ours does.
+    pub nautobot_mount: Option<&'a Path>,
 }
 
 /// Starts the drivers of these names, at the same time, and waits for their programs as `limits` says. One that doesn't start is there all
@@ -129,7 +131,7 @@ pub async fn start(
                     Program::libpq(harness, build, directory)
                 } else if let Some(build) = toolchain.python.iter().find(|build| build.driver == *name) {
                     if NAUTOBOT_DRIVERS.contains(&name.as_str()) {
-                        Program::nautobot(build, own.nautobot_config, directory)
+                        Program::nautobot(build, own.nautobot_config, own.nautobot_mount, directory)
                     } else {
                         Program::python(build, directory)
                     }

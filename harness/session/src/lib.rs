@@ -98,6 +98,8 @@ pub struct SessionOptions {
     pub own_drivers: Vec<OwnDriver>,
     /// The user's own `nautobot_config.py`; `None`: ours.
     pub nautobot_config: Option<PathBuf>,
+    /// The directory in which that file finds tls.crt, tls.key and ca.crt; `None`: where ours does.
+    pub nautobot_mount: Option<PathBuf>,
     /// Time limits of a case.
     pub limits: Limits,
     /// How long a server may take to start; `None` leaves it to the environment.
@@ -160,7 +162,11 @@ impl Session {
             .flat_map(|case| case.drivers())
             .map(str::to_owned)
             .collect();
-        let own = Own { drivers: &options.own_drivers, nautobot_config: options.nautobot_config.as_deref() };
+        let own = Own {
+            drivers: &options.own_drivers,
+            nautobot_config: options.nautobot_config.as_deref(),
+            nautobot_mount: options.nautobot_mount.as_deref(),
+        };
         let running = drivers::start(
             &needed,
             &options.toolchain,

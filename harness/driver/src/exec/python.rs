@@ -20,6 +20,7 @@ pub(super) const CLIENT_FILES: &[(&str, &str)] = client_files![
     "nautobot_config.py",
     "nautobot_django.py",
     "nautobot_loading.py",
+    "nautobot_mount.py",
     "nautobot_redis.py",
     "stand-in/nautobot/core/settings.py",
 ];
