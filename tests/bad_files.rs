@@ -4,6 +4,7 @@
 //! second line `# at: PATH` says where in a set of scenarios it goes, if not where its folder's name says. The rest of the set is
 //! `tests/bad/base`. (Bad manifests have their test beside their parser.)
 
+use model::connect::NAUTOBOT_MOUNT;
 use std::path::{Path, PathBuf};
 
 use deployment::Manifests;
@@ -48,7 +49,7 @@ impl Set {
     /// All that a run looks at before it starts anything.
     fn read(&self, manifests: &Manifests) -> Result<usize, Vec<LoadError>> {
         let set = ScenarioSet::load(&[self.0.path().to_path_buf()])?;
-        let cases = session::plan(&set, &Toolchain::default(), &[])?;
+        let cases = session::plan(&set, &Toolchain::default(), &[], NAUTOBOT_MOUNT)?;
         session::check(&set, manifests)?;
         Ok(cases.len())
     }

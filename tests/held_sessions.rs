@@ -15,6 +15,7 @@ use environment::local::{self, LocalOptions};
 use environment::{Environment as _, Server};
 use environment::{ManifestConfigurator, Servers};
 use load::ScenarioSet;
+use model::connect::NAUTOBOT_MOUNT;
 use model::connect::{ClientFiles, ConnectRequest, PostgresRequest, RedisRequest, RedisTls, SslMode};
 use model::credential::SecretFile;
 use model::driver::Family;
@@ -123,7 +124,9 @@ impl Stand {
     async fn program(&self, name: &str) -> Option<ExecDriver> {
         let program = match (self.toolchain.libpq(name), self.toolchain.python(name)) {
             (Some(build), _) => Program::libpq(binary(), build, self.directory.path()),
-            (None, Some(build)) if NAUTOBOT_DRIVERS.contains(&name) => Program::nautobot(build, None, None, self.directory.path()),
+            (None, Some(build)) if NAUTOBOT_DRIVERS.contains(&name) => {
+                Program::nautobot(build, None, NAUTOBOT_MOUNT, self.directory.path())
+            }
             (None, Some(build)) => Program::python(build, self.directory.path()),
             (None, None) => {
                 skipped(&format!("{name} is not installed: {}", self.toolchain.cost_of(name).unwrap_or("`make setup` brings it")));

@@ -94,6 +94,8 @@ fn a_file_that_looks_elsewhere_finds_the_certificates_where_it_is_said_and_only_
     assert_ne!(ours, elsewhere);
     let Some(ran) = run_own(&elsewhere, "own/*", &["--nautobot-mount", "/opt/nautobot/certs"]) else { return };
     passes(&ran, 3);
+    let Some(ran) = run_own(&elsewhere, "nautobot/redis", &["--nautobot-mount", "/opt/nautobot/certs"]) else { return };
+    assert_eq!(ran.code, 0, "our own scenarios expect the settings to name it: {}", ran.said);
     assert!(!Path::new("/opt/nautobot").exists(), "nobody else sees the directory");
     let Some(ran) = run_own(&elsewhere, "own/postgres", &["--timeout", "20.5"]) else { return };
     assert_eq!(ran.code, 1, "{}", ran.said);

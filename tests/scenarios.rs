@@ -18,6 +18,7 @@ use deployment::Manifests;
 use expand::overdue;
 use load::ScenarioSet;
 use model::case::Case;
+use model::connect::NAUTOBOT_MOUNT;
 use model::outcome::Outcome;
 use model::report::CaseRecord;
 use os::redact::Redactor;
@@ -124,7 +125,7 @@ impl Planned {
         check(&set, &manifests).map_err(lines)?;
         let toolchain = Toolchain::find(&Toolchain::default_directory());
         let mut cases: BTreeMap<String, Vec<Arc<Case>>> = BTreeMap::new();
-        for case in plan(&set, &toolchain, &[]).map_err(lines)? {
+        for case in plan(&set, &toolchain, &[], NAUTOBOT_MOUNT).map_err(lines)? {
             cases.entry(case.scenario.clone()).or_default().push(Arc::new(case));
         }
         Ok(Self { set, toolchain, manifests: Arc::new(manifests), cases })
@@ -146,7 +147,7 @@ impl Planned {
             cache,
             own_drivers: Vec::new(),
             nautobot_config: None,
-            nautobot_mount: None,
+            nautobot_mount: NAUTOBOT_MOUNT.to_owned(),
             limits: Limits::default(),
             start_limit: None,
             evidence: Some(repository().join("reports/evidence")),

@@ -113,8 +113,8 @@ const WRONG: &[Wrong] = &[
     Wrong {
         name: "setting",
         scenario: "nautobot/sslmode",
-        from: "sslrootcert: /etc/nautobot/mtls/ca.crt",
-        to: "sslrootcert: /etc/nautobot/mtls/tls.crt",
+        from: "sslrootcert: \"${mount}/ca.crt\"",
+        to: "sslrootcert: \"${mount}/tls.crt\"",
         case: "driver=nautobot-django,mode=verify-ca",
         mismatches: &[(Witness::Client, "setting sslrootcert")],
     },

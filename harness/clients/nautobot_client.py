@@ -31,7 +31,7 @@ def main() -> int:
     what.add_argument("--driver", choices=["nautobot-django", "nautobot-redis", "nautobot-kombu"])
     what.add_argument("--check", action="store_true", help="only see whether the file is Python")
     parser.add_argument("--config", default=os.path.join(BESIDE, "nautobot_config.py"), help="a nautobot_config.py in place of ours")
-    parser.add_argument("--mount", default="/etc/nautobot/mtls", help="where the file finds tls.crt, tls.key and ca.crt")
+    parser.add_argument("--mount", default="/etc/nautobot/mtls", metavar="DIR", help="where the file finds tls.crt, tls.key and ca.crt")
     arguments = parser.parse_args()
     try:
         configuration = Configuration(arguments.config)

@@ -11,6 +11,7 @@ use environment::Environment as _;
 use expand::{Catalogue, expand};
 use load::ScenarioSet;
 use model::case::Case;
+use model::connect::NAUTOBOT_MOUNT;
 use model::outcome::{ErrorKind, Outcome, OutcomeKind};
 use model::report::{CaseRecord, EnvironmentRecord, Summary};
 use report::run_result::RunResult;
@@ -54,7 +55,7 @@ impl World {
             write("deviations.yaml", deviations);
         }
         let set = ScenarioSet::load(&[directory.path().to_path_buf()]).unwrap_or_else(|errors| panic!("{errors:?}"));
-        let catalogue = Catalogue { drivers: vec![driver_info()], postgres: vec![15, 16, 17, 18] };
+        let catalogue = Catalogue { drivers: vec![driver_info()], postgres: vec![15, 16, 17, 18], mount: NAUTOBOT_MOUNT.to_owned() };
         let cases = expand(&set, &catalogue).unwrap_or_else(|errors| panic!("{errors:?}"));
         Self {
             set,

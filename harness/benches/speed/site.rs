@@ -11,6 +11,7 @@ use environment::local::{self, LocalOptions};
 use environment::{ManifestConfigurator, Servers};
 use load::ScenarioSet;
 use model::case::Case;
+use model::connect::NAUTOBOT_MOUNT;
 use model::connect::{ClientFiles, PostgresRequest, SslMode};
 use model::credential::SecretFile;
 use model::endpoint::{Address, Endpoint};
@@ -78,7 +79,7 @@ impl Site {
 
     /// All cases, as a run plans them.
     pub(crate) fn plan(&self) -> Result<Vec<Case>, Error> {
-        Ok(session::plan(&self.set, &self.toolchain, &[]).map_err(|errors| lines(&errors))?)
+        Ok(session::plan(&self.set, &self.toolchain, &[], NAUTOBOT_MOUNT).map_err(|errors| lines(&errors))?)
     }
 
     /// What a run's session is made from.
@@ -92,7 +93,7 @@ impl Site {
             cache: self.cache.clone(),
             own_drivers: Vec::new(),
             nautobot_config: None,
-            nautobot_mount: None,
+            nautobot_mount: NAUTOBOT_MOUNT.to_owned(),
             limits: Limits::default(),
             start_limit: None,
             evidence: None,

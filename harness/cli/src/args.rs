@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
+use model::connect::NAUTOBOT_MOUNT;
 use model::image::{ImageReference, ImageUse};
 use model::server::DeploymentKind;
 use report::target::ReportTarget;
@@ -184,9 +185,9 @@ pub(super) struct RunArgs {
     /// Your nautobot_config.py, for the drivers `nautobot-*` [default: one that does what the guides describe]
     #[arg(long, value_name = "FILE")]
     pub(super) nautobot_config: Option<PathBuf>,
-    /// Where your nautobot_config.py finds tls.crt, tls.key and ca.crt [default: /etc/nautobot/mtls]
-    #[arg(long, value_name = "DIR", value_parser = absolute)]
-    pub(super) nautobot_mount: Option<PathBuf>,
+    /// Where your nautobot_config.py finds tls.crt, tls.key and ca.crt
+    #[arg(long, value_name = "DIR", default_value = NAUTOBOT_MOUNT, value_parser = absolute)]
+    pub(super) nautobot_mount: String,
     /// Write a report; FORMAT is json, junit or markdown, PATH may be `-`; may be given several times
     #[arg(long, value_name = "FORMAT=PATH")]
     pub(super) report: Vec<ReportTarget>,
@@ -326,9 +327,8 @@ fn seconds(text: &str) -> Result<Duration, ArgumentError> {
     }
 }
 
-fn absolute(text: &str) -> Result<PathBuf, ArgumentError> {
-    let path = PathBuf::from(text);
-    if path.is_absolute() { Ok(path) } else { Err(ArgumentError::Absolute) }
+fn absolute(text: &str) -> Result<String, ArgumentError> {
+    if text.starts_with('/') { Ok(text.to_owned()) } else { Err(ArgumentError::Absolute) }
 }
 
 fn deployment(text: &str) -> Result<DeploymentKind, ArgumentError> {

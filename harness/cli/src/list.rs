@@ -14,6 +14,7 @@ use driver::exec::ProgramLimits;
 use expand::{Catalogue, expand};
 use load::images::Images;
 use model::case::Case;
+use model::connect::NAUTOBOT_MOUNT;
 use model::driver::DriverInfo;
 use model::report::Summary;
 use os::rundir::RunDir;
@@ -22,7 +23,7 @@ use session::drivers;
 
 pub(super) fn list(args: &ListArgs) -> Result<Exit, CliError> {
     let set = scenario_set(&args.set)?;
-    let catalogue = Catalogue { drivers: catalogue::known(), postgres: POSTGRES_MAJORS.to_vec() };
+    let catalogue = Catalogue { drivers: catalogue::known(), postgres: POSTGRES_MAJORS.to_vec(), mount: NAUTOBOT_MOUNT.to_owned() };
     let cases = selected(&args.select, expand(&set, &catalogue)?)?;
     let mut out = std::io::stdout().lock();
     if args.cases {

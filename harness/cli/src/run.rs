@@ -22,6 +22,7 @@ use environment::Environment as _;
 use expand::overdue;
 use load::ScenarioSet;
 use model::case::{Case, DEFAULT_IDENTITY, DEFAULT_TRUST};
+use model::connect::NAUTOBOT_MOUNT;
 use model::report::Summary;
 use model::server::{Application, ServerKey, Service};
 use os::redact::Redactor;
@@ -68,7 +69,7 @@ fn check_config(config: &Path, toolchain: &Toolchain) -> Result<(), CliError> {
 
 /// The cases that are meant, with what can't run here marked.
 fn plan(args: &RunArgs, set: &ScenarioSet, toolchain: &Toolchain) -> Result<Vec<Arc<Case>>, CliError> {
-    let cases = selected(&args.select, session::plan(set, toolchain, &args.exec_driver)?)?;
+    let cases = selected(&args.select, session::plan(set, toolchain, &args.exec_driver, &args.nautobot_mount)?)?;
     let cases: Vec<Arc<Case>> = cases.into_iter().map(Arc::new).collect();
     Ok(std::iter::repeat_n(cases, args.repeat.get()).flatten().collect())
 }
@@ -251,8 +252,8 @@ fn repro_options(args: &RunArgs) -> String {
     if let Some(config) = &args.nautobot_config {
         options.push(format!("--nautobot-config {}", config.display()));
     }
-    if let Some(mount) = &args.nautobot_mount {
-        options.push(format!("--nautobot-mount {}", mount.display()));
+    if args.nautobot_mount != NAUTOBOT_MOUNT {
+        options.push(format!("--nautobot-mount {}", args.nautobot_mount));
     }
     if let Some(timeout) = args.timeout {
         options.push(format!("--timeout {}", timeout.as_secs_f64()));

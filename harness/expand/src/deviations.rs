@@ -16,7 +16,7 @@ use model::when::{alternative_matches, any_matches};
 /// Marks the cases that each deviation applies to. Errors come in the order of the deviations, one for each.
 ///
 /// Every pattern is tried on a case at once, whichever deviation it belongs to: a set has thousands of cases, and most match none.
-pub(super) fn apply(deviations: &[LoadedDeviation], cases: &mut [Case]) -> Result<(), Vec<LoadError>> {
+pub(super) fn apply(deviations: &[LoadedDeviation], mount: &str, cases: &mut [Case]) -> Result<(), Vec<LoadError>> {
     let Some(first) = deviations.first() else { return Ok(()) };
     let mut set = GlobSetBuilder::new();
     // By the index of the pattern in the set: the deviation's index, and the pattern's in it.
@@ -43,7 +43,7 @@ pub(super) fn apply(deviations: &[LoadedDeviation], cases: &mut [Case]) -> Resul
             // After an error a deviation is applied no further.
             if let Ok(deviation) = one
                 && deviation.axes_match(case)
-                && let Err(error) = deviation.mark(case, &globs)
+                && let Err(error) = deviation.mark(case, &globs, mount)
             {
                 *one = Err(error);
             }
@@ -95,7 +95,7 @@ impl<'a> Prepared<'a> {
         matches(&self.loaded.deviation.deployment, "deployment") && matches(&self.loaded.deviation.postgres, "postgres")
     }
 
-    fn mark(&mut self, case: &mut Case, globs: &[usize]) -> Result<(), LoadError> {
+    fn mark(&mut self, case: &mut Case, globs: &[usize], mount: &str) -> Result<(), LoadError> {
         let LoadedDeviation { file, deviation } = self.loaded;
         let at = |text: &Text, message: String| LoadError::new(Place::at(file, text.place()), message);
         for glob in globs {
@@ -105,7 +105,7 @@ impl<'a> Prepared<'a> {
             return Err(at(&deviation.cases[globs[0]], format!("case {} has deviation `{}` already", case.id, other.id)));
         }
         let cell: Cell = case.values.iter().map(|(axis, value)| (axis.clone(), (value.clone(), value.clone()))).collect();
-        let resolver = Resolver { file, cell: &cell, service: case.key.service };
+        let resolver = Resolver { file, cell: &cell, service: case.key.service, mount };
         case.deviation = Some(Arc::new(AppliedDeviation {
             id: deviation.id.raw(),
             observed: resolver.expectation(&deviation.observed.value, self.place())?,

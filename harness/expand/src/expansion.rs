@@ -26,6 +26,8 @@ pub struct Catalogue {
     pub drivers: Vec<DriverInfo>,
     /// PostgreSQL major versions that scenarios can name, and that they run on where they name none.
     pub postgres: Vec<u16>,
+    /// Where the drivers `nautobot-*` find their files: what `${mount}` stands for.
+    pub mount: String,
 }
 
 /// Expands every scenario of the set, in id order.
@@ -45,7 +47,7 @@ pub fn expand(set: &ScenarioSet, catalogue: &Catalogue) -> Result<Vec<Case>, Vec
     if !errors.is_empty() {
         return Err(errors);
     }
-    deviations::apply(&set.deviations, &mut cases)?;
+    deviations::apply(&set.deviations, &catalogue.mount, &mut cases)?;
     Ok(cases)
 }
 
@@ -249,7 +251,7 @@ impl Expansion<'_> {
 
     fn case(&self, cell: &Cell, all_rows: &[Vec<Row<'_>>], used_rows: &mut BTreeSet<(usize, usize)>) -> Result<Case, LoadError> {
         let scenario = self.scenario();
-        let resolver = Resolver { file: &self.loaded.file, cell, service: scenario.service };
+        let resolver = Resolver { file: &self.loaded.file, cell, service: scenario.service, mount: &self.catalogue.mount };
         let id = case_id(&scenario.id.raw(), cell);
         let mut claims = Vec::new();
         let mut chosen = Vec::new();

@@ -40,6 +40,8 @@ pub(crate) struct Resolver<'a> {
     pub(crate) file: &'a Path,
     pub(crate) cell: &'a Cell,
     pub(crate) service: Service,
+    /// What `${mount}` stands for.
+    pub(crate) mount: &'a str,
 }
 
 impl Resolver<'_> {
@@ -68,7 +70,7 @@ impl Resolver<'_> {
         Ok(resolved)
     }
 
-    /// The text with `${axis}` replaced. `${a:b}` is left as it is, for the caller to check.
+    /// The text with `${axis}` and `${mount}` replaced. `${a:b}` is left as it is, for the caller to check.
     pub(crate) fn replaced(&self, text: &Text) -> Result<String, LoadError> {
         if let Scalar::Bool(value) = text.0.value
             && let Some(error) = yaml::unquoted_boolean(&Place::at(self.file, text.place()), value)
@@ -89,6 +91,8 @@ impl Resolver<'_> {
                 out.push_str(&rest[start..start + 2 + end + 1]);
             } else if let Some((_, value)) = self.cell.get(name) {
                 out.push_str(value);
+            } else if name == "mount" {
+                out.push_str(self.mount);
             } else {
                 let axes: Vec<&str> = self.cell.keys().map(String::as_str).collect();
                 return Err(self.error(text, format!("no axis `{name}` for `${{{name}}}`: the axes are {}", axes.join(", "))));

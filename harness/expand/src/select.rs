@@ -340,7 +340,8 @@ mod tests {
         };
         let drivers = vec![info("libpq-17", Service::Postgres), info("rustls", Service::Postgres), info("redis-rs", Service::Redis)];
         let set = ScenarioSet::load(&[directory.path().to_path_buf()]).unwrap_or_else(|errors| panic!("{errors:?}"));
-        expand(&set, &Catalogue { drivers, postgres: vec![17, 18] }).unwrap_or_else(|errors| panic!("{errors:?}"))
+        expand(&set, &Catalogue { drivers, postgres: vec![17, 18], mount: "/mounted".to_owned() })
+            .unwrap_or_else(|errors| panic!("{errors:?}"))
     }
 
     fn ids(ids: &[&str]) -> Selection {

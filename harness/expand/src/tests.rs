@@ -91,7 +91,7 @@ pub(super) fn catalogue() -> Catalogue {
         driver("nautobot-django", Service::Postgres, Family::Libpq, Some(170_000)),
         driver("redis-rs", Service::Redis, Family::RedisRs, None),
     ];
-    Catalogue { drivers, postgres: vec![17] }
+    Catalogue { drivers, postgres: vec![17], mount: "/mounted".to_owned() }
 }
 
 fn cases() -> Vec<Case> {

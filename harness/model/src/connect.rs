@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::Endpoint;
 
+/// Where pods mount the Secret with tls.crt, tls.key and ca.crt (the documents' `volumeMounts` of Nautobot's pods).
+pub const NAUTOBOT_MOUNT: &str = "/etc/nautobot/mtls";
+
 /// libpq's `sslmode`. "Unset" is `None` where a request holds one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -241,7 +241,8 @@ pub struct Expect {
     #[serde(default)]
     pub wire: Option<Vec<WireEvent>>,
     /// Settings that the application's configuration file must have come to, by name, such as `sslmode: verify-ca`; `none`: not set. The
-    /// drivers `nautobot-*` only.
+    /// drivers `nautobot-*` only. `${mount}` is where such a file finds its certificates, here as in every text: the directory of
+    /// `--nautobot-mount`.
     #[serde(default)]
     pub settings: BTreeMap<String, Text>,
     /// For `openssl`: texts that must be found in what the command prints.

@@ -101,8 +101,8 @@ pub struct Own<'a> {
     pub drivers: &'a [OwnDriver],
     /// A `nautobot_config.py` in place of ours.
     pub nautobot_config: Option<&'a Path>,
-    /// Where that file finds tls.crt, tls.key and ca.crt; `None`: where ours does.
-    pub nautobot_mount: Option<&'a Path>,
+    /// Where that file finds tls.crt, tls.key and ca.crt.
+    pub nautobot_mount: &'a str,
 }
 
 /// Starts the drivers of these names, at the same time, and waits for their programs as `limits` says. One that doesn't start is there all

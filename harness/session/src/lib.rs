@@ -55,12 +55,13 @@ pub fn check(set: &ScenarioSet, manifests: &Manifests) -> Result<(), Vec<LoadErr
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// The cases of a set in id order. Those whose driver is not installed are marked as skipped.
+/// The cases of a set in id order. Those whose driver is not installed are marked as skipped. `mount` is where the drivers `nautobot-*` find
+/// their files.
 ///
 /// # Errors
 /// Everything that is wrong in the set, each with its place.
-pub fn plan(set: &ScenarioSet, toolchain: &Toolchain, own: &[OwnDriver]) -> Result<Vec<Case>, Vec<LoadError>> {
-    let catalogue = Catalogue { drivers: drivers::known(own), postgres: POSTGRES_MAJORS.to_vec() };
+pub fn plan(set: &ScenarioSet, toolchain: &Toolchain, own: &[OwnDriver], mount: &str) -> Result<Vec<Case>, Vec<LoadError>> {
+    let catalogue = Catalogue { drivers: drivers::known(own), postgres: POSTGRES_MAJORS.to_vec(), mount: mount.to_owned() };
     let mut cases = expand(set, &catalogue)?;
     for case in &mut cases {
         let missing = case.drivers().find_map(|name| drivers::missing(name, toolchain, own));
@@ -98,8 +99,8 @@ pub struct SessionOptions {
     pub own_drivers: Vec<OwnDriver>,
     /// The user's own `nautobot_config.py`; `None`: ours.
     pub nautobot_config: Option<PathBuf>,
-    /// The directory in which that file finds tls.crt, tls.key and ca.crt; `None`: where ours does.
-    pub nautobot_mount: Option<PathBuf>,
+    /// The directory in which that file finds tls.crt, tls.key and ca.crt.
+    pub nautobot_mount: String,
     /// Time limits of a case.
     pub limits: Limits,
     /// How long a server may take to start; `None` leaves it to the environment.
@@ -165,7 +166,7 @@ impl Session {
         let own = Own {
             drivers: &options.own_drivers,
             nautobot_config: options.nautobot_config.as_deref(),
-            nautobot_mount: options.nautobot_mount.as_deref(),
+            nautobot_mount: &options.nautobot_mount,
         };
         let running = drivers::start(
             &needed,

@@ -86,15 +86,14 @@ impl Program {
         Self::of_our_clients("mtls_client.py", &args, build, directory)
     }
 
-    /// The client that connects with the settings of a `nautobot_config.py`: this one, or ours. It finds certificates at `mount`, or where
-    /// ours looks for them.
+    /// The client that connects with the settings of a `nautobot_config.py`: this one, or ours. It finds
+    /// certificates at `mount`.
     ///
     /// # Errors
     /// As [`Self::python`].
-    pub fn nautobot(build: &PythonBuild, config: Option<&Path>, mount: Option<&Path>, directory: &Path) -> Result<Self, DriverError> {
-        let mut args = vec!["--driver".into(), build.driver.clone().into()];
+    pub fn nautobot(build: &PythonBuild, config: Option<&Path>, mount: &str, directory: &Path) -> Result<Self, DriverError> {
+        let mut args = vec!["--driver".into(), build.driver.clone().into(), "--mount".into(), mount.into()];
         args.extend(config.into_iter().flat_map(|config| ["--config".into(), config.into()]));
-        args.extend(mount.into_iter().flat_map(|mount| ["--mount".into(), mount.into()]));
         Self::of_our_clients("nautobot_client.py", &args, build, directory)
     }
 
