@@ -9,6 +9,7 @@ pub mod external_secret;
 mod fields;
 pub mod gateway;
 pub mod haproxy;
+mod hba;
 mod labels;
 mod manifests;
 mod objects;

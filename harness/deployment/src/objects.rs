@@ -6,6 +6,7 @@ use super::certificate::{Certificate, CertificateSpec, Issuer, IssuerKind, Issue
 use super::cluster::{Cluster, ClusterCertificates, InitDb, PostgresConfiguration};
 use super::external_secret::{self, ExternalSecret};
 use super::fields;
+use super::hba;
 use super::parameters;
 use super::secret::{self, Secret};
 use super::source::Source;
@@ -191,6 +192,7 @@ impl Objects {
                 return Err(source.error(&path, format!("`{field}` must be a list with one line of the file an item")));
             }
         }
+        hba::check(&source)?;
         let spec = source.parse::<Object>()?.spec;
         let cluster = Cluster {
             name,

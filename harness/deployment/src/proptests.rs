@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::Manifests;
+use super::hba::{hba_objection, ident_objection};
 use super::postgres::{ReplicaPlaces, override_conf};
 use super::redis::{Directive, Redis, directives};
 use super::redis_conf::{RedisPlaces, render};
@@ -221,6 +222,33 @@ proptest! {
                 prop_assert_eq!(format!("{expression}{}", expression.tail).parse::<Expression>(), Ok(expression));
             }
             Err(error) => prop_assert!(error.to_string().contains("{{ .FIELD | filterPEM \"TYPE\" }}")),
+        }
+    }
+
+    #[test]
+    fn a_line_of_pg_hba_is_taken_with_any_blanks_and_quotes_and_refused_without_its_method(
+        names in vec("[a-z_]{1,6}", 1..3),
+        (blank, quoted) in ("[ \t]{1,3}", any::<bool>()),
+        (kind, address) in prop_oneof![
+            (Just("local"), Just("")),
+            (select(vec!["host", "hostssl", "hostnossl"]), select(vec!["all", "samenet", "10.0.0.0/8", "::1/128", "10.0.0.0 255.0.0.0", ".example.com"])),
+        ],
+        method in select(vec!["trust", "reject", "scram-sha-256"]),
+    ) {
+        let names = names.iter().map(|name| if quoted { format!("\"{name}\"") } else { name.clone() }).collect::<Vec<_>>().join(", ");
+        let fields: Vec<&str> = [kind, &names, &names].into_iter().chain(address.split(' ')).filter(|field| !field.is_empty()).collect();
+        let line = format!("{blank}{}{blank}", fields.join(&blank));
+        let taken = format!("{line}{method} # {names}");
+        prop_assert_eq!(hba_objection(&taken), None, "{}", taken);
+        prop_assert!(hba_objection(&line).is_some(), "{}", line);
+    }
+
+    #[test]
+    fn any_line_of_pg_hba_and_pg_ident_gets_an_answer(line in prop_oneof![any::<String>(), "(host|local|hostssl)[ a-z0-9.,/=\"#@$]{0,30}"]) {
+        for line in line.lines() {
+            for objection in [hba_objection(line), ident_objection(line)].into_iter().flatten() {
+                prop_assert!(!objection.is_empty());
+            }
         }
     }
 }
