@@ -73,6 +73,9 @@ impl Manifests {
         }
         let redis = redis_workload::redis(&objects)?;
         references::check(&objects, redis.as_ref())?;
+        if let Some(redis) = &redis {
+            redis_workload::check_password(&objects, redis)?;
+        }
         let routes = gateway::routes(&objects, redis.as_ref())?;
         Ok(Self {
             directory: directory.to_path_buf(),

@@ -56,7 +56,7 @@ impl Objects {
                 Ok(())
             }
             ("apps", "StatefulSet" | "Deployment") => {
-                let workload = Workload::from_tree(source.tree());
+                let workload = Workload::read(&source);
                 self.workloads.push((workload, source));
                 Ok(())
             }

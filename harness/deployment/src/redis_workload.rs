@@ -4,9 +4,10 @@ use super::objects::Objects;
 use super::redis::{Redis, directives};
 use super::redis_lines::{self, DATA};
 use super::source::Source;
-use super::workload::Workload;
+use super::workload::{Mounted, Workload};
 use load::tree::Tree;
 use load::{LoadError, Place};
+use model::credential::SecretFile;
 
 /// The workload that mounts a ConfigMap.
 fn mounting<'a>(objects: &'a Objects, config_map: &str) -> Option<&'a (Workload, Source)> {
@@ -37,16 +38,21 @@ pub(super) fn place_of_secret(objects: &Objects, config_map: &str, secret: &str)
     Some(Place::at(&source.file, mount.position))
 }
 
-/// Checks the options of `redis-server` in the containers that mount a ConfigMap: they win over its lines.
-fn check_command(workload: &Source, config_map: &str) -> Result<(), LoadError> {
-    let Some(pod) = workload.tree().get(&["spec", "template", "spec"]) else { return Ok(()) };
+/// The containers of a workload that mount a ConfigMap.
+fn containers_with<'a>(workload: &'a Source, config_map: &str) -> Vec<&'a Tree> {
+    let Some(pod) = workload.tree().get(&["spec", "template", "spec"]) else { return Vec::new() };
     let of_config_map = pod.items_at(&["volumes"]).iter().filter(|volume| volume.text_at(&["configMap", "name"]) == Some(config_map));
     let volumes: Vec<&str> = of_config_map.filter_map(|volume| volume.text_at(&["name"])).collect();
     let mounts_it = |container: &&Tree| {
         let mut mounts = container.items_at(&["volumeMounts"]).iter();
         mounts.any(|mount| mount.text_at(&["name"]).is_some_and(|name| volumes.contains(&name)))
     };
-    for container in pod.items_at(&["containers"]).iter().filter(mounts_it) {
+    pod.items_at(&["containers"]).iter().filter(mounts_it).collect()
+}
+
+/// Checks the options of `redis-server` in the containers that mount a ConfigMap: they win over its lines.
+fn check_command(workload: &Source, config_map: &str) -> Result<(), LoadError> {
+    for container in containers_with(workload, config_map) {
         let command = container.items_at(&["command"]);
         // The image's own entrypoint takes options alone for those of the server.
         let mut of_server = command.is_empty();
@@ -68,6 +74,31 @@ fn check_command(workload: &Source, config_map: &str) -> Result<(), LoadError> {
         }
     }
     Ok(())
+}
+
+/// Checks that something gives Redis a password. A run has one of its own, so that nothing else would tell that there is none.
+pub(super) fn check_password(objects: &Objects, redis: &Redis) -> Result<(), LoadError> {
+    let Some((_, workload)) = mounting(objects, &redis.name) else { return Ok(()) };
+    let given = |container: &&Tree| {
+        let words = container.items_at(&["command"]).iter().chain(container.items_at(&["args"])).filter_map(Tree::text);
+        let variables = container.items_at(&["env"]).iter().filter_map(|variable| variable.text_at(&["name"]));
+        words.into_iter().any(|word| word.contains("requirepass")) || variables.into_iter().any(|name| PASSWORD_VARIABLES.contains(&name))
+    };
+    if redis.value("requirepass").is_some() || containers_with(workload, &redis.name).iter().any(given) {
+        return Ok(());
+    }
+    let message = "nothing gives Redis a password, neither `requirepass` in redis.conf nor the command of its container: everybody with a \
+                   certificate of the CA gets in. A run has a password of its own: where something else sets yours, write `requirepass` \
+                   with any value";
+    Err(LoadError::new(place_of_lines(objects, &redis.name).unwrap_or_else(|| redis.place.clone()), message))
+}
+
+/// What the start scripts of charts make a password of (Bitnami's images).
+const PASSWORD_VARIABLES: [&str; 2] = ["REDIS_PASSWORD", "REDIS_PASSWORD_FILE"];
+
+/// Where the lines of `redis.conf` stand in a ConfigMap.
+fn place_of_lines(objects: &Objects, config_map: &str) -> Option<Place> {
+    objects.config_maps.iter().find(|source| source.text(&["metadata", "name"]) == Some(config_map)).map(|source| source.at(&DATA))
 }
 
 /// The deployment's Redis: at most one ConfigMap with `redis.conf`, and the workload that mounts it.
@@ -98,21 +129,41 @@ pub(super) fn redis(objects: &Objects) -> Result<Option<Redis>, LoadError> {
         client_ca: String::new(),
         place: source.at(&["metadata", "name"]),
     };
-    let secret = |directive: &str| {
+    let secret = |directive: &str, expected: SecretFile| {
         let Some(file) = redis.value(directive) else {
             return Err(
                 source.error(&DATA, format!("`{directive}` is missing in redis.conf: Redis is tested with TLS and client certificates"))
             );
         };
-        workload.secret_of(file.trim_matches('"')).map(str::to_owned).ok_or_else(|| {
+        let Some(Mounted { secret, key, position, unreadable }) = workload.mounted(file.trim_matches('"')) else {
             let mounts: Vec<_> = workload.secrets.iter().map(|mount| format!("`{}` at {}", mount.secret, mount.path)).collect();
             let mounts = if mounts.is_empty() { "none".to_owned() } else { mounts.join(", ") };
-            source.error(&DATA, format!("`{directive} {file}` is in no Secret that the workload mounts: it mounts {mounts}"))
-        })
+            return Err(source.error(&DATA, format!("`{directive} {file}` is in no Secret that the workload mounts: it mounts {mounts}")));
+        };
+        if let Some((user, mode)) = unreadable {
+            let message = format!(
+                "the user {user} of the container can't read `{directive} {file}`: the files of this volume are root's with mode {mode:04o}; \
+                 set `fsGroup` in the pod's securityContext"
+            );
+            return Err(LoadError::new(Place::at(&workload_source.file, position), message));
+        }
+        let expected = expected.file_name();
+        match key {
+            Some(key) if key == expected => Ok(secret.to_owned()),
+            Some(key) => {
+                let message =
+                    format!("`{directive} {file}` is the key `{key}` of the Secret `{secret}`: `{expected}` of it is interpreted here");
+                Err(source.error(&DATA, message))
+            }
+            None => {
+                let message = format!("`{directive} {file}` is not there: the `items` of the volume of the Secret `{secret}` leave it out");
+                Err(source.error(&DATA, message))
+            }
+        }
     };
-    let server_tls = secret("tls-cert-file")?;
-    let key = secret("tls-key-file")?;
-    let client_ca = secret("tls-ca-cert-file")?;
+    let server_tls = secret("tls-cert-file", SecretFile::Certificate)?;
+    let key = secret("tls-key-file", SecretFile::Key)?;
+    let client_ca = secret("tls-ca-cert-file", SecretFile::Ca)?;
     if key != server_tls {
         let message = format!("tls-cert-file is in the Secret `{server_tls}` and tls-key-file in `{key}`: they must be of one Certificate");
         return Err(source.error(&DATA, message));

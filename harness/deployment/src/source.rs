@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 
-use load::tree::{Document, Tree};
+use load::tree::{Document, Position, Tree};
 use load::yaml;
 use load::{LoadError, Place};
 
@@ -31,6 +31,13 @@ impl Source {
 
     pub(super) fn text(&self, path: &[&str]) -> Option<&str> {
         self.tree().text_at(path)
+    }
+
+    /// The number that stands at a place, as it is written: the tree holds its value, and has lost the zero that makes it octal.
+    pub(super) fn written(&self, (line, column): Position) -> String {
+        let index = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).saturating_sub(1);
+        let line = self.document.text.lines().nth(index(line)).unwrap_or_default();
+        line.chars().skip(index(column)).take_while(char::is_ascii_alphanumeric).collect()
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, LoadError> {

@@ -342,6 +342,44 @@ fn options_of_redis_command_line_that_win_over_its_file_are_an_error_at_their_pl
 }
 
 #[test]
+fn a_file_of_redis_is_the_key_of_the_secret_that_the_volume_makes_it() {
+    let error = |line: &str, others: &str| with_lines(line, others).expect_err(others).to_string();
+    let items = "              - key: ca.crt\n                path: ca.crt\n";
+    let leaf = error("tls-cert-file /etc/redis/tls/tls.crt", "tls-cert-file /etc/redis/tls/ca.crt");
+    assert!(leaf.contains("is the key `ca.crt` of the Secret `nautobot-redis-server-tls`: `tls.crt` of it is interpreted here"), "{leaf}");
+    let swapped = error(items, "              - key: tls.crt\n                path: ca.crt\n");
+    assert!(swapped.contains("`tls-ca-cert-file /etc/redis/ca/ca.crt` is the key `tls.crt` of the Secret `mtls-ca-cert`"), "{swapped}");
+    let missing = error(items, "              - key: ca.crt\n                path: root.crt\n");
+    assert!(missing.contains("is not there: the `items` of the volume of the Secret `mtls-ca-cert` leave it out"), "{missing}");
+    let text = with_lines("/etc/redis/ca/ca.crt\n    save", "/etc/redis/ca/root.crt\n    save").expect_err("not in the volume").to_string();
+    assert!(text.contains("leave it out"), "{text}");
+}
+
+#[test]
+fn a_key_that_the_user_of_the_container_can_not_read_is_an_error() {
+    let group = "        fsGroup: 999\n";
+    let error = with_lines(group, "").expect_err("root's, 0440").to_string();
+    let expected = "50-redis.yaml:89:25: the user 999 of the container can't read `tls-cert-file /etc/redis/tls/tls.crt`: the files of this volume \
+                    are root's with mode 0440; set `fsGroup` in the pod's securityContext";
+    assert_eq!(error, expected);
+    with_lines("defaultMode: 0440", "defaultMode: 0400").expect("fsGroup makes it readable");
+    with_lines("      securityContext:\n        runAsUser: 999\n        runAsGroup: 999\n        fsGroup: 999\n", "")
+        .expect("the image says who reads");
+}
+
+#[test]
+fn a_redis_that_nothing_gives_a_password_is_an_error() {
+    let command = "            - sh\n            - -c\n            - printf 'include /etc/redis/conf/redis.conf\\nrequirepass \"%s\"\\n' \"$REDISCLI_AUTH\" | exec redis-server -\n";
+    let bare = "            - redis-server\n            - /etc/redis/conf/redis.conf\n";
+    let error = with_lines(command, bare).expect_err("no password").to_string();
+    assert!(error.starts_with("50-redis.yaml:11:5: nothing gives Redis a password"), "{error}");
+    for given in ["            - redis-server\n            - --requirepass\n            - \"$(REDISCLI_AUTH)\"\n", command] {
+        with_lines(command, given).unwrap_or_else(|error| panic!("{given}: {error}"));
+    }
+    with_lines("            - name: REDISCLI_AUTH\n", "            - name: REDIS_PASSWORD\n").expect("the command still says it");
+}
+
+#[test]
 fn a_route_leads_to_the_port_of_redis_that_speaks_tls() {
     let route = |ports: &str, container: &str| {
         let files =
