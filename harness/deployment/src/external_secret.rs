@@ -50,6 +50,8 @@ pub struct Extraction {
     pub copied: Copied,
     /// What the template calls its field.
     pub field: String,
+    /// Where its id stands.
+    pub place: Place,
 }
 
 /// What of a Secret stands in a credential of the provider.
@@ -223,5 +225,6 @@ fn extraction(source: &Source, index: usize, item: &DataFrom, template: &BTreeMa
         (true, false) => Copied::Ca,
         _ => Copied::CertificateAndKey,
     };
-    Ok(Extraction { key: extract.key.clone(), copied, field })
+    let place = source.at(&[&path[..], &["extract", "key"]].concat());
+    Ok(Extraction { key: extract.key.clone(), copied, field, place })
 }

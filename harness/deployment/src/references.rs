@@ -7,6 +7,7 @@ use super::redis_workload;
 use super::secret;
 use super::source::Source;
 use load::{LoadError, Place};
+use model::credential::SecretFile;
 
 /// Checks all of them.
 pub(super) fn check(objects: &Objects, redis: Option<&Redis>) -> Result<(), LoadError> {
@@ -42,6 +43,10 @@ pub(super) fn check(objects: &Objects, redis: Option<&Redis>) -> Result<(), Load
         for (index, credential) in external_secret.sources.iter().enumerate() {
             // The Secrets are those of the global cluster, whatever the site's namespace.
             find_secret(objects, &credential.key, None, source.at(&["spec", "dataFrom", &index.to_string(), "extract", "key"]))?;
+        }
+        if !external_secret.template.contains_key(SecretFile::Ca.file_name()) {
+            let message = "the template makes no `ca.crt`, which the site's workers verify the servers with";
+            return Err(source.error(&["spec", "target", "template", "data"], message));
         }
     }
     Ok(())

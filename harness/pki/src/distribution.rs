@@ -72,6 +72,23 @@ impl Pki {
 }
 
 impl check::Check<'_> {
+    /// What is distributed must be what the ExternalSecret takes: a credential has the name of the Secret that was copied there.
+    fn source(&mut self, name: &str, distribution: &Distribution, external_secret: &ExternalSecret) {
+        let certificate = self.credentials.identities.get(&distribution.identity).map(|identity| identity.certificate.as_str());
+        let certificate = certificate.and_then(|certificate| self.manifests.certificate(certificate));
+        let (Some(certificate), Some(source)) = (certificate, external_secret.source(Copied::CertificateAndKey)) else { return };
+        let secret = &certificate.spec.secret_name;
+        if source.key != *secret {
+            let cause = InvalidCause::OtherSource {
+                identity: distribution.identity.clone(),
+                secret: secret.clone(),
+                key: source.key.clone(),
+                place: source.place.clone(),
+            };
+            self.add(&["distributions", name, "identity"], PkiError::invalid(format!("distribution `{name}`"), cause).to_string());
+        }
+    }
+
     /// Distributions: names, templates, modes.
     pub(super) fn distributions(&mut self) {
         for (name, distribution) in &self.credentials.distributions {
@@ -99,7 +116,9 @@ impl check::Check<'_> {
                     format!("{mode} is no mode: 0 to 511 (octal 0777) is allowed, in decimal"),
                 );
             }
-            self.expect(&path, external_secret(self.manifests, name, distribution));
+            if let Some(external_secret) = self.expect(&path, external_secret(self.manifests, name, distribution)) {
+                self.source(name, distribution, &external_secret);
+            }
         }
     }
 }

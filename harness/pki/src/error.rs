@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::site::filter_pem::FoundJunk;
 use deployment::certificate::KeySizeError;
 use deployment::template::TemplateError;
+use load::Place;
 use model::credential::SecretFile;
 use model::duration::DurationError;
 
@@ -150,6 +151,20 @@ pub enum InvalidCause {
         identity: String,
         /// The file that it leaves out.
         file: SecretFile,
+    },
+    /// The site would get another certificate than the scenarios say.
+    #[error(
+        "the identity `{identity}` is in the Secret `{secret}`, and the ExternalSecret takes certificate and key from `{key}` ({place})"
+    )]
+    OtherSource {
+        /// The identity that is distributed.
+        identity: String,
+        /// The Secret of its Certificate.
+        secret: String,
+        /// The credential that the ExternalSecret names.
+        key: String,
+        /// Where it names it.
+        place: Place,
     },
     /// The ExternalSecret has no source for `ca.crt`.
     #[error("the ExternalSecret takes the CA from no credential")]

@@ -60,3 +60,22 @@ fn keys_are_for_nobody_else_on_the_way_to_the_site() {
     let provider = site.path(SecretFile::Key).parent().and_then(Path::parent).expect("a folder").join("provider");
     assert_eq!(std::fs::metadata(provider).expect("it exists").permissions().mode() & 0o7777, 0o700);
 }
+
+#[test]
+fn what_the_external_secret_takes_must_be_what_is_distributed() {
+    let problems = |distribution: &str| {
+        let (_directory, pki) = with(distribution);
+        let problems = check(pki.manifests(), &pki.credentials);
+        problems.into_iter().map(|problem| (problem.path.join("."), problem.message)).collect::<Vec<_>>()
+    };
+    assert!(problems("{identity: app-site-rsa}").is_empty());
+    let found = problems("{identity: app}");
+    let [(path, message)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(path, "distributions.tried.identity");
+    assert!(
+        message.contains("`app` is in the Secret `nautobot-mtls-client`")
+            && message.contains("takes certificate and key from `nautobot-mtls-client-site-dc`"),
+        "{message}"
+    );
+    assert!(message.ends_with("site/10-mtls-client.yaml:29:14)"), "{message}");
+}
