@@ -32,6 +32,9 @@ pub(super) fn routes(objects: &Objects, redis: Option<&Redis>) -> Result<Vec<Tls
     for source in &objects.gateways {
         fields::check_gateway(&source.file, &source.document.tree)?;
     }
+    for source in &objects.other_routes {
+        check_leads_elsewhere(objects, redis, source)?;
+    }
     for source in &objects.tls_routes {
         let route = route(objects, redis, source)?;
         if let Some(first) = routes.iter().find(|first| first.service == route.service) {
@@ -41,6 +44,36 @@ pub(super) fn routes(objects: &Objects, redis: Option<&Redis>) -> Result<Vec<Tls
         routes.push(route);
     }
     Ok(routes)
+}
+
+/// A route of another kind to a server would be a way in that nobody looks at, or none at all: HTTP is not what the servers speak.
+fn check_leads_elsewhere(objects: &Objects, redis: Option<&Redis>, route: &Source) -> Result<(), LoadError> {
+    let kind = route.text(&["kind"]).unwrap_or_default();
+    for (rule, tree) in route.document.tree.items_at(&["spec", "rules"]).iter().enumerate() {
+        for (backend, reference) in tree.items_at(&["backendRefs"]).iter().enumerate() {
+            let name = reference.text_at(&["name"]).unwrap_or_default();
+            if leads_to_postgres(objects, name, route.namespace().as_deref()) || redis_service(objects, redis, name, route).is_some() {
+                let (rule, backend) = (rule.to_string(), backend.to_string());
+                let message = format!("this {kind} leads to `{name}`: only a TLSRoute passes TLS through, and is interpreted");
+                return Err(route.error(&["spec", "rules", &rule, "backendRefs", &backend, "name"], message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a Service is the one that CloudNativePG makes for the Cluster's primary.
+fn leads_to_postgres(objects: &Objects, service: &str, namespace: Option<&str>) -> bool {
+    let cluster = objects.cluster.as_ref().filter(|(cluster, _)| cluster.namespace.as_deref() == namespace);
+    cluster.is_some_and(|(cluster, _)| service.strip_prefix(cluster.name.as_str()) == Some("-rw"))
+}
+
+/// The Service of this name in the route's namespace, if it selects Redis' pods.
+fn redis_service<'a>(objects: &'a Objects, redis: Option<&Redis>, name: &str, route: &Source) -> Option<&'a Source> {
+    let namespace = route.namespace();
+    let service =
+        objects.services.iter().find(|service| service.text(&["metadata", "name"]) == Some(name) && service.namespace() == namespace)?;
+    redis_workload::is_selected(objects, &redis?.name, &service.document.tree).then_some(service)
 }
 
 fn route(objects: &Objects, redis: Option<&Redis>, source: &Source) -> Result<TlsRoute, LoadError> {
@@ -155,16 +188,10 @@ fn service(objects: &Objects, redis: Option<&Redis>, route: &Source) -> Result<S
         let message = || format!("the Service `{backend}` has no port {wanted}: it has {}", ports.join(", "));
         if ports.contains(&wanted) { Ok(()) } else { Err(route.error(&port, message())) }
     };
-    if let Some((cluster, _)) = &objects.cluster
-        && cluster.namespace == namespace
-        && backend.strip_prefix(cluster.name.as_str()) == Some("-rw")
-    {
+    if leads_to_postgres(objects, backend, namespace.as_deref()) {
         return has_ports(&[POSTGRES_PORT]).map(|()| Service::Postgres);
     }
-    let is_named = |service: &&Source| service.text(&["metadata", "name"]) == Some(backend) && service.namespace() == namespace;
-    if let (Some(redis), Some(service)) = (redis, objects.services.iter().find(is_named))
-        && redis_workload::is_selected(objects, &redis.name, &service.document.tree)
-    {
+    if let (Some(redis), Some(service)) = (redis, redis_service(objects, redis, backend, route)) {
         let ports = service.document.tree.items_at(&["spec", "ports"]);
         let numbers: Vec<_> = ports.iter().filter_map(|port| port.text_at(&["port"])).collect();
         has_ports(&numbers)?;

@@ -1,7 +1,7 @@
 //! The deployment as Kubernetes objects: their types, and the configuration of PostgreSQL and Redis that follows from them.
 //!
 //! Only what decides how clients connect is read; see the tables in `fields.rs` for what is followed, ignored and refused. Objects of unrelated kinds
-//! (Namespace, Service, ...) may stand beside them.
+//! (Namespace, ...) may stand beside them.
 
 pub mod certificate;
 pub mod cluster;

@@ -26,9 +26,52 @@ pub(super) struct Objects {
     pub(super) services: Vec<Source>,
     pub(super) gateways: Vec<Source>,
     pub(super) tls_routes: Vec<Source>,
+    /// Routes of other kinds, which pass no TLS through.
+    pub(super) other_routes: Vec<Source>,
     pub(super) site: Option<(ExternalSecret, Source)>,
     pub(super) secrets: Vec<(Secret, Source)>,
 }
+
+/// The kinds of the groups that are read here, with those that don't bear on how clients connect: a mistyped kind would be dropped, and the API
+/// server knows no such object either. (cert-manager 1.21, CloudNativePG 1.30, Gateway API 1.5, External Secrets 2)
+const KINDS: [(&str, &[&str]); 4] = [
+    ("cert-manager.io", &["Certificate", "CertificateRequest", "ClusterIssuer", "Issuer"]),
+    (
+        "external-secrets.io",
+        &["ClusterExternalSecret", "ClusterPushSecret", "ClusterSecretStore", "ExternalSecret", "PushSecret", "SecretStore"],
+    ),
+    (
+        "gateway.networking.k8s.io",
+        &[
+            "BackendTLSPolicy",
+            "GRPCRoute",
+            "Gateway",
+            "GatewayClass",
+            "HTTPRoute",
+            "ListenerSet",
+            "ReferenceGrant",
+            "TCPRoute",
+            "TLSRoute",
+            "UDPRoute",
+        ],
+    ),
+    (
+        "postgresql.cnpg.io",
+        &[
+            "Backup",
+            "Cluster",
+            "ClusterImageCatalog",
+            "Database",
+            "DatabaseRole",
+            "FailoverQuorum",
+            "ImageCatalog",
+            "Pooler",
+            "Publication",
+            "ScheduledBackup",
+            "Subscription",
+        ],
+    ),
+];
 
 impl Objects {
     /// Takes a document; one of a kind that says nothing about how clients connect is left out.
@@ -73,8 +116,17 @@ impl Objects {
                 Ok(())
             }
             ("external-secrets.io", "ExternalSecret") if external_secret::makes_tls_secret(&source) => self.add_external_secret(source),
+            ("gateway.networking.k8s.io", "GRPCRoute" | "HTTPRoute" | "TCPRoute" | "UDPRoute") => {
+                self.other_routes.push(source);
+                Ok(())
+            }
             (_, "List") => Err(source.error(&["kind"], "a List is not interpreted: write its items as documents separated by `---`")),
-            _ => Ok(()),
+            _ => match KINDS.iter().find(|(known, _)| *known == group) {
+                Some((_, kinds)) if !kinds.contains(&kind) => {
+                    Err(source.error(&["kind"], format!("`{kind}` is no kind of {group}: {} are", kinds.join(", "))))
+                }
+                _ => Ok(()),
+            },
         }
     }
 
