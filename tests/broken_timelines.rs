@@ -51,6 +51,10 @@ const fn unharmed(
 }
 
 const RENEW_TRUST: &str = "        - renew: {certificate: mtls-ca-cert}\n";
+/// Before anything starts, the replica gets a certificate of a CA that the primary does not trust.
+const STRANGER: &str =
+    "  setup:\n    - rekey: {certificate: mtls-ca}\n    - rekey: {certificate: nautobot-cluster-replication}\n  outages:\n";
+const RECONCILE: &str = "        - reconcile\n";
 const RELOAD: &str = "- reload: postgres";
 /// Brings the files alone: they are there already.
 const SYNC: &str = "- sync: postgres";
@@ -74,6 +78,9 @@ const BROKEN: &[Broken] = &[
         (3, "new: outcome"),
     ),
     broken(("renewal/reload-label", "rustls"), 4, "label: cnpg.io/reload}", "label: cnpg.io/reload, value: \"true\"}", (4, "new: outcome")),
+    broken(("renewal/reload-label-server", "rustls"), 2, RECONCILE, "", (2, "new: server_certificate")),
+    broken(("replication/stream", ""), 1, "  outages:\n", STRANGER, (1, "replica: outcome")),
+    broken(("replication/reload-label", ""), 3, RECONCILE, "", (3, "replica: not settled")),
     broken(("renewal/file-swap", "rustls"), 3, RELOAD, SYNC, (3, "new: server_certificate")),
     broken(("renewal/file-swap", "libpq-18"), 3, RELOAD, SYNC, (3, "pool: server_certificate")),
     broken(("renewal/bad-file", "rustls"), 2, "with: garbage", TO_ITSELF, (2, "objection")),
