@@ -21,6 +21,7 @@ mod nautobot_config;
 mod outcomes;
 #[cfg(feature = "container")]
 mod pods;
+mod sabotage;
 mod schema;
 mod server_keys;
 mod silent_programs;
