@@ -301,7 +301,7 @@ fn no_key_is_shown_by_debug() {
 fn labels_of_a_secret_in_the_manifests_stay_at_every_issue_and_go_with_it() {
     let mut texts: Vec<_> = ["10-certificate-authority", "20-server-certificates", "30-client-certificates"]
         .map(|file| repository().join(format!("kind/deployment/{file}.yaml")))
-        .map(|file| (file.clone(), load::yaml::read(&file).expect("readable")))
+        .map(|file| (file.clone(), yaml::read(&file).expect("readable")))
         .into();
     let secret =
         |name: &str| format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, labels: {{cnpg.io/reload: \"true\"}}}}\n---\n");
