@@ -77,7 +77,11 @@ impl Stand {
     }
 
     fn files(&self) -> ClientFiles {
-        let identity = self.pki.identity(CLIENT).expect("it can be issued");
+        self.files_of(CLIENT)
+    }
+
+    fn files_of(&self, identity: &str) -> ClientFiles {
+        let identity = self.pki.identity(identity).expect("it can be issued");
         ClientFiles {
             certificate: Some(identity.path(SecretFile::Certificate)),
             key: Some(identity.path(SecretFile::Key)),
@@ -194,14 +198,14 @@ async fn cut_off(relay: Relay, session: &mut dyn HeldSession, when: &str) -> Ref
     ended(session, when).await
 }
 
-/// A superuser's connection, over the unix socket.
-struct Superuser(tokio_postgres::Client);
+/// Another connection of the application's user, over the unix socket: it may look at the held one and end it.
+struct Beside(tokio_postgres::Client);
 
-impl Superuser {
+impl Beside {
     async fn of(server: &dyn Server) -> Self {
         let Ok(Some(Address::Unix { directory, port })) = server.unix_socket() else { panic!("it has a unix socket") };
         let mut config = tokio_postgres::Config::new();
-        config.host_path(directory).port(port).user("postgres").dbname("postgres");
+        config.host_path(directory).port(port).user(CLIENT).dbname(CLIENT);
         let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("a session");
         tokio::spawn(connection);
         Self(client)
@@ -210,7 +214,8 @@ impl Superuser {
     /// The process behind the application's only session; one that was closed before may still be on its way out.
     async fn backend(&self) -> i32 {
         // Another state would be a transaction that the client holds open between two queries.
-        let sql = "SELECT pid FROM pg_stat_activity WHERE usename = $1 AND backend_type = 'client backend' AND state = 'idle'";
+        let sql = "SELECT pid FROM pg_stat_activity WHERE usename = $1 AND backend_type = 'client backend' AND state = 'idle' \
+                   AND pid <> pg_backend_pid()";
         let one = || async {
             let rows = self.0.query(sql, &[&CLIENT]).await.expect("rows");
             if let [row] = &rows[..] { Ok(row.get(0)) } else { Err(format!("{} idle sessions", rows.len())) }
@@ -245,10 +250,10 @@ async fn goes_through_everything(stand: &Stand, driver: &dyn Driver, reason: Ref
     let settings = [("log_min_messages".to_owned(), "debug1".to_owned())];
     let config = ServerConfig { pg_hba: rules, settings: settings.into(), ..ServerConfig::default() };
     server.apply(&config).await.expect("it reloads");
-    let superuser = Superuser::of(server).await;
+    let beside = Beside::of(server).await;
 
     let mut held = session(driver, &stand.postgres(&name, server.address())).await;
-    superuser.backend().await;
+    beside.backend().await;
     for _ in 0..5 {
         answered(&mut *held, &name).await;
     }
@@ -261,7 +266,7 @@ async fn goes_through_everything(stand: &Stand, driver: &dyn Driver, reason: Ref
     );
     answered(&mut *held, &format!("{name}, after the reload")).await;
     server.apply(&config).await.expect("it reloads");
-    superuser.terminate().await;
+    beside.terminate().await;
     let refused = ended(&mut *held, &format!("{name}, terminated")).await;
     assert_eq!(refused.refusal, reason, "{name}: {refused:?}");
     drop(held);
@@ -282,7 +287,7 @@ async fn goes_through_everything(stand: &Stand, driver: &dyn Driver, reason: Ref
 
     // A killed backend, and a way that is cut: not a word.
     let mut held = session(driver, &stand.postgres(&name, server.address())).await;
-    superuser.kill(server).await;
+    beside.kill(server).await;
     let refused = ended(&mut *held, &format!("{name}, its backend killed")).await;
     assert_eq!(refused.refusal, Refusal::Closed(Stage::Query), "{name}: {refused:?}");
     let relay = stand.relay(Service::Postgres).await;
@@ -316,7 +321,6 @@ async fn a_session_of_streaming_replication_is_held_too() {
     let stand = Stand::new(key).await;
     let rules = Some(vec!["hostssl replication all all cert".to_owned(), "local all all trust".to_owned()]);
     stand.server.apply(&ServerConfig { pg_hba: rules, ..ServerConfig::default() }).await.expect("it reloads");
-    Superuser::of(&*stand.server).await.0.batch_execute("ALTER ROLE app REPLICATION").await.expect("it may");
     let Some(build) = stand.toolchain.libpq.first() else {
         return skipped("no libpq is installed: `make setup` brings it");
     };
@@ -324,6 +328,8 @@ async fn a_session_of_streaming_replication_is_held_too() {
     let mut request = stand.postgres(&build.driver, stand.server.address());
     if let ConnectRequest::Postgres(request) = &mut request {
         request.replication = true;
+        request.user = "streaming_replica".to_owned();
+        request.files = stand.files_of("streaming-replica");
     }
     let mut held = session(&driver, &request).await;
     answered(&mut *held, "a WAL sender takes IDENTIFY_SYSTEM").await;

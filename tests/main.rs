@@ -18,6 +18,7 @@ mod leaks;
 mod libpq_child;
 mod lost_servers;
 mod nautobot_config;
+mod other_users;
 mod outcomes;
 #[cfg(feature = "container")]
 mod pods;

@@ -25,7 +25,7 @@ impl Agent {
     /// [`AgentError`]; what is in the local file then is no archive.
     pub async fn pack(&self, directory: &Path, tar: &Path) -> Result<(), AgentError> {
         let local = |action| move |source| AgentError::Local { action, path: tar.to_path_buf(), source };
-        let mut file = File::create(tar).await.map_err(local("make"))?;
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(tar).await.map_err(local("make"))?;
         let request = Request::Pack(directory.to_path_buf());
         let (stream, Done {}) = self.open(&request, Some(LIMIT)).await?;
         let mut stream = BufReader::new(stream);

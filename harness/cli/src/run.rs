@@ -27,6 +27,7 @@ use model::report::Summary;
 use model::server::{Application, ServerKey, Service};
 use os::redact::Redactor;
 use os::toolchain::{NAUTOBOT_DRIVERS, Toolchain};
+use os::tree;
 use report::run_result::RunResult;
 use report::{FileReports, ReportTarget, Terminal};
 use run::context::Limits;
@@ -346,9 +347,9 @@ fn connect_command(session: &Session, key: ServerKey, address: SocketAddr) -> Op
 /// For `claims`. A cache that can't be written makes no run fail.
 fn save_last_run(args: &RunArgs, summary: &Summary) {
     let Ok(directory) = cache_directory(&args.cache) else { return };
-    if std::fs::create_dir_all(&directory).is_ok()
+    if tree::make_private_directories(&directory).is_ok()
         && let Ok(text) = serde_json::to_vec(summary)
     {
-        let _ = std::fs::write(directory.join(LAST_RUN), text);
+        let _ = tree::write_private(&directory.join(LAST_RUN), &text);
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
@@ -117,7 +118,7 @@ impl ChildSpec {
     /// [`ChildError`] if the program or its log can't be opened.
     pub async fn spawn(self) -> Result<Child, ChildError> {
         let log_error = |source| ChildError::Log { path: self.log.clone(), source };
-        let mut log = File::options().create(true).append(true).open(&self.log).map_err(log_error)?;
+        let mut log = File::options().create(true).append(true).mode(0o600).open(&self.log).map_err(log_error)?;
         // HAProxy makes its output non-blocking in a way that drops O_APPEND: then the position counts.
         match log.seek(SeekFrom::End(0)) {
             // A pipe has no position.
@@ -373,6 +374,8 @@ mod tests {
             spec(directory.path(), "echo out $GREETING $HOME; echo err $LANG >&2").env("GREETING", "hello").spawn().await.expect("starts");
         assert!(child.wait().await.expect("ends").success());
         assert_eq!(tail(child.log(), 5), "out hello\nerr C");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(child.log()).expect("there").permissions());
+        assert_eq!(mode & 0o777, 0o600, "it is for nobody else");
     }
 
     #[tokio::test]

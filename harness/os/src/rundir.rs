@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::owner::Owner;
+use super::user::RunAs;
 use super::{shared_memory, tree};
 
 /// The hidden subcommand that the watcher runs as.
@@ -55,7 +56,7 @@ pub enum RunDirError {
 #[error("{0:?} can't be entrusted to the watcher: a name is one line that is not empty, and not `{DONE}`")]
 pub struct UnusableName(pub String);
 
-/// The run's directory. World-searchable, since servers may run as another user; what is secret in it has modes of its own.
+/// The run's directory. Nobody else looks in: where we are root and servers run as another user, they come in by their group.
 #[derive(Debug)]
 pub struct RunDir {
     directory: Option<TempDir>,
@@ -82,8 +83,12 @@ impl RunDir {
     /// [`RunDirError`].
     pub fn create_in(base: &Path, watcher: Option<&Path>) -> Result<Self, RunDirError> {
         let create = |source| RunDirError::Create { base: base.to_path_buf(), source };
-        let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(base).map_err(create)?;
-        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).map_err(create)?;
+        let closed = std::fs::Permissions::from_mode(0o700);
+        let directory = tempfile::Builder::new().prefix(PREFIX).permissions(closed).tempdir_in(base).map_err(create)?;
+        if let Some(user) = RunAs::of_this_run() {
+            nix::unistd::chown(directory.path(), None, Some(user.ids().1)).map_err(|error| create(error.into()))?;
+            std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o710)).map_err(create)?;
+        }
         // Before there is anything else in it: what has no owner is nobody's to remove.
         if let Ok(owner) = Owner::current() {
             std::fs::write(directory.path().join(OWNER), owner.line()).map_err(create)?;
@@ -260,6 +265,17 @@ mod tests {
         assert!(!path.exists());
         let kept = RunDir::create_in(base.path(), None).expect("makes").keep();
         assert!(kept.is_dir());
+    }
+
+    #[test]
+    fn nobody_else_may_look_in_but_the_servers_group_which_may_pass() {
+        let base = tempfile::tempdir().expect("a directory");
+        let directory = RunDir::create_in(base.path(), None).expect("makes");
+        let status = std::fs::metadata(directory.path()).expect("there");
+        match RunAs::of_this_run() {
+            None => assert_eq!(status.mode() & 0o777, 0o700),
+            Some(user) => assert_eq!((status.mode() & 0o777, status.uid(), status.gid()), (0o710, 0, user.gid)),
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Directory trees: copying, giving away, removing, and who still uses them.
 
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,25 @@ pub fn give(path: &Path, owner: Option<&RunAs>) -> io::Result<()> {
     nix::unistd::chown(path, Some(uid), Some(gid)).map_err(io::Error::from)
 }
 
+/// Lets the group of a tree's files read and execute what their owner may.
+///
+/// # Errors
+/// Those of chmod(2) and readdir(3).
+pub fn share_with_group(path: &Path) -> io::Result<()> {
+    let status = std::fs::symlink_metadata(path)?;
+    if status.is_symlink() {
+        return Ok(());
+    }
+    let mode = status.mode() & 0o7777;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | (mode & 0o500) >> 3))?;
+    if status.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            share_with_group(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes a directory with this mode, owned by `owner`.
 ///
 /// # Errors
@@ -86,6 +106,47 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32, owner: Option<&RunAs>) -
     opened.set_permissions(std::fs::Permissions::from_mode(mode))?;
     give(Path::new(&new), owner)?;
     std::fs::rename(&new, path)
+}
+
+/// Makes a directory that nobody else may look into, with those above it that are missing. One that is there stays as it is.
+///
+/// # Errors
+/// Those of mkdir(2).
+pub fn make_private_directories(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes an empty file that nobody else may read, where there is none yet.
+///
+/// # Errors
+/// Those of open(2), also where there is one.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Writes a file that nobody else may read, in place of one that may be there.
+///
+/// # Errors
+/// Those of open(2), fchmod(2) and write(2).
+pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut file = open_private(path)?;
+    file.write_all(contents)
+}
+
+/// Copies the contents of a file to one that nobody else may read.
+///
+/// # Errors
+/// Those of open(2), fchmod(2) and write(2).
+pub fn copy_private(from: &Path, to: &Path) -> io::Result<()> {
+    let mut from = File::open(from)?;
+    io::copy(&mut from, &mut open_private(to)?).map(drop)
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // One that was there has its own mode.
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// Removes a tree that a dying process may still write to: repeats until nothing is left, at most for `limit`.
@@ -160,6 +221,37 @@ mod tests {
         assert_eq!(std::fs::read(to.join("link")).expect("it leads to the copy"), b"secret");
         assert_eq!(std::fs::metadata(to.join("inner/key")).expect("there").mode() & 0o777, 0o600);
         assert_eq!(std::fs::metadata(to.join("inner")).expect("there").mode() & 0o777, 0o500);
+    }
+
+    #[test]
+    fn what_is_private_is_so_also_where_a_file_was_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (log, copy) = (directory.path().join("log"), directory.path().join("kept/of/copy"));
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
+        std::fs::write(&log, "a longer text").expect("writes");
+        std::fs::set_permissions(&log, std::fs::Permissions::from_mode(0o644)).expect("chmod");
+        make_private_directories(copy.parent().expect("one")).expect("makes");
+        assert_eq!(mode(&directory.path().join("kept")), 0o700);
+        copy_private(&log, &copy).expect("copies");
+        write_private(&log, b"text").expect("writes");
+        assert_eq!((mode(&log), mode(&copy)), (0o600, 0o600));
+        assert_eq!(std::fs::read(&log).expect("there"), b"text");
+        assert_eq!(std::fs::read(&copy).expect("there"), b"a longer text");
+        create_private(&copy).expect_err("it is there");
+    }
+
+    #[test]
+    fn a_shared_tree_is_read_by_its_group_and_written_by_its_owner_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let program = directory.path().join("bin/program");
+        std::fs::create_dir(directory.path().join("bin")).expect("makes");
+        std::fs::write(&program, "").expect("writes");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("chmod");
+        std::fs::set_permissions(directory.path().join("bin"), std::fs::Permissions::from_mode(0o700)).expect("chmod");
+        std::os::unix::fs::symlink("/nonexistent", directory.path().join("bin/link")).expect("links");
+        share_with_group(&directory.path().join("bin")).expect("shares");
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
+        assert_eq!((mode(&directory.path().join("bin")), mode(&program)), (0o750, 0o750));
     }
 
     #[test]

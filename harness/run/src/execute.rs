@@ -21,7 +21,7 @@ use model::outcome::Outcome;
 use model::report::{CaseRecord, ClientRecord, StepRecord};
 use model::server::Service;
 use model::text::name_of;
-use os::poll;
+use os::{poll, tree};
 
 /// How long after a case that did not pass it may take until a server's end is known: clients see that of its connections first. That of a
 /// container is told by the end of the agent in it, some milliseconds later.
@@ -185,13 +185,12 @@ impl RunContext {
         gateway: Option<&dyn Gateway>,
         record: &CaseRecord,
     ) -> Option<String> {
-        let directory = self.evidence.as_ref()?.join(super::keep::directory(&case.id));
-        std::fs::create_dir_all(&directory).ok()?;
-        std::fs::write(directory.join("case.json"), serde_json::to_vec_pretty(record).ok()?).ok()?;
+        let directory = super::keep::make(self.evidence.as_ref()?, &super::keep::directory(&case.id)).ok()?;
+        tree::write_private(&directory.join("case.json"), &serde_json::to_vec_pretty(record).ok()?).ok()?;
         for file in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf", "redis.conf", "server.crt", "client-ca.crt"] {
             if let Some(path) = server.file(file) {
                 // Not every server has every file.
-                let _ = std::fs::copy(path, directory.join(file));
+                let _ = tree::copy_private(&path, &directory.join(file));
             }
         }
         copy_log(&server.log_path(), &directory.join("server.log"));
@@ -204,7 +203,7 @@ impl RunContext {
 
 fn copy_log(log: &Path, to: &Path) {
     // The log is worth little against the case's own lines in case.json: a failure to copy it is no failure of the case.
-    let _ = std::fs::copy(log, to);
+    let _ = tree::copy_private(log, to);
 }
 
 fn steps_done(record: &CaseRecord) -> usize {

@@ -14,6 +14,7 @@ use crate::servers::data_directory::{LIMIT, OPTIONS, ROLES, SINGLE};
 use agent::{Agent, DirectorySpec, Owner};
 use os::child::ChildSpec;
 use os::toolchain::PostgresBuild;
+use os::tree;
 use os::user::RunAs;
 
 /// The prepared data directories, an archive for each image, version and user.
@@ -57,7 +58,7 @@ impl Archives {
     async fn keep(&self, agent: &Agent, data: &Path, archive: &Path) -> Result<(), Failure> {
         let unusable =
             |error: MachineError| Failure::new(DataError::Pack { archive: archive.to_path_buf(), source: Box::new(error) }, archive);
-        std::fs::create_dir_all(&self.directory).map_err(|error| unusable(MachineError::file("make", &self.directory)(error)))?;
+        tree::make_private_directories(&self.directory).map_err(|error| unusable(MachineError::file("make", &self.directory)(error)))?;
         // Others may make the same at this time: whoever comes last puts an equal one in its place.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let partial = archive.with_extension(format!("{}-{}.partial", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));

@@ -223,7 +223,7 @@ impl Machine for ContainerMachine {
 
     async fn make_log(&self, log: &Path) -> io::Result<Box<dyn Send + Sync>> {
         let here = self.here(log);
-        std::fs::File::create_new(&here)?;
+        tree::create_private(&here)?;
         let file = FileSpec { path: log.to_path_buf(), contents: Vec::new(), mode: 0o600, owner: self.owner() };
         let agent = self.agent_container.agent();
         agent.write(&[file]).await.map_err(AgentError::into_io)?;

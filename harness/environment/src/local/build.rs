@@ -59,6 +59,8 @@ async fn copy(build: &PostgresBuild, user: &RunAs, scratch: &Path) -> Result<Pat
             let from = root.join(part);
             if from.is_dir() {
                 tree::copy(&from, &target.join(part), Some(&owner))?;
+                // `initdb` runs as a user of the same group that has a name.
+                tree::share_with_group(&target.join(part)).map_err(MachineError::file("set the mode of", &target.join(part)))?;
             }
         }
         Ok::<(), DataError>(())

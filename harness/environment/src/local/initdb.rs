@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,11 +37,15 @@ pub(super) async fn prepared(
     };
     let name = name(build, bin).map_err(|error| Failure::new(MachineError::file("look at", bin)(error), bin))?;
     let ready = cache.join(&name);
+    if let Some(other) = owner_if_another(&ready) {
+        let foreign = io::Error::other(format!("it belongs to user {other}, who could have put anything into it"));
+        return Err(unusable("use", &ready, foreign));
+    }
     // Unreadable is as good as missing: then the lock below says what is wrong.
     if ready.join("PG_VERSION").is_file() {
         return Ok(ready);
     }
-    std::fs::create_dir_all(cache).map_err(|error| unusable("make", cache, error))?;
+    tree::make_private_directories(cache).map_err(|error| unusable("make", cache, error))?;
     let lock_path = cache.join(format!("{name}.lock"));
     let lock = lock(&lock_path).await.map_err(|error| unusable("lock", &lock_path, error))?;
     if !ready.join("PG_VERSION").is_file() {
@@ -69,6 +73,12 @@ pub(super) async fn prepared(
     Ok(ready)
 }
 
+/// Who has put a prepared data directory there, if it was not us.
+fn owner_if_another(ready: &Path) -> Option<u32> {
+    let owner = std::fs::symlink_metadata(ready).ok()?.uid();
+    (owner != nix::unistd::geteuid().as_raw()).then_some(owner)
+}
+
 /// What the result depends on, as a file name.
 fn name(build: &PostgresBuild, bin: &Path) -> io::Result<String> {
     // A copied build (see `build`) has the times of the copy: look at the original.
@@ -82,7 +92,7 @@ fn name(build: &PostgresBuild, bin: &Path) -> io::Result<String> {
 
 /// Waits for the lock; the holder is making what we need.
 async fn lock(path: &Path) -> io::Result<Flock<File>> {
-    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     let mut file = Some(file);
     let locked = poll::until("the lock", LIMIT, Duration::from_millis(10), || {
         let taken = match file.take() {

@@ -172,7 +172,8 @@ impl LocalMachine {
         let prepare = async || {
             let (user, scratch) = (self.user.as_ref(), self.run_directory.as_path());
             let bin = build::usable(build, user, scratch).await?;
-            let template = initdb::prepared(build, &bin, user, &self.cache_directory, scratch).await?;
+            let named = user.map(RunAs::with_a_name);
+            let template = initdb::prepared(build, &bin, named.as_ref(), &self.cache_directory, scratch).await?;
             Ok(Prepared { bin, template })
         };
         match self.prepared.get(&major) {
@@ -253,7 +254,7 @@ impl Machine for LocalMachine {
     }
 
     async fn make_log(&self, log: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        std::fs::File::create_new(log)?;
+        tree::create_private(log)?;
         tree::give(log, self.user())?;
         Ok(Box::new(()))
     }

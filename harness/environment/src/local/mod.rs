@@ -44,7 +44,7 @@ pub struct LocalOptions {
 }
 
 impl LocalOptions {
-    /// Options with the defaults: those of [`ServersOptions::new`], the unprivileged user if we are root, free ports.
+    /// Options with the defaults: those of [`ServersOptions::new`], a user of this run's own if we are root, free ports.
     #[must_use]
     pub fn new(
         toolchain: Toolchain,
@@ -65,7 +65,7 @@ impl LocalOptions {
             cache_directory,
             configurator,
             template,
-            user: RunAs::unprivileged(),
+            user: RunAs::of_this_run(),
             start_limit,
             reload_limit,
             ports: Arc::new(free_port),

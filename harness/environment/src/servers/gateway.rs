@@ -137,7 +137,7 @@ impl HaproxyGateway {
             machine.make_directory(&directory, 0o755, false).await.map_err(failed)?;
             machine.make_directory(&logs, 0o755, false).await.map_err(failed)?;
             // It exists before the gateway does, so that no line of it is missed.
-            std::fs::File::create_new(&log).map_err(failed)?;
+            os::tree::create_private(&log).map_err(failed)?;
             let index = Arc::new(LogIndex::default());
             let tailer = Tailer::follow(&log, HaproxyLog::default(), Arc::clone(&index))
                 .map_err(|error| Failure::new(StartCause::Log(Arc::new(error)), &log))?;

@@ -246,7 +246,7 @@ impl Place {
         let Directories { root, certificates, data, sockets, logs } = machine.directories(name);
         let log_there = logs.join(log_name);
         let (output, log) = (machine.here(&root.join("output.log")), machine.here(&log_there));
-        for (path, mode, owned) in [(&root, 0o755, false), (&certificates, 0o755, false), (&sockets, 0o700, true), (&logs, 0o755, true)] {
+        for (path, mode, owned) in [(&root, 0o711, false), (&certificates, 0o755, false), (&sockets, 0o700, true), (&logs, 0o700, true)] {
             let made = machine.make_directory(path, mode, owned).await;
             made.map_err(|error| Failure::new(MachineError::file("make", path)(error), path))?;
         }

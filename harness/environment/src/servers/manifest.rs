@@ -29,7 +29,7 @@ pub struct ManifestConfigurator {
 }
 
 impl ManifestConfigurator {
-    /// For servers that run as the unprivileged user of this process.
+    /// For servers that run as [`RunAs::of_this_run`].
     #[must_use]
     pub fn new(pki: Arc<Pki>) -> Self {
         Self { pki, system_user: system_user() }
@@ -89,7 +89,7 @@ impl Configurator for ManifestConfigurator {
 /// The name of the operating system's user that servers run as.
 pub(super) fn system_user() -> String {
     let own = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
-    RunAs::unprivileged().map(|user| user.name).or_else(own).unwrap_or_else(|| "postgres".to_owned())
+    RunAs::of_this_run().map(|user| user.name).or_else(own).unwrap_or_else(|| "postgres".to_owned())
 }
 
 /// What the certificate files of a server hold. `None`: there is no such file.

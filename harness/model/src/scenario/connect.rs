@@ -36,7 +36,7 @@ pub struct Connect {
     #[serde(default)]
     pub host: Option<Text>,
     /// PostgreSQL: the user; absent: the owner in the Cluster's `initdb`, `app` in ours. The server knows that owner (with a password),
-    /// `streaming_replica` and the superuser `postgres`.
+    /// `streaming_replica` and `postgres`, which is no superuser here.
     #[serde(default)]
     pub user: Option<Text>,
     /// PostgreSQL: the database; absent: that of the Cluster's `initdb`, `app` in ours. The server has that one and `postgres`.

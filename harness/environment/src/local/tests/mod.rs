@@ -6,6 +6,7 @@ mod installation;
 mod leaks;
 mod postgres;
 mod redis;
+mod roles;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::super::configure::{ConfigFile, Paths};
 use super::super::instance::{LogPosition, Place, Placed as _, PortTries, StartError};
 use super::super::machine;
-use super::super::postgres::admin::{end_client_sessions, end_wal_senders, prepare_application};
+use super::super::postgres::admin::{Later, end_client_sessions, end_wal_senders, prepare_application};
 use super::super::postgres::process::{main_file, reload, start_once};
 use super::super::shared::Shared;
 use super::super::written::Written;
@@ -80,7 +80,7 @@ impl InstalledPostgres {
         };
         let (bin, place, process, main) = started.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
         if follows.is_none() {
-            prepare_application(&shared, &place).await.map_err(|source| {
+            prepare_application(&shared, &place, Later::Asks).await.map_err(|source| {
                 place.failure(LogPosition::default(), |said| StartCause::Application { source, said }).at_start_of(&key)
             })?;
         }

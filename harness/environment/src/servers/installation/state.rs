@@ -137,7 +137,7 @@ impl State {
         let manifests = self.cert_manager.manifests();
         let mut files = manifest::configuration(manifests, &self.system_user, self.key, &self.config, paths)?;
         for file in files.iter_mut().filter(|file| file.path == paths.data.join(HBA_FILE)) {
-            file.contents.splice(0..0, admin::rule().into_bytes());
+            file.contents.splice(0..0, admin::rules().into_bytes());
         }
         let crl = ServerFiles { crl: self.crl.clone(), ..ServerFiles::default() };
         files.extend(crl.files(self.key.service, &paths.certificates));

@@ -1,4 +1,4 @@
-//! The harness's own session as superuser, over the private unix socket.
+//! The harness's own session, over the private unix socket.
 
 use std::time::Duration;
 
@@ -10,29 +10,35 @@ use super::super::shared::Shared;
 use crate::error::{AdminError, AskError};
 use model::server::Application;
 
-/// The line of pg_hba.conf that lets the harness in. It is for a role of the harness's own: no rule that a client can meet is before or
-/// after it.
-pub(in super::super) fn rule() -> String {
-    format!("local postgres {} trust\n", data_directory::ADMIN)
+/// The lines of pg_hba.conf that let the harness in, and nobody over the network who says to be it. They are for a role of the harness's
+/// own: no rule that a client can meet is before or after them.
+pub(in super::super) fn rules() -> String {
+    let admin = data_directory::ADMIN;
+    format!("local postgres {admin} trust\nhost all {admin} all reject\n")
+}
+
+/// Whether the harness asks a server again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Later {
+    /// Its own rules stay before the deployment's.
+    Asks,
+    /// Nobody is to log in as its role any more, whatever the rules.
+    Never,
 }
 
 /// How long a session that is ended may take for it, in milliseconds: a backend ends at its next look, which idle ones have at once.
 const END_LIMIT_MS: u32 = 5000;
 
-/// Gives the prepared user and database `app` the deployment's names, and the user its password.
-pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place) -> Result<(), AdminError> {
+/// Gives the prepared user and database `app` the deployment's names, and the user its password. It can be done once.
+pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place, later: Later) -> Result<(), AdminError> {
     let Application { user, database } = shared.options.configurator.application();
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    // Written at once: what the server has taken must be there also after it was killed.
-    let mut statements = vec!["SET synchronous_commit = on".to_owned()];
-    if user != "app" {
-        statements.push(format!("ALTER ROLE app RENAME TO {}", quoted(&user)));
-    }
-    if database != "app" {
-        statements.push(format!("ALTER DATABASE app RENAME TO {}", quoted(&database)));
-    }
-    // Hexadecimal digits only: nothing to quote.
-    statements.push(format!("ALTER ROLE {} PASSWORD '{}'", quoted(&user), shared.password.reveal()));
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let (login, db, secret) = (quoted(&user), quoted(&database), quoted(shared.password.reveal()));
+    let statements = [
+        // Written at once: what the server has taken must be there also after it was killed.
+        "SET synchronous_commit = on".to_owned(),
+        format!("SELECT {}({login}, {db}, {secret}, {})", data_directory::PREPARE, later == Later::Asks),
+    ];
     let limit = shared.options.start_limit;
     ask(place, limit, &statements).await.map(drop).map_err(|source| AdminError::Application { user, source })
 }
@@ -89,8 +95,6 @@ impl Session {
     pub(in super::super) async fn open(place: &Place) -> Result<Self, AskError> {
         let mut config = tokio_postgres::Config::new();
         config.user(data_directory::ADMIN).dbname("postgres");
-        // A failed statement would be logged with its text.
-        config.options("-c log_min_error_statement=panic");
         let socket = place.paths.sockets.join(format!(".s.PGSQL.{}", place.paths.port));
         let stream = place.machine.unix(&socket).await?;
         let (client, connection) = config.connect_raw(stream, NoTls).await?;

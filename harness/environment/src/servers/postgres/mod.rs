@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use self::admin::prepare_application;
+use self::admin::{Later, prepare_application};
 use self::process::{main_file, reload, start_once};
 use super::configure::ConfigFile;
 use super::configure::Paths;
@@ -50,8 +50,8 @@ impl PostgresServer {
             loop {
                 place.take_port()?;
                 let mut written = Written::default();
-                // Name and password of the application are set by the superuser over the private unix socket before the real rules hold.
-                let rules = admin::rule();
+                // Name and password of the application are set over the private unix socket before the real rules hold.
+                let rules = admin::rules();
                 let files = files(&shared, key, &place.paths, &ServerConfig::default(), Some(&rules));
                 let files = files.map_err(|error| Failure::new(error, &place.log))?;
                 written.bring_to(files, machine.as_ref()).await.map_err(|error| Failure::new(error, &place.log))?;
@@ -61,7 +61,7 @@ impl PostgresServer {
             }
         };
         let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
-        prepare_application(&shared, &place)
+        prepare_application(&shared, &place, Later::Never)
             .await
             .map_err(|source| place.failure(LogPosition::default(), |said| StartCause::Application { source, said }).at_start_of(&key))?;
         let server = Self { shared, place, state: Mutex::new(state) };
