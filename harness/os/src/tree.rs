@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,14 +39,34 @@ pub fn copy(from: &Path, to: &Path, owner: Option<&RunAs>) -> Result<(), CopyErr
         } else if kind.is_symlink() {
             std::os::unix::fs::symlink(std::fs::read_link(&source).map_err(error)?, &target).map_err(error)?;
         } else if kind.is_file() {
-            // Copies the mode too.
-            std::fs::copy(&source, &target).map_err(error)?;
+            copy_file(&source, &target).map_err(error)?;
             give(&target, owner).map_err(error)?;
         }
     }
     // Last, so that a read-only directory can be filled first.
     std::fs::set_permissions(to, mode).map_err(error)?;
     give(to, owner).map_err(error)
+}
+
+/// The size of the pieces in which a file system keeps files, or a part of it.
+const BLOCK: usize = 4096;
+
+/// Copies a file with its mode. What is all zero is left out, so that the copy takes no room for it: a good part of a data directory is.
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let contents = std::fs::read(from)?;
+    let copy = File::options().write(true).create_new(true).mode(0o600).open(to)?;
+    copy.set_len(contents.len() as u64)?;
+    let is_zero = |block: &[u8]| block.iter().all(|byte| *byte == 0);
+    let blocks: Vec<&[u8]> = contents.chunks(BLOCK).collect();
+    let mut offset = 0;
+    for piece in blocks.chunk_by(|one, other| is_zero(one) == is_zero(other)) {
+        let length = piece.iter().map(|block| block.len()).sum::<usize>();
+        if let Some(written) = contents.get(offset..offset + length).filter(|written| !is_zero(written)) {
+            copy.write_all_at(written, offset as u64)?;
+        }
+        offset += length;
+    }
+    copy.set_permissions(std::fs::metadata(from)?.permissions())
 }
 
 /// Gives one file or directory to `owner`; nothing to do for `None`.
@@ -252,6 +272,25 @@ mod tests {
         share_with_group(&directory.path().join("bin")).expect("shares");
         let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
         assert_eq!((mode(&directory.path().join("bin")), mode(&program)), (0o750, 0o750));
+    }
+
+    #[test]
+    fn a_copy_holds_the_same_and_takes_no_room_for_what_is_zero() {
+        let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        std::fs::create_dir(&from).expect("makes");
+        let mut contents = vec![0; 100 * BLOCK + 17];
+        contents[3 * BLOCK + 5] = 1;
+        contents[100 * BLOCK + 16] = 2;
+        for (name, contents) in [("sparse", &contents[..]), ("empty", &[]), ("short", &[0, 0, 7])] {
+            std::fs::write(from.join(name), contents).expect("writes");
+        }
+        copy(&from, &to, None).expect("copies");
+        for name in ["sparse", "empty", "short"] {
+            assert_eq!(std::fs::read(to.join(name)).expect("there"), std::fs::read(from.join(name)).expect("there"), "{name}");
+        }
+        let blocks = |path: PathBuf| std::fs::metadata(path).expect("there").blocks() * 512 / BLOCK as u64;
+        assert!(blocks(from.join("sparse")) >= 100 && blocks(to.join("sparse")) <= 4, "{}", blocks(to.join("sparse")));
     }
 
     #[test]

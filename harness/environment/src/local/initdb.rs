@@ -83,7 +83,7 @@ fn owner_if_another(ready: &Path) -> Option<u32> {
 fn name(build: &PostgresBuild, bin: &Path) -> io::Result<String> {
     // A copied build (see `build`) has the times of the copy: look at the original.
     let status = std::fs::metadata(build.bin.join("postgres")).or_else(|_| std::fs::metadata(bin.join("postgres")))?;
-    let made_from = format!("{}|{}|{}|{OPTIONS:?}|{ROLES:?}|{SINGLE:?}", build.version, status.len(), status.mtime());
+    let made_from = format!("{}|{}|{}|{OPTIONS:?}|{ROLES:?}|{SINGLE:?}|{MAPS:?}|no old WAL", build.version, status.len(), status.mtime());
     let digest = Sha256::digest(made_from.as_bytes());
     let short: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     // As read by another user it would be no use: files are the maker's alone.
@@ -125,7 +125,59 @@ async fn make(build: &PostgresBuild, bin: &Path, user: Option<&RunAs>, scratch: 
     let single = SINGLE.iter().fold(spec("postgres").arg("--single").arg("-D").arg("."), |spec, setting| spec.arg("-c").arg(*setting));
     // Single-user mode takes one command a line.
     run(single.arg("postgres"), Some(ROLES.join("\n") + "\n")).await?;
+    leave_out_maps(&work).and_then(|()| leave_out_old_wal(&work)).map_err(|error| Failure::new(error, &log))?;
     Ok(work)
+}
+
+/// What is in a directory; nothing where there is none.
+fn list(directory: &Path) -> Result<Vec<PathBuf>, MachineError> {
+    let files = || -> io::Result<Vec<PathBuf>> { std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect() };
+    match files() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        files => files.map_err(MachineError::file("list", directory)),
+    }
+}
+
+/// Removes the WAL segments that are to be filled later: old ones under a new name, with their old contents. The server makes new ones when it
+/// needs them.
+fn leave_out_old_wal(data: &Path) -> Result<(), MachineError> {
+    for file in list(&data.join("pg_wal"))? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let Some(address) = first_address(&name) else { continue };
+        let mut head = [0; 16];
+        let read = File::open(&file).and_then(|mut file| io::Read::read_exact(&mut file, &mut head));
+        read.map_err(MachineError::file("read", &file))?;
+        // XLogPageHeaderData (src/include/access/xlog_internal.h): magic number, flags, timeline, and from the ninth byte on its address.
+        let [.., a, b, c, d, e, f, g, h] = head;
+        if u64::from_ne_bytes([a, b, c, d, e, f, g, h]) != address {
+            std::fs::remove_file(&file).map_err(MachineError::file("remove", &file))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a WAL segment of one megabyte begins, by its name: timeline, the address's upper half and the megabyte in its lower half, in hex.
+fn first_address(name: &str) -> Option<u64> {
+    let upper = u64::from_str_radix(name.get(8..16)?, 16).ok()?;
+    let megabyte = u64::from_str_radix(name.get(16..24)?, 16).ok()?;
+    (name.len() == 24).then_some(upper << 32 | megabyte << 20)
+}
+
+/// How the names of free space maps and visibility maps end (PostgreSQL manual, "Database Physical Storage").
+const MAPS: [&str; 2] = ["_fsm", "_vm"];
+
+/// Removes free space maps and visibility maps: a fifth of the directory. Servers do without, and make them anew when they need them.
+fn leave_out_maps(data: &Path) -> Result<(), MachineError> {
+    let mut directories = list(&data.join("base"))?;
+    directories.push(data.join("global"));
+    for directory in directories {
+        for file in list(&directory)? {
+            if MAPS.iter().any(|end| file.to_string_lossy().ends_with(end)) {
+                std::fs::remove_file(&file).map_err(MachineError::file("remove", &file))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Runs a program to its end.
@@ -155,4 +207,30 @@ async fn run(spec: ChildSpec, input: Option<String>) -> Result<(), Failure> {
         }
     };
     Err(Failure::new(cause, log))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wal_segment_is_left_out_where_it_holds_what_another_held() {
+        let data = tempfile::tempdir().expect("a directory");
+        let wal = data.path().join("pg_wal");
+        std::fs::create_dir_all(wal.join("archive_status")).expect("makes");
+        let segment = |name: &str, address: u64| {
+            // As PostgreSQL 17 writes it: magic number, flags, timeline.
+            let head = [0x16, 0xd1, 2, 0, 1, 0, 0, 0];
+            std::fs::write(wal.join(name), [&head[..], &address.to_ne_bytes(), &[0; 100]].concat()).expect("writes");
+        };
+        segment("000000010000000000000005", 0x50_0000);
+        segment("000000010000000000000006", 0x10_0000);
+        segment("000000010000000200000007", 0x2_0070_0000);
+        std::fs::write(wal.join("00000002.history"), "").expect("writes");
+        leave_out_old_wal(data.path()).expect("it can");
+        let mut left: Vec<String> =
+            std::fs::read_dir(&wal).expect("there").flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        left.sort();
+        assert_eq!(left, ["000000010000000000000005", "000000010000000200000007", "00000002.history", "archive_status"]);
+    }
 }

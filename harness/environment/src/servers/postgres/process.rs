@@ -28,6 +28,9 @@ pub(in super::super) fn main_file(key: ServerKey, paths: &Paths) -> ConfigFile {
         "fsync = off".to_owned(),
         "synchronous_commit = off".to_owned(),
         "full_page_writes = off".to_owned(),
+        // A segment takes the room of what is in it, not more.
+        "wal_init_zero = off".to_owned(),
+        "wal_recycle = off".to_owned(),
         "autovacuum = off".to_owned(),
         "shared_buffers = 16MB".to_owned(),
         "huge_pages = off".to_owned(),
