@@ -196,8 +196,8 @@ fn a_server_that_ends_when_it_is_reconfigured_is_an_error() {
 #[test]
 fn a_full_disk_is_an_error_that_says_so() {
     let Some(broken) = Broken::around_real("exec REAL/postgres \"$@\"") else { return };
-    // The run directory's file system, as only this run sees it: too small for a data directory.
-    let mount = "mount -t tmpfs -o size=4m tmpfs /dev/shm";
+    // The run directory's file system, as only this run sees it: it says that it has room, but takes too few files for a data directory.
+    let mount = "mount -t tmpfs -o size=512m,nr_inodes=120 tmpfs /dev/shm";
     let namespace = |script: &str| {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", script, "sh"]);

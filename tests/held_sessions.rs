@@ -25,6 +25,7 @@ use model::refusal::{EndReason, Refusal, Stage};
 use model::server::{DeploymentKind, ServerConfig, ServerKey, Service};
 use os::poll;
 use os::rundir::RunDir;
+use os::space::Space;
 use os::toolchain::{NAUTOBOT_DRIVERS, POSTGRES_DRIVERS, REDIS_PYTHON_DRIVER, Toolchain};
 use os::user::RunAs;
 use pki::Pki;
@@ -53,7 +54,7 @@ impl Stand {
     async fn new(key: ServerKey) -> Self {
         let set = ScenarioSet::load(&[repository().join("scenarios")]).expect("the scenarios");
         let manifests = Arc::new(Manifests::load(&repository().join("kind/deployment")).expect("the manifests"));
-        let directory = RunDir::create(Some(binary())).expect("a directory");
+        let directory = RunDir::create(&Space::default(), Some(binary())).expect("a directory");
         let pki = Arc::new(Pki::new(manifests, set.credentials, directory.path().join("pki"), RunAs::unprivileged()));
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
         let toolchain = toolchain();

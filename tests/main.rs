@@ -22,6 +22,7 @@ mod other_users;
 mod outcomes;
 #[cfg(feature = "container")]
 mod pods;
+mod run_directory;
 mod sabotage;
 mod schema;
 mod server_keys;

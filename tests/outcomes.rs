@@ -273,7 +273,7 @@ async fn fail_fast_begins_no_further_case_after_the_first_failure() {
          - connect: {{user: refused, identity: none, trust: none}}\n    expect:\n      - session: {{tls: false}}\n"
     );
     let mut world = World::new(&scenario, "");
-    world.schedule_options = ScheduleOptions { jobs: 1, fail_fast: true };
+    world.schedule_options = ScheduleOptions { jobs: 1, fail_fast: true, keep_servers: false };
     let ran = world.run().await;
     let skipped = ran.records.values().filter(|record| record.outcome == Outcome::Skipped(SkipReason::FailFast)).count();
     // One more may have begun while the first was told.
@@ -288,7 +288,7 @@ async fn an_interrupted_run_ends_the_cases_that_have_begun_and_skips_the_others(
          - connect: {{user: waits, identity: none, trust: none}}\n    expect:\n      - session: {{tls: false}}\n"
     );
     let mut world = World::new(&scenario, "");
-    world.schedule_options = ScheduleOptions { jobs: 2, fail_fast: false };
+    world.schedule_options = ScheduleOptions { jobs: 2, fail_fast: false, keep_servers: false };
     let mut begun = 0;
     let ran = world
         .run_while(move |event, gate, interrupt| {

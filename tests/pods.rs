@@ -14,6 +14,7 @@ use load::images::{ImageSettings, Images};
 use model::image::ImageUse;
 use model::server::{DeploymentKind, ServerKey, Service};
 use os::rundir::RunDir;
+use os::space::Space;
 use os::user::RunAs;
 use pki::Pki;
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ async fn a_postgres_in_a_container_is_no_root_and_has_its_files_as_cloudnativepg
         Ok(engine) => engine,
         Err(error) => return not_in_ci(&error.to_string()),
     };
-    let mut directory = RunDir::create(Some(binary())).expect("a directory");
+    let mut directory = RunDir::create(&Space::default(), Some(binary())).expect("a directory");
     let run = format!("test-pods-{}", std::process::id());
     directory.entrust(&run).expect("the watcher is there");
     let set = ScenarioSet::load(&[repository().join("scenarios")]).expect("loads");

@@ -145,6 +145,7 @@ impl Planned {
             manifests: Arc::clone(&self.manifests),
             credentials: self.set.credentials.clone(),
             cache,
+            run_directory: None,
             own_drivers: Vec::new(),
             nautobot_config: None,
             nautobot_mount: NAUTOBOT_MOUNT.to_owned(),
@@ -285,7 +286,7 @@ impl Run {
             let session = Session::start(self.planned.session_options(), &cases).await?;
             let redactor = Redactor::new(session.environment().secrets());
             let (sender, receiver) = events::unbounded_channel();
-            let schedule_options = ScheduleOptions { jobs: default_jobs(), fail_fast: false };
+            let schedule_options = ScheduleOptions { jobs: default_jobs(), fail_fast: false, keep_servers: false };
             let ((), mut problems) = tokio::join!(session.run(cases, schedule_options, sender), self.tell(receiver, ends, &redactor));
             problems.extend(session.close().await);
             if problems.is_empty() { Ok(()) } else { Err(problems.join("\n").into()) }

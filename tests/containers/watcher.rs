@@ -2,6 +2,7 @@
 
 use environment::container::engine::{ContainerSpec, Engine, Scope, ScopeOptions};
 use os::rundir::RunDir;
+use os::space::Space;
 
 use super::outside::{Outside, POSTGRES};
 use crate::support::binary;
@@ -11,7 +12,7 @@ async fn the_watcher_removes_containers_networks_and_volume_after_an_end_without
     let Some(outside) = Outside::find(&[POSTGRES]).await else { return };
     let engine = Engine::connect().await.expect("it answers");
     let image = engine.resolve(&[POSTGRES]).await.expect("it is there");
-    let mut directory = RunDir::create(Some(binary())).expect("a directory");
+    let mut directory = RunDir::create(&Space::default(), Some(binary())).expect("a directory");
     let run = format!("test-watcher-{}", std::process::id());
     directory.entrust(&run).expect("the watcher is there");
     let options = ScopeOptions { run: run.clone(), harness: binary().to_path_buf(), token: "secret".to_owned() };

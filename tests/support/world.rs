@@ -63,7 +63,7 @@ impl World {
             environment: FakeEnvironment::default(),
             drivers: true,
             limits: Limits::default(),
-            schedule_options: ScheduleOptions { jobs: 4, fail_fast: false },
+            schedule_options: ScheduleOptions { jobs: 4, fail_fast: false, keep_servers: false },
             gate: watch::Sender::new(false),
             interrupt: watch::Sender::new(false),
         }

@@ -41,6 +41,8 @@ pub(crate) enum Part {
     Connections,
     /// All timelines: how long they take, and how exactly outages are known
     Timelines,
+    /// A run of all cases: how much room it takes in memory
+    Space,
     /// Servers in containers, beside the same as processes here; needs a container engine and `make images`
     #[cfg(feature = "container")]
     Containers,

@@ -11,6 +11,7 @@ use load::images::{ImageSettings, Images};
 use model::image::ImageUse;
 use model::server::{DeploymentKind, ServerKey, Service};
 use os::rundir::RunDir;
+use os::space::Space;
 use report::tables::Rows;
 use serde::Serialize;
 
@@ -150,7 +151,7 @@ struct Begun {
 }
 
 async fn start(site: &Site, engine: &Engine, images: &FoundImages) -> Result<Begun, Error> {
-    let mut directory = RunDir::create(Some(&site.harness))?;
+    let mut directory = RunDir::create(&Space::default(), Some(&site.harness))?;
     let run = directory.name().ok_or("the run's directory has no name")?;
     directory.entrust(&run)?;
     let configurator = Arc::new(ManifestConfigurator::new(site.pki(directory.path())));

@@ -3,7 +3,7 @@
 //! Three measurements, each beside its yardstick and interleaved with it, so that a machine that gets busy slows both: whole runs beside a
 //! bare loop that makes the same connections ([`throughput`]), server starts ([`starts`]), and single connections beside `pgbench -C`
 //! ([`connections`]). Runs with servers in containers beside the same runs here ([`containers`]). And the timelines, whose pace is set
-//! ([`timelines`]). Prints tables, and writes `reports/bench.json` with every raw sample.
+//! ([`timelines`]). And the room that a run takes ([`space`]). Prints tables, and writes `reports/bench.json` with every raw sample.
 
 mod args;
 mod bare;
@@ -14,6 +14,7 @@ mod contender;
 mod pgbench;
 mod report;
 mod site;
+mod space;
 mod starts;
 mod statistics;
 mod table;
@@ -66,6 +67,9 @@ fn measure(args: &Args) -> Result<(), Error> {
     }
     if args.measures(Part::Timelines) {
         report.timelines = Some(timelines::measure(&site, args.is_quick())?);
+    }
+    if args.measures(Part::Space) {
+        report.space = Some(space::measure(&site, args.is_quick())?);
     }
     #[cfg(feature = "container")]
     if args.measures(Part::Containers) {

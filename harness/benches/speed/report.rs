@@ -15,6 +15,7 @@ use crate::connections::{Beside, Client, Measured};
 use crate::containers::Containers;
 use crate::contender::Kind;
 use crate::site::Site;
+use crate::space::Space;
 use crate::starts::{self, Starts};
 use crate::statistics::{median, range};
 use crate::table::{WIDTH, number};
@@ -60,6 +61,9 @@ pub(crate) struct Report {
     /// All timelines in one run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timelines: Option<Timelines>,
+    /// The room that a run takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) space: Option<Space>,
     /// Whole runs with servers in containers beside the same here, and how long such a server takes to start.
     #[cfg(feature = "container")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,6 +95,7 @@ impl Report {
             starts: None,
             connections: None,
             timelines: None,
+            space: None,
             #[cfg(feature = "container")]
             containers: None,
             #[cfg(feature = "container")]
@@ -135,6 +140,7 @@ impl Report {
         parts.extend(self.connections.iter().flatten().map(situation));
         parts.extend(self.connections.as_deref().and_then(explanation));
         parts.extend(self.timelines.as_ref().map(Timelines::text));
+        parts.extend(self.space.as_ref().map(Space::text));
         #[cfg(feature = "container")]
         {
             parts.extend(self.containers.as_ref().map(Containers::text));

@@ -16,6 +16,7 @@ use model::connect::{ClientFiles, PostgresRequest, SslMode};
 use model::credential::SecretFile;
 use model::endpoint::{Address, Endpoint};
 use os::rundir::RunDir;
+use os::space::Space;
 use os::toolchain::Toolchain;
 use os::tree;
 use os::user::RunAs;
@@ -70,7 +71,7 @@ impl Site {
         let set = ScenarioSet::load(&[root.join("scenarios")]).map_err(|errors| lines(&errors))?;
         let manifests = Arc::new(Manifests::load(&root.join("kind/deployment"))?);
         let harness = PathBuf::from(env!("CARGO_BIN_EXE_mtls-conformance"));
-        let directory = RunDir::create(Some(&harness))?;
+        let directory = RunDir::create(&Space::default(), Some(&harness))?;
         let cache = std::env::var_os(CACHE_VARIABLE).map_or_else(|| root.join(".cache/bench"), PathBuf::from);
         let toolchain_directory = Toolchain::default_directory();
         let toolchain = Toolchain::find(&toolchain_directory);
@@ -91,6 +92,7 @@ impl Site {
             manifests: Arc::clone(&self.manifests),
             credentials: self.set.credentials.clone(),
             cache: self.cache.clone(),
+            run_directory: None,
             own_drivers: Vec::new(),
             nautobot_config: None,
             nautobot_mount: NAUTOBOT_MOUNT.to_owned(),

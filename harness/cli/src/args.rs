@@ -212,6 +212,10 @@ pub(super) struct RunArgs {
     /// Where the evidence of failed cases goes
     #[arg(long, value_name = "DIR", default_value = "reports/evidence")]
     pub(super) evidence: PathBuf,
+    /// Where the run's directory goes, which is removed at the end: servers' data, certificates, logs [default: /dev/shm, or the temporary
+    /// directory where that has too little space]
+    #[arg(long, value_name = "DIR", env = "MTLS_CONFORMANCE_RUN_DIR")]
+    pub(super) run_dir: Option<PathBuf>,
     /// Panic after so many cases: shows tests what a panic leaves
     #[arg(long, value_name = "CASES", value_parser = count, hide = true)]
     pub(super) panic_after: Option<NonZeroUsize>,

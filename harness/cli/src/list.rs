@@ -18,6 +18,7 @@ use model::connect::NAUTOBOT_MOUNT;
 use model::driver::DriverInfo;
 use model::report::Summary;
 use os::rundir::RunDir;
+use os::space::Space;
 use os::toolchain::{POSTGRES_MAJORS, Toolchain};
 use session::drivers;
 
@@ -140,7 +141,7 @@ fn width() -> u16 {
 fn driver_infos(toolchain: &Toolchain) -> Result<Vec<DriverInfo>, CliError> {
     let runtime = tokio::runtime::Runtime::new().map_err(CliError::Runtime)?;
     let harness = std::env::current_exe().map_err(CliError::OwnBinary)?;
-    let directory = RunDir::create(None)?;
+    let directory = RunDir::create(&Space::default(), None)?;
     let names =
         catalogue::known().into_iter().map(|info| info.name).filter(|name| drivers::missing(name, toolchain, &[]).is_none()).collect();
     let mut infos: Vec<DriverInfo> = runtime.block_on(async {

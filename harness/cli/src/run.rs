@@ -91,6 +91,7 @@ async fn carry_out(
         manifests,
         credentials: set.credentials.clone(),
         cache: cache_directory(&args.cache)?,
+        run_directory: args.run_dir.clone(),
         own_drivers: args.exec_driver.clone(),
         nautobot_config: args.nautobot_config.clone(),
         nautobot_mount: args.nautobot_mount.clone(),
@@ -103,6 +104,9 @@ async fn carry_out(
     let session = Session::start(options, &cases)
         .await
         .map_err(|error| if *interrupted.borrow() { CliError::Interrupted(Box::new(error)) } else { CliError::Session(Box::new(error)) })?;
+    for unfit in session.unfit_places() {
+        let _ = writeln!(std::io::stderr(), "note: {unfit}, too little for this run: its directory is {}", session.directory().display());
+    }
     let record = session.record();
     let redactor = Redactor::new(session.environment().secrets());
     let fold = Fold::new(&set.claims, &cases, record.clone(), std::env::args().collect(), started)?;
@@ -117,7 +121,7 @@ async fn carry_out(
     reporters.push(Box::new(panic_after));
     let reporting = std::thread::spawn(move || report(received, reporters, fold));
     let jobs = args.jobs.map_or_else(session::default_jobs, NonZeroUsize::get);
-    let schedule_options = ScheduleOptions { jobs, fail_fast: args.fail_fast };
+    let schedule_options = ScheduleOptions { jobs, fail_fast: args.fail_fast, keep_servers: args.hold.is_some() };
     let keys: BTreeSet<ServerKey> = cases.iter().filter(|case| case.skip.is_none()).map(|case| case.key).collect();
     tokio::select! {
         () = session.run(cases, schedule_options, events.clone()) => {}

@@ -32,11 +32,16 @@ pub trait Environment: Send + Sync {
     /// Why it can't give such a server; `None` if it can.
     fn unable(&self, key: ServerKey) -> Option<SkipReason>;
 
-    /// The server of that key: started at the first call, the same one afterwards.
+    /// The server of that key: started at the first call, the same one afterwards, until [`Environment::release`].
     ///
     /// # Errors
     /// [`EnvironmentError`] if it did not come up; the same error at later calls.
     async fn server(&self, key: ServerKey) -> Result<Arc<dyn Server>, EnvironmentError>;
+
+    /// Stops the server of that key, which no case needs any more, and removes what it has written.
+    async fn release(&self, key: ServerKey) {
+        let _ = key;
+    }
 
     /// An installation for one timeline, its servers running.
     ///

@@ -12,6 +12,7 @@ pub mod poll;
 pub mod redact;
 pub mod rundir;
 pub mod shared_memory;
+pub mod space;
 pub mod toolchain;
 pub mod tree;
 pub mod user;

@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::owner::Owner;
+use super::space::{Megabytes, Space, Unfit, list};
 use super::user::RunAs;
 use super::{shared_memory, tree};
 
@@ -41,6 +42,31 @@ pub enum RunDirError {
         /// What the system call said.
         source: io::Error,
     },
+    /// No place has room for it.
+    #[error(
+        "no place has the {} free that this run needs: {}; free some there, or name another place with --run-dir DIR \
+         (MTLS_CONFORMANCE_RUN_DIR)",
+        Megabytes(*needed),
+        list(unfit)
+    )]
+    NoPlace {
+        /// What is wrong with each.
+        unfit: Vec<Unfit>,
+        /// In bytes.
+        needed: u64,
+    },
+    /// The place that was named has no room for it.
+    #[error(
+        "the run's directory, which needs {}, can't be in the place that --run-dir or MTLS_CONFORMANCE_RUN_DIR names: {}; name another one",
+        Megabytes(*needed),
+        list(unfit)
+    )]
+    NamedPlace {
+        /// What is wrong with it.
+        unfit: Vec<Unfit>,
+        /// In bytes.
+        needed: u64,
+    },
     /// The process that removes the directory after a SIGKILL does not run.
     #[error("could not start the watcher `{program} {WATCH_COMMAND}`: {source}", program = program.display())]
     Watcher {
@@ -63,18 +89,23 @@ pub struct RunDir {
     watcher: Option<std::process::Child>,
     /// Whether the watcher has more to do than the directory.
     entrusted: bool,
+    unfit: Vec<Unfit>,
 }
 
 impl RunDir {
-    /// Makes the directory on `/dev/shm` where that exists (data directories are copied there), else in the temporary directory.
-    /// `watcher` is the harness's own binary; `None` goes without an outside watcher.
+    /// Makes the directory where there is room for it. `watcher` is the harness's own binary; `None` goes without an outside watcher.
     ///
     /// # Errors
     /// [`RunDirError`].
-    pub fn create(watcher: Option<&Path>) -> Result<Self, RunDirError> {
-        let shared_memory = Path::new("/dev/shm");
-        let base = if shared_memory.is_dir() { shared_memory.to_path_buf() } else { std::env::temp_dir() };
-        Self::create_in(&base, watcher)
+    pub fn create(space: &Space, watcher: Option<&Path>) -> Result<Self, RunDirError> {
+        let no_room = |unfit| match space.directory {
+            Some(_) => RunDirError::NamedPlace { unfit, needed: space.bytes },
+            None => RunDirError::NoPlace { unfit, needed: space.bytes },
+        };
+        let place = space.find().map_err(no_room)?;
+        let mut made = Self::create_in(&place.directory, watcher)?;
+        made.unfit = place.unfit;
+        Ok(made)
     }
 
     /// The same below `base`.
@@ -95,10 +126,16 @@ impl RunDir {
             sweep(base, &owner);
         }
         let watcher = watcher.map(|program| start_watcher(program, directory.path())).transpose()?;
-        Ok(Self { directory: Some(directory), watcher, entrusted: false })
+        Ok(Self { directory: Some(directory), watcher, entrusted: false, unfit: Vec::new() })
     }
 
-    /// Its absolute path, on `/dev/shm` where there is one.
+    /// The places that were looked at before the one that it is in.
+    #[must_use]
+    pub fn unfit(&self) -> &[Unfit] {
+        &self.unfit
+    }
+
+    /// Its absolute path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.directory.as_ref().map_or(Path::new(""), TempDir::path)

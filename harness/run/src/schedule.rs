@@ -26,6 +26,8 @@ pub struct ScheduleOptions {
     pub jobs: usize,
     /// Stop launching cases at the first failure or error.
     pub fail_fast: bool,
+    /// Leave servers running that no case needs any more.
+    pub keep_servers: bool,
 }
 
 /// What all parts of a run share.
@@ -38,6 +40,7 @@ struct Shared {
     failed: Arc<AtomicBool>,
     interrupted: watch::Receiver<bool>,
     fail_fast: bool,
+    keep_servers: bool,
 }
 
 /// Runs every case and emits its events, [`Event::CaseFinished`] once for each case. `interrupted` turning true ends the run early: cases
@@ -59,6 +62,7 @@ pub async fn run(
         failed: Arc::new(AtomicBool::new(false)),
         interrupted,
         fail_fast: schedule_options.fail_fast,
+        keep_servers: schedule_options.keep_servers,
     };
     let mut timelines = Vec::new();
     let mut servers: BTreeMap<ServerKey, BTreeMap<Arc<ServerConfig>, Vec<Arc<Case>>>> = BTreeMap::new();
@@ -89,11 +93,20 @@ pub async fn run(
         }
     }
     // Afterwards, and few at a time: how long an outage lasts is not to depend on how busy the machine is with other cases.
-    shared.timelines(timelines, schedule_options.jobs.clamp(1, TIMELINES_AT_A_TIME * parallelism()), environment).await;
+    shared.timelines(timelines, timelines_at_a_time(schedule_options.jobs), environment).await;
 }
 
 /// Timelines at a time, for each processor: their clients' rate is set, and one that shares a processor with others does not keep to it.
-const TIMELINES_AT_A_TIME: usize = 1;
+const TIMELINES_A_PROCESSOR: usize = 1;
+
+/// Timelines at a time on however many processors: what their servers write is in memory.
+const MOST_TIMELINES: usize = 6;
+
+/// How many timelines run at a time, where so many cases may.
+#[must_use]
+pub fn timelines_at_a_time(jobs: usize) -> usize {
+    jobs.clamp(1, (TIMELINES_A_PROCESSOR * parallelism()).min(MOST_TIMELINES))
+}
 
 /// Whether clients of both are of one driver.
 fn share_a_driver(one: &Case, other: &Case) -> bool {
@@ -165,6 +178,11 @@ impl Shared {
                 self.end_all(&lost, outcome);
             }
             self.serve_configuration(&server, gateway.as_ref().and_then(|gateway| gateway.as_ref().ok()), &config, cases).await;
+        }
+        drop(server);
+        if !self.keep_servers {
+            // Timelines come afterwards, with servers of their own.
+            environment.release(key).await;
         }
     }
 

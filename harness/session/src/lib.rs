@@ -7,6 +7,7 @@ mod containers;
 mod credentials;
 pub mod drivers;
 mod error;
+mod space;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use model::credential::Credentials;
 use model::outcome::SkipReason;
 use model::report::EnvironmentRecord;
 use os::rundir::RunDir;
+use os::space::Unfit;
 use os::toolchain::{POSTGRES_MAJORS, Toolchain};
 use os::user::RunAs;
 use pki::{self, Pki};
@@ -95,6 +97,8 @@ pub struct SessionOptions {
     pub credentials: Credentials,
     /// What outlives the run: prepared data directories.
     pub cache: PathBuf,
+    /// Where the run's directory goes; `None`: to the first of `/dev/shm` and the temporary directory that has room for it.
+    pub run_directory: Option<PathBuf>,
     /// The user's own drivers.
     pub own_drivers: Vec<OwnDriver>,
     /// The user's own `nautobot_config.py`; `None`: ours.
@@ -132,7 +136,7 @@ impl Session {
     /// [`SessionError`].
     pub async fn start(options: SessionOptions, cases: &[Arc<Case>]) -> Result<Self, SessionError> {
         #[cfg_attr(not(feature = "container"), expect(unused_mut, reason = "only containers are entrusted to it"))]
-        let mut directory = RunDir::create(Some(&options.harness))?;
+        let mut directory = RunDir::create(&space::needed(&options, cases), Some(&options.harness))?;
         let client = options.credentials.identities.get(GLOBAL_CLIENT).map(|identity| identity.certificate.clone());
         let template = InstallationTemplate { manifests: Arc::clone(&options.manifests), client };
         let pki = Arc::new(Pki::new(options.manifests, options.credentials, directory.path().join("pki"), RunAs::unprivileged()));
@@ -200,6 +204,12 @@ impl Session {
     #[must_use]
     pub fn run_context(&self) -> &Arc<RunContext> {
         &self.run_context
+    }
+
+    /// The places where the run's directory would have gone, and what they lack; empty where it went to the first.
+    #[must_use]
+    pub fn unfit_places(&self) -> &[Unfit] {
+        self.directory.unfit()
     }
 
     /// The directory of everything that the run makes; gone after [`Session::close`].

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ use model::network::Networks;
 use model::outcome::SkipReason;
 use model::report::Component;
 use model::server::{ServerKey, Service};
+use os::{shared_memory, tree};
 
 /// Servers on machines. Must be used inside one tokio runtime. Dropping it stops the servers, in order if slowly;
 /// [`Environment::close`] is faster.
@@ -49,6 +51,22 @@ struct Slot {
     state: watch::Receiver<Option<Started>>,
     task: JoinHandle<()>,
 }
+
+impl Slot {
+    /// Stops the server, or its start; whether there was one.
+    async fn stop(self) -> bool {
+        // A start that is under way is broken off; its child is stopped as it is dropped.
+        self.task.abort();
+        let _ = self.task.await;
+        let started = self.state.borrow().clone();
+        let Some(Ok(server)) = started else { return false };
+        server.stop().await;
+        true
+    }
+}
+
+/// How long the removal of a server's directory is tried.
+const REMOVAL: Duration = Duration::from_secs(2);
 
 impl Servers {
     /// An environment without any server yet.
@@ -151,6 +169,21 @@ impl Environment for Servers {
         Ok(self.instance(key).await?)
     }
 
+    async fn release(&self, key: ServerKey) {
+        let slot = self.slots().by_key.remove(&key);
+        if let Some(slot) = slot
+            && slot.stop().await
+        {
+            let directory = self.shared.options.run_directory.join(key.to_string());
+            // What can't be removed now goes with the run's directory.
+            let _ = tokio::task::spawn_blocking(move || {
+                shared_memory::release_below(&directory);
+                tree::remove(&directory, REMOVAL)
+            })
+            .await;
+        }
+    }
+
     async fn install(&self, options: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError> {
         if self.slots().closed {
             return Err(EnvironmentError::Closed(options.key));
@@ -187,18 +220,13 @@ impl Environment for Servers {
         };
         let mut stops = JoinSet::new();
         for installation in installations.iter().filter_map(Weak::upgrade) {
-            stops.spawn(async move { installation.close().await });
+            stops.spawn(async move {
+                installation.close().await;
+                true
+            });
         }
         for slot in slots.into_values() {
-            stops.spawn(async move {
-                // A start that is under way is broken off; its child is stopped as it is dropped.
-                slot.task.abort();
-                let _ = slot.task.await;
-                let started = slot.state.borrow().clone();
-                if let Some(Ok(server)) = started {
-                    server.stop().await;
-                }
-            });
+            stops.spawn(slot.stop());
         }
         while stops.join_next().await.is_some() {}
         self.shared.machines.close().await

@@ -326,3 +326,25 @@ async fn user_and_database_have_the_deployments_names() {
     connection.await.expect("no panic").expect("a clean end");
     fixture.environment.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_released_goes_with_its_files_and_the_next_one_is_another() {
+    let fixture = Fixture::new();
+    let key = postgres_key(any_major());
+    let first = fixture.environment.server(key).await.expect("it starts");
+    let directory = fixture.run.path().join(key.to_string());
+    assert!(directory.join("data").is_dir());
+    fixture.environment.release(redis_key()).await;
+    fixture.environment.release(key).await;
+    assert!(!directory.exists(), "its files are gone");
+    assert_nothing_left(fixture.run.path()).await;
+    let (_, outcome) = match TcpStream::connect(first.address()).await {
+        Ok(_) => panic!("nobody listens there any more"),
+        Err(_) => {
+            connect_postgres(fixture.environment.server(key).await.expect("another starts").address(), Some(&fixture.configurator.app))
+                .await
+        }
+    };
+    outcome.expect("a session");
+    fixture.environment.close().await;
+}
