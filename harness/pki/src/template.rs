@@ -56,7 +56,12 @@ pub(super) fn params(what: &str, spec: &CertificateSpec, overrides: Overrides<'_
     Ok(params)
 }
 
-/// Start and end from now.
+/// How long ago a certificate begins of which nobody has said when. cert-manager lets it begin with the second of its issue. But programs that
+/// ask the kernel's coarse clock (time(2), and so OpenSSL) are some milliseconds behind: for them that second may not have begun when they are
+/// shown the certificate, moments later.
+const BACKDATED: Duration = Duration::from_secs(60);
+
+/// Start and end: as the offsets say, or from [`BACKDATED`] ago on for as long as the Certificate says.
 pub(super) fn validity(what: &str, spec: &CertificateSpec, offsets: Option<&Validity>) -> Result<(SystemTime, SystemTime), PkiError> {
     let now = SystemTime::now();
     if let Some(offsets) = offsets {
@@ -64,8 +69,9 @@ pub(super) fn validity(what: &str, spec: &CertificateSpec, offsets: Option<&Vali
     }
     let lifetime =
         spec.duration.as_deref().map_or(Ok(DEFAULT_DURATION), duration::duration).map_err(|error| PkiError::invalid(what, error))?;
-    let end = now.checked_add(lifetime).ok_or_else(|| PkiError::invalid(what, InvalidCause::DurationTooLong))?;
-    Ok((now, end))
+    let start = now.checked_sub(BACKDATED).unwrap_or(now);
+    let end = start.checked_add(lifetime).ok_or_else(|| PkiError::invalid(what, InvalidCause::DurationTooLong))?;
+    Ok((start, end))
 }
 
 /// The two moments of a validity.

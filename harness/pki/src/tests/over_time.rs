@@ -75,6 +75,28 @@ fn at_the_start_everything_is_issued_as_the_manifests_say() {
     assert!(cert_manager.secret(CLIENT).expect("there").labels().is_empty());
 }
 
+/// OpenSSL's clock may be behind ours.
+#[test]
+fn what_is_issued_without_a_time_is_valid_for_a_clock_that_is_behind() {
+    let mut cert_manager = cert_manager();
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    let behind = |root: &str, leaf: &str| verifies(root, leaf, &["-attime", &(now() - 30).to_string()]);
+    for _ in 0..2 {
+        let root = content(&cert_manager, CA_SECRET, SecretFile::Certificate);
+        for secret in cert_manager.secrets() {
+            let certificate = content(&cert_manager, secret, SecretFile::Certificate);
+            assert!(behind(&root, &certificate), "{secret}");
+        }
+        for certificate in [CA, CLIENT, SERVER] {
+            cert_manager.renew(&reissue(certificate)).expect("renewed");
+        }
+    }
+    let said = Validity { not_before: "0s".to_owned(), not_after: "1h".to_owned() };
+    cert_manager.renew(&Reissue { validity: Some(said), ..reissue(CLIENT) }).expect("renewed");
+    let root = content(&cert_manager, CA_SECRET, SecretFile::Certificate);
+    assert!(!behind(&root, &content(&cert_manager, CLIENT, SecretFile::Certificate)), "what a scenario says holds");
+}
+
 #[test]
 fn renewal_keeps_the_key_and_touches_no_other_secret() {
     let mut cert_manager = cert_manager();
