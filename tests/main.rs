@@ -14,6 +14,7 @@ mod documentation;
 mod environments;
 mod gateways;
 mod held_sessions;
+mod hold;
 mod leaks;
 mod libpq_child;
 mod lost_servers;

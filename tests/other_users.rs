@@ -72,7 +72,7 @@ fn under_trust_another_user_gets_a_session_but_no_power_and_no_file() {
     run.wait_for_texts(&["holding the servers", "(log "]);
     let said = run.said();
     let run_directory = Path::new(between(&said, "credentials are in ", "\n")).parent().expect("the run's directory");
-    let port = between(&said, "-documented: 127.0.0.1:", " ");
+    let port = between(&said, "-documented: 127.0.0.1:", ",");
     let log = between(&said, "(log ", ")");
 
     let ask = |user: &str, statement: &str| {

@@ -3,6 +3,7 @@
 mod args;
 mod error;
 mod exit;
+mod hold;
 mod home;
 mod images;
 mod list;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,21 +9,21 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::args::{EnvironmentName, Hold, RunArgs};
+use super::args::{EnvironmentName, RunArgs};
 use super::error::CliError;
+use super::hold::{self, FirstFailures};
 use super::home::{LAST_RUN, cache_directory, home, scenario_set, toolchain_directory};
 use super::select::selected;
 use super::{images, own_programs};
 use crate::exit::Exit;
 use deployment::Manifests;
 use driver::exec::check_nautobot_config;
-use environment::Environment as _;
 use expand::overdue;
 use load::ScenarioSet;
-use model::case::{Case, DEFAULT_IDENTITY, DEFAULT_TRUST};
+use model::case::Case;
 use model::connect::NAUTOBOT_MOUNT;
 use model::report::Summary;
-use model::server::{Application, ServerKey, Service};
+use model::server::ServerKey;
 use os::redact::Redactor;
 use os::toolchain::{NAUTOBOT_DRIVERS, Toolchain};
 use os::tree;
@@ -119,6 +118,8 @@ async fn carry_out(
     let mut reporters = reporters(args, redactor)?;
     let (panic_after, asked) = PanicAfter::new(args.panic_after);
     reporters.push(Box::new(panic_after));
+    let (first_failures, failed) = FirstFailures::of(&cases);
+    reporters.push(Box::new(first_failures));
     let reporting = std::thread::spawn(move || report(received, reporters, fold));
     let jobs = args.jobs.map_or_else(session::default_jobs, NonZeroUsize::get);
     let schedule_options = ScheduleOptions { jobs, fail_fast: args.fail_fast, keep_servers: args.hold.is_some() };
@@ -146,8 +147,8 @@ async fn carry_out(
     let exit = outcome.as_ref().map(|(summary, errors)| exit_of(summary, errors, interrupted_now));
     let mut left = Vec::new();
     if let Some(session) = held {
-        if exit.as_ref().is_ok_and(|exit| hold(args, *exit)) {
-            hold_servers(&session, &keys, interrupted.clone()).await;
+        if exit.as_ref().is_ok_and(|exit| hold::is_asked_for(args.hold, *exit)) {
+            hold::hold(&session, &keys, &failed, interrupted.clone()).await;
         }
         left = session.close().await;
     }
@@ -305,47 +306,6 @@ fn report(
     let summary = fold.finish()?;
     tell(&Event::RunFinished(Box::new(summary.clone())));
     Ok((summary, errors))
-}
-
-fn hold(args: &RunArgs, exit: Exit) -> bool {
-    match args.hold {
-        None => false,
-        Some(Hold::Always) => true,
-        Some(Hold::OnFailure) => matches!(exit, Exit::NotConformant | Exit::Environment),
-    }
-}
-
-/// Says where the servers are and how to connect, and waits for Ctrl-C.
-async fn hold_servers(session: &Session, keys: &BTreeSet<ServerKey>, mut interrupted: watch::Receiver<bool>) {
-    let mut lines = vec![format!("holding the servers until Ctrl-C; credentials are in {}", session.directory().join("pki").display())];
-    for key in keys {
-        if let Ok(server) = session.environment().server(*key).await {
-            lines.push(format!("  {key}: {} (log {})", server.address(), server.log_path().display()));
-            lines.extend(connect_command(session, *key, server.address()));
-        }
-    }
-    let _ = writeln!(std::io::stderr(), "{}", lines.join("\n"));
-    // An error means that the sender is gone: nothing could end the wait.
-    let _ = interrupted.wait_for(|interrupted| *interrupted).await;
-}
-
-/// A command line that connects as the deployment's own client does; `None` where the scenarios know no such client.
-fn connect_command(session: &Session, key: ServerKey, address: SocketAddr) -> Option<String> {
-    let credentials = &session.run_context().credentials;
-    let files = credentials.client_files(Some(DEFAULT_IDENTITY), Some(DEFAULT_TRUST)).ok()?;
-    let (certificate, private, root) = (files.certificate?, files.key?, files.root?);
-    let (certificate, private, root) = (certificate.display(), private.display(), root.display());
-    let (host, ip, port) = (credentials.default_host(key.service), address.ip(), address.port());
-    let Application { user, database } = credentials.application();
-    Some(match key.service {
-        Service::Postgres => format!(
-            "    psql 'host={host} hostaddr={ip} port={port} user={user} dbname={database} sslmode=verify-full \
-             sslcert={certificate} sslkey={private} sslrootcert={root}'"
-        ),
-        Service::Redis => {
-            format!("    redis-cli -h {ip} -p {port} --tls --sni {host} --cert {certificate} --key {private} --cacert {root}")
-        }
-    })
 }
 
 /// For `claims`. A cache that can't be written makes no run fail.
