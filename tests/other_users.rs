@@ -48,6 +48,24 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     rest.split_once(after).unwrap_or_else(|| panic!("{after:?} is in: {rest}")).0
 }
 
+/// Another user who is trusted at this address gets a session, and is no superuser, whoever he says to be.
+fn assert_no_power(address: &str) {
+    let ask = |user: &str, statement: &str| {
+        let target = format!("{address} user={user} dbname=postgres sslmode=disable");
+        let output = as_another("psql", &["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", &target, "--command", statement]);
+        (output.status.success(), text(&output))
+    };
+    assert_eq!(ask("postgres", "SHOW is_superuser"), (true, "off\n".to_owned()), "everybody is trusted, and no superuser");
+    let (gets_in, answer) = ask("postgres", "COPY (SELECT 1) TO PROGRAM 'cat'");
+    assert!(!gets_in && answer.contains("permission denied"), "{answer}");
+    let (_, superusers) = ask("postgres", "SELECT rolname FROM pg_roles WHERE rolsuper");
+    assert!(!superusers.trim().is_empty(), "somebody owns the tables of the system");
+    for superuser in superusers.lines() {
+        let (gets_in, answer) = ask(superuser, "SELECT 1");
+        assert!(!gets_in && answer.contains("not permitted to log in"), "{superuser}: {answer}");
+    }
+}
+
 /// The files below a directory that another user can read, going by what he himself sees.
 fn readable(directory: &Path) -> Vec<String> {
     let path = directory.display().to_string();
@@ -55,12 +73,24 @@ fn readable(directory: &Path) -> Vec<String> {
     String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect()
 }
 
+/// Whether a test can be another user who has psql; says why not.
+fn can_be_another() -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        skipped("only root can be another user");
+        return false;
+    }
+    let has_psql = Command::new("psql").arg("--version").output().is_ok();
+    if !has_psql {
+        skipped("psql is not installed");
+    }
+    has_psql
+}
+
 #[test]
 fn under_trust_another_user_gets_a_session_but_no_power_and_no_file() {
     let Some(build) = newest_postgres() else { return };
-    let Some(servers) = RunAs::of_this_run() else { return skipped("only root can be another user") };
-    if Command::new("psql").arg("--version").output().is_err() {
-        return skipped("psql is not installed");
+    if !can_be_another() {
+        return;
     }
     let directory = tempfile::tempdir().expect("a directory");
     // As a checkout is: what is in it decides.
@@ -75,21 +105,7 @@ fn under_trust_another_user_gets_a_session_but_no_power_and_no_file() {
     let port = between(&said, "-documented: 127.0.0.1:", ",");
     let log = between(&said, "(log ", ")");
 
-    let ask = |user: &str, statement: &str| {
-        let target = format!("host=127.0.0.1 port={port} user={user} dbname=postgres sslmode=disable");
-        let output = as_another("psql", &["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", &target, "--command", statement]);
-        (output.status.success(), text(&output))
-    };
-    assert_eq!(ask("postgres", "SHOW is_superuser"), (true, "off\n".to_owned()), "everybody is trusted, and no superuser");
-    let (gets_in, answer) = ask("postgres", "COPY (SELECT 1) TO PROGRAM 'cat'");
-    assert!(!gets_in && answer.contains("permission denied"), "{answer}");
-    let (_, superusers) = ask("postgres", "SELECT rolname FROM pg_roles WHERE rolsuper");
-    assert!(!superusers.trim().is_empty(), "somebody owns the tables of the system");
-    for superuser in superusers.lines() {
-        let (gets_in, answer) = ask(superuser, "SELECT 1");
-        assert!(!gets_in && answer.contains("not permitted to log in"), "{superuser}: {answer}");
-    }
-
+    assert_no_power(&format!("host=127.0.0.1 port={port}"));
     let seen = as_another("ls", &[&run_directory.display().to_string()]);
     assert!(text(&seen).contains("Permission denied"), "{}", text(&seen));
     let seen = as_another("cat", &[log]);
@@ -106,10 +122,7 @@ fn under_trust_another_user_gets_a_session_but_no_power_and_no_file() {
     let users: Vec<u32> = processes_in(run_directory).into_iter().filter(|pid| is_postgres(*pid)).map(user_of).collect();
     assert!(!users.is_empty() && users.iter().all(|user| *user == users[0]), "{users:?}");
     let named = nix::unistd::User::from_uid(users[0].into()).expect("it is looked up");
-    assert_eq!(
-        named.map(|user| user.uid.as_raw()),
-        RunAs::unprivileged().map(|user| user.uid).filter(|_| servers == servers.with_a_name())
-    );
+    assert_eq!(named.map(|user| user.uid.as_raw()), RunAs::unprivileged().map(|user| user.uid).filter(|uid| *uid == users[0]));
 
     kill(Pid::from_raw(run.pid()), Signal::SIGINT).expect("it is there");
     assert_eq!(run.wait().code(), Some(1), "{}", run.said());
@@ -121,4 +134,25 @@ fn is_postgres(pid: i32) -> bool {
 
 fn user_of(pid: i32) -> u32 {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).expect("it runs"))
+}
+
+/// Containers can be reached from the machine that they are on.
+#[cfg(feature = "container")]
+#[test]
+fn under_trust_another_user_has_no_power_over_a_server_in_a_container() {
+    use crate::containers::{CONTAINERS, IMAGES, Outside};
+    if !can_be_another() {
+        return;
+    }
+    let Some(_outside) = Outside::here(&IMAGES) else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    write(directory.path(), "checks/own/trust.yaml", SCENARIO);
+    let args = ["run", "own/trust", "--scenarios", "checks", "--postgres", "17", "--hold", "on-failure"];
+    let mut run = Running::start(harness(directory.path(), &[&args[..], &CONTAINERS].concat()));
+    run.wait_for_texts(&["holding the servers", "(log "]);
+    let said = run.said();
+    let (host, port) = between(&said, "-documented: ", ", as it was").rsplit_once(':').expect("an address");
+    assert_no_power(&format!("host={host} port={port}"));
+    kill(Pid::from_raw(run.pid()), Signal::SIGINT).expect("it is there");
+    assert_eq!(run.wait().code(), Some(1), "{}", run.said());
 }

@@ -14,7 +14,7 @@ use crate::support::middle::{ENDLESS, Middle, command_line};
 use crate::support::{PATIENCE, Running, harness, ran, until};
 
 /// Arguments that make servers run in containers, from images that need no registry.
-pub(super) const CONTAINERS: [&str; 4] = ["--environment", "container", "--image-set", "offline"];
+pub(crate) const CONTAINERS: [&str; 4] = ["--environment", "container", "--image-set", "offline"];
 
 /// The major version that there is an image for.
 const MAJOR: u16 = 17;

@@ -8,3 +8,6 @@ mod lost;
 mod outside;
 mod reuse;
 mod watcher;
+
+pub(crate) use ends::CONTAINERS;
+pub(crate) use outside::{IMAGES, Outside};

@@ -14,14 +14,14 @@ use crate::support::{PATIENCE, not_in_ci, until};
 pub(super) const POSTGRES: &str = "mtls-conformance/postgres:17";
 
 /// What a run of `--image-set offline` with PostgreSQL 17 starts containers from.
-pub(super) const IMAGES: [&str; 4] =
+pub(crate) const IMAGES: [&str; 4] =
     [POSTGRES, "mtls-conformance/redis:8.0", "mtls-conformance/haproxy:3.0", "mtls-conformance/clients:trixie"];
 
 /// The label of everything that a run makes: its value is the run's id.
 const RUN: &str = "mtls-conformance.run";
 
 /// An engine that answers.
-pub(super) struct Outside {
+pub(crate) struct Outside {
     socket: String,
 }
 
@@ -60,7 +60,7 @@ impl Outside {
     }
 
     /// The same, for tests without a runtime.
-    pub(super) fn here(images: &[&str]) -> Option<Self> {
+    pub(crate) fn here(images: &[&str]) -> Option<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(Self::find(images))
     }
