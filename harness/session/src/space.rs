@@ -14,7 +14,7 @@ use run::schedule::timelines_at_a_time;
 const MEGABYTE: u64 = 1 << 20;
 
 /// A PostgreSQL with its data directory, certificates and logs.
-const POSTGRES: u64 = 20 * MEGABYTE;
+const POSTGRES: u64 = 28 * MEGABYTE;
 
 /// A Redis with its certificates and logs.
 const REDIS: u64 = 4 * MEGABYTE;
