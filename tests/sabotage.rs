@@ -116,10 +116,22 @@ fn shipped() -> BTreeMap<PathBuf, String> {
     files
 }
 
+/// What keeps a change from being made.
+#[derive(Debug, thiserror::Error)]
+enum ChangeError {
+    #[error("`{0}` is no KIND/NAME")]
+    Name(String),
+    #[error("there are {found} objects `{object}`, not one")]
+    Objects { object: String, found: usize },
+    #[error("{text:?} stands {found} times in {object}, not once")]
+    Text { object: String, text: String, found: usize },
+}
+
 impl Change {
-    /// Makes the change; the error says what keeps it from being made.
-    fn apply(&self, files: &mut BTreeMap<PathBuf, String>) -> Result<(), String> {
-        let (kind, name) = self.object.split_once('/').ok_or_else(|| format!("`{}` is no KIND/NAME", self.object))?;
+    /// Makes the change.
+    fn apply(&self, files: &mut BTreeMap<PathBuf, String>) -> Result<(), ChangeError> {
+        let object = || self.object.clone();
+        let (kind, name) = self.object.split_once('/').ok_or_else(|| ChangeError::Name(object()))?;
         let is_meant = |document: &str| {
             let kind = document.lines().any(|line| line.strip_prefix("kind: ") == Some(kind));
             kind && document.contains(&format!("\nmetadata:\n  name: {name}\n"))
@@ -137,11 +149,11 @@ impl Change {
             }
             *text = documents.join("\n---\n");
         }
-        if made == 1 { Ok(()) } else { Err(format!("there are {made} objects `{}`, not one", self.object)) }
+        if made == 1 { Ok(()) } else { Err(ChangeError::Objects { object: object(), found: made }) }
     }
 
     /// The object's text with the change.
-    fn changed(&self, document: &str) -> Result<String, String> {
+    fn changed(&self, document: &str) -> Result<String, ChangeError> {
         let from = self.replace.trim_end();
         let indented = |text: &str, indent: usize| text.trim_end().replace('\n', &format!("\n{}", " ".repeat(indent)));
         let mut found = Vec::new();
@@ -161,7 +173,7 @@ impl Change {
         }
         match found.as_slice() {
             [(at, length, indent)] => Ok(format!("{}{}{}", &document[..*at], indented(&self.with, *indent), &document[at + length..])),
-            _ => Err(format!("{:?} stands {} times in {}, not once", self.replace, found.len(), self.object)),
+            _ => Err(ChangeError::Text { object: self.object.clone(), text: self.replace.clone(), found: found.len() }),
         }
     }
 }
@@ -371,9 +383,9 @@ fn the_names_of_sabotages_are_their_own() {
 fn a_change_that_can_not_be_made_or_is_not_unique_is_an_error() {
     let change = |object: &str, replace: &str| {
         let change = Change { object: object.to_owned(), replace: replace.to_owned(), with: "x".to_owned() };
-        change.apply(&mut shipped())
+        change.apply(&mut shipped()).map_err(|error| error.to_string())
     };
-    assert_eq!(change("Cluster/nautobot-cluster", "- hostssl all all 0.0.0.0/0 cert"), Ok(()));
+    change("Cluster/nautobot-cluster", "- hostssl all all 0.0.0.0/0 cert").expect("once");
     assert!(change("Cluster/nautobot-cluster", "mtls-ca-cert").expect_err("twice").contains("stands 2 times"));
     assert!(change("Cluster/nautobot-cluster", "postgres_hba").expect_err("never").contains("stands 0 times"));
     assert!(change("Cluster/other", "app").expect_err("no object").contains("there are 0 objects"));

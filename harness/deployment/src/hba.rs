@@ -67,7 +67,7 @@ pub(super) fn hba_objection(line: &str) -> Option<String> {
         ("local", _) => return Some("it needs a database, a user and a method".to_owned()),
         (_, [_database, _user, address, rest @ ..]) => match with_mask(address, rest) {
             Ok(rest) => rest,
-            Err(why) => return Some(why),
+            Err(error) => return Some(error.to_string()),
         },
         _ => return Some("it needs a database, a user, an address and a method".to_owned()),
     };
@@ -95,28 +95,34 @@ fn elsewhere(line: &str, fields: &[String]) -> Option<String> {
     line.contains("${").then(|| "`${...}` is replaced in scenarios, not in manifests: write the range".to_owned())
 }
 
+/// What is wrong with the address of a line, by cause.
+#[derive(Debug, thiserror::Error)]
+enum AddressError {
+    #[error("`{address}` is no range of addresses: `{base}` is no address")]
+    Base { address: String, base: String },
+    #[error("`{address}` is no range of addresses: behind the slash stands 0 to {longest}")]
+    Length { address: String, longest: u8 },
+    #[error("behind `{address}` a netmask is missing: one address alone is `{address}/{longest}`")]
+    NoMask { address: String, longest: u8 },
+}
+
 /// The fields behind an address, which is a range, a name, or an address with a mask behind it.
-fn with_mask<'a>(address: &str, rest: &'a [String]) -> Result<&'a [String], String> {
+fn with_mask<'a>(address: &str, rest: &'a [String]) -> Result<&'a [String], AddressError> {
+    let longest = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
     if let Some((base, length)) = address.split_once('/') {
-        let longest = match base.parse::<IpAddr>() {
-            Ok(IpAddr::V4(_)) => 32,
-            Ok(IpAddr::V6(_)) => 128,
-            Err(_) => return Err(format!("`{address}` is no range of addresses: `{base}` is no address")),
+        let Ok(parsed) = base.parse() else {
+            return Err(AddressError::Base { address: address.to_owned(), base: base.to_owned() });
         };
+        let longest = longest(parsed);
         return match length.parse::<u8>() {
             Ok(length) if length <= longest => Ok(rest),
-            _ => Err(format!("`{address}` is no range of addresses: behind the slash stands 0 to {longest}")),
+            _ => Err(AddressError::Length { address: address.to_owned(), longest }),
         };
     }
-    if address.parse::<IpAddr>().is_err() {
-        return Ok(rest);
-    }
+    let Ok(parsed) = address.parse() else { return Ok(rest) };
     match rest.split_first() {
         Some((mask, rest)) if mask.parse::<IpAddr>().is_ok() => Ok(rest),
-        _ => Err(format!(
-            "behind `{address}` a netmask is missing: one address alone is `{address}/{}`",
-            if address.contains(':') { 128 } else { 32 }
-        )),
+        _ => Err(AddressError::NoMask { address: address.to_owned(), longest: longest(parsed) }),
     }
 }
 

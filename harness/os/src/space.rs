@@ -150,9 +150,9 @@ mod tests {
         directory
     }
 
-    fn fit(bytes: u64, places: &[&Path]) -> Result<Place, String> {
+    fn fit(bytes: u64, places: &[&Path]) -> Result<Place, Vec<Unfit>> {
         let space = Space { bytes, ..Space::default() };
-        space.first_fit(&places.iter().map(|place| place.to_path_buf()).collect::<Vec<_>>()).map_err(|unfit| list(&unfit))
+        space.first_fit(&places.iter().map(|place| place.to_path_buf()).collect::<Vec<_>>())
     }
 
     #[test]
@@ -167,14 +167,14 @@ mod tests {
     #[test]
     fn a_place_that_is_full_a_file_or_too_long_says_so() {
         let directory = directory();
-        let error = fit(u64::MAX, &[directory.path()]).expect_err("nothing has that");
+        let error = list(&fit(u64::MAX, &[directory.path()]).expect_err("nothing has that"));
         assert!(error.starts_with(&format!("{} has ", directory.path().display())) && error.ends_with(" MB free"), "{error}");
         let file = directory.path().join("file");
         std::fs::write(&file, "").expect("writes");
-        assert!(fit(0, &[&file]).expect_err("a file").ends_with("is no directory"));
+        assert!(list(&fit(0, &[&file]).expect_err("a file")).ends_with("is no directory"));
         let long = directory.path().join("x".repeat(LONGEST));
         std::fs::create_dir(&long).expect("makes");
-        assert!(fit(0, &[&long]).expect_err("long").contains("bytes, and unix sockets below it take no more than"));
+        assert!(list(&fit(0, &[&long]).expect_err("long")).contains("bytes, and unix sockets below it take no more than"));
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
         let fit = fit(0, &[directory.path()]);
         match RunAs::of_this_run() {
             None => assert!(fit.is_ok(), "servers are ours: {fit:?}"),
-            Some(_) => assert!(fit.expect_err("another's").contains("can't be reached by the user that servers run as")),
+            Some(_) => assert!(list(&fit.expect_err("another's")).contains("can't be reached by the user that servers run as")),
         }
     }
 
