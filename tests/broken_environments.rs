@@ -11,7 +11,7 @@ use model::outcome::{ErrorKind, Outcome, OutcomeKind};
 use model::report::Report;
 use os::toolchain::Toolchain;
 
-use crate::support::{REPORT, Ran, harness, newest_postgres, ran, skipped, toolchain};
+use crate::support::{REPORT, Ran, harness, in_mount_namespace, newest_postgres, ran, skipped, toolchain};
 
 /// A toolchain with one PostgreSQL of a major version that no distribution here has: its programs are scripts.
 struct Broken {
@@ -198,20 +198,7 @@ fn a_full_disk_is_an_error_that_says_so() {
     let Some(broken) = Broken::around_real("exec REAL/postgres \"$@\"") else { return };
     // The run directory's file system, as only this run sees it: it says that it has room, but takes too few files for a data directory.
     let mount = "mount -t tmpfs -o size=512m,nr_inodes=120 tmpfs /dev/shm";
-    let namespace = |script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script, "sh"]);
-        command
-    };
-    match namespace(mount).output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return skipped(&format!("no file system can be mounted: {}", String::from_utf8_lossy(&output.stderr).trim())),
-        Err(error) => return skipped(&format!("unshare: {error}")),
-    }
-    let inner = broken.command();
-    let mut command = namespace(&format!("{mount} && exec \"$@\""));
-    command.arg(inner.get_program()).args(inner.get_args()).current_dir(broken.directory.path());
-    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let Some(command) = in_mount_namespace(mount, broken.directory.path(), &broken.command()) else { return };
     broke(broken.directory.path(), command).assert_errored_with(ErrorKind::Start, &["No space left on device"]);
 }
 

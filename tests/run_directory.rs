@@ -1,41 +1,15 @@
 //! Where a run's directory goes: a run on a machine with little space in memory passes, or says in one message what it lacks.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::Command;
 
-use crate::support::{harness, newest_postgres, skipped};
+use crate::support::{harness, in_mount_namespace, newest_postgres};
 
 /// Docker's default.
 const DOCKERS: &str = "mount -t tmpfs -o size=64m tmpfs /dev/shm";
 
 /// Cases on every version and both deployments: more servers than 64 MB take.
 const RUN: [&str; 4] = ["run", "postgres/documented-rule:*sslmode=verify-full*", "--driver", "rustls"];
-
-/// The harness in a mount namespace of its own, after these mounts; `None` where nothing can be mounted.
-fn within(mounts: &str, directory: &Path, args: &[&str]) -> Option<Command> {
-    let namespace = |script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script, "sh"]);
-        command
-    };
-    match namespace(mounts).output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => {
-            skipped(&format!("no file system can be mounted: {}", String::from_utf8_lossy(&output.stderr).trim()));
-            return None;
-        }
-        Err(error) => {
-            skipped(&format!("unshare: {error}"));
-            return None;
-        }
-    }
-    let inner = harness(directory, args);
-    let mut command = namespace(&format!("{mounts} && exec \"$@\""));
-    command.arg(inner.get_program()).args(inner.get_args()).current_dir(directory);
-    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Some(command)
-}
 
 /// A directory that servers can reach.
 fn place() -> tempfile::TempDir {
@@ -56,7 +30,7 @@ fn a_run_passes_where_shared_memory_has_64_mb_and_says_where_it_went() {
         return;
     }
     let (directory, temporary) = (tempfile::tempdir().expect("a directory"), place());
-    let Some(mut command) = within(DOCKERS, directory.path(), &RUN) else { return };
+    let Some(mut command) = in_mount_namespace(DOCKERS, directory.path(), &harness(directory.path(), &RUN)) else { return };
     command.env("TMPDIR", temporary.path());
     let (code, said) = said(command);
     assert_eq!(code, Some(0), "{said}");
@@ -75,7 +49,7 @@ fn a_run_without_room_ends_at_once_with_one_message_that_names_the_way_out() {
     let small = place();
     let small = small.path();
     let mounts = format!("{DOCKERS} && mount -t tmpfs -o size=8m tmpfs {}", small.display());
-    let Some(mut command) = within(&mounts, directory.path(), &RUN) else { return };
+    let Some(mut command) = in_mount_namespace(&mounts, directory.path(), &harness(directory.path(), &RUN)) else { return };
     command.env("TMPDIR", small);
     let (code, said) = said(command);
     assert_eq!((code, said.lines().count()), (Some(3), 1), "{said}");

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use globset::Glob;
@@ -13,7 +13,7 @@ use model::outcome::{Outcome, OutcomeKind};
 use model::report::{CaseRecord, Report};
 use serde::Deserialize;
 
-use crate::support::{REPORT, harness, repository, skipped};
+use crate::support::{REPORT, harness, repository, shipped_manifests, skipped, write_manifests};
 
 /// One wrong deployment.
 #[derive(Debug, Deserialize)]
@@ -100,22 +100,6 @@ fn sabotages() -> Vec<Sabotage> {
     files.iter().flat_map(read).collect()
 }
 
-/// The shipped manifests: file below the folder, and text.
-fn shipped() -> BTreeMap<PathBuf, String> {
-    let root = repository().join("kind/deployment");
-    let mut files = BTreeMap::new();
-    for folder in ["", "site"] {
-        for entry in std::fs::read_dir(root.join(folder)).expect("the folder") {
-            let path = entry.expect("an entry").path();
-            if path.extension().is_some_and(|extension| extension == "yaml") {
-                let name = Path::new(folder).join(path.file_name().expect("a name"));
-                files.insert(name, std::fs::read_to_string(&path).expect("readable"));
-            }
-        }
-    }
-    files
-}
-
 /// What keeps a change from being made.
 #[derive(Debug, thiserror::Error)]
 enum ChangeError {
@@ -180,7 +164,7 @@ impl Change {
 
 impl Sabotage {
     fn manifests(&self) -> BTreeMap<PathBuf, String> {
-        let mut files = shipped();
+        let mut files = shipped_manifests();
         let unchanged = files.clone();
         for change in &self.changes {
             change.apply(&mut files).unwrap_or_else(|error| panic!("{}: {error}", self.id));
@@ -208,9 +192,7 @@ struct Seen {
 
 fn seen(files: &BTreeMap<PathBuf, String>, run: &str) -> Seen {
     let directory = tempfile::tempdir().expect("a directory");
-    for (name, text) in files {
-        crate::support::write(&directory.path().join("manifests"), name.to_str().expect("a name"), text);
-    }
+    write_manifests(directory.path(), files);
     let args: Vec<&str> = ["run", "--manifests", "manifests"].into_iter().chain(REPORT).chain(run.split_whitespace()).collect();
     let output = harness(directory.path(), &args).output().expect("the harness runs");
     let report = std::fs::read(directory.path().join("report.json")).ok();
@@ -324,7 +306,7 @@ fn every_wrong_deployment_is_noticed_for_its_reason() {
     let runs: BTreeSet<String> =
         sabotages.iter().filter(|sabotage| matches!(sabotage.said, Said::NotConformant(_))).map(Sabotage::run).collect();
     // Without a control a run that fails says nothing.
-    let controls = side_by_side(&runs.into_iter().collect::<Vec<_>>(), |run| (run.clone(), seen(&shipped(), run)));
+    let controls = side_by_side(&runs.into_iter().collect::<Vec<_>>(), |run| (run.clone(), seen(&shipped_manifests(), run)));
     let controls: BTreeMap<String, Seen> = controls.into_iter().collect();
     let scores = side_by_side(&wrong, |(sabotage, manifests)| {
         let seen = seen(manifests, &sabotage.run());
@@ -383,7 +365,7 @@ fn the_names_of_sabotages_are_their_own() {
 fn a_change_that_can_not_be_made_or_is_not_unique_is_an_error() {
     let change = |object: &str, replace: &str| {
         let change = Change { object: object.to_owned(), replace: replace.to_owned(), with: "x".to_owned() };
-        change.apply(&mut shipped()).map_err(|error| error.to_string())
+        change.apply(&mut shipped_manifests()).map_err(|error| error.to_string())
     };
     change("Cluster/nautobot-cluster", "- hostssl all all 0.0.0.0/0 cert").expect("once");
     assert!(change("Cluster/nautobot-cluster", "mtls-ca-cert").expect_err("twice").contains("stands 2 times"));

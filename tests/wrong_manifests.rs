@@ -4,25 +4,15 @@ use std::path::Path;
 
 use model::outcome::{Outcome, OutcomeKind};
 
-use crate::support::{REPORT, Ran, harness, harness_says, ran, repository, skipped, toolchain, write};
+use crate::support::{REPORT, Ran, harness, harness_says, ran, shipped_manifests, skipped, toolchain, write, write_manifests};
 
 /// A copy of the shipped manifests with `line` of a file replaced.
 fn manifests(directory: &Path, file: &str, line: &str, other: &str) {
-    let shipped = repository().join("kind/deployment");
-    let copy = directory.join("manifests");
-    for folder in ["", "site"] {
-        std::fs::create_dir_all(copy.join(folder)).expect("makes");
-        for entry in std::fs::read_dir(shipped.join(folder)).expect("the folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_file() {
-                std::fs::copy(&path, copy.join(folder).join(path.file_name().expect("a name"))).expect("copies");
-            }
-        }
-    }
-    let path = copy.join(file);
-    let text = std::fs::read_to_string(&path).expect("reads");
+    let mut files = shipped_manifests();
+    let text = files.get_mut(Path::new(file)).expect("a shipped file");
     assert_eq!(text.matches(line).count(), 1, "{line:?} in {file}");
-    std::fs::write(path, text.replace(line, other)).expect("writes");
+    *text = text.replace(line, other);
+    write_manifests(directory, &files);
 }
 
 fn run_redis(port: &str) -> Option<Ran> {

@@ -4,6 +4,7 @@ pub(crate) mod fakes;
 pub(crate) mod middle;
 pub(crate) mod world;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -45,6 +46,53 @@ pub(crate) fn write(directory: &Path, file: &str, text: &str) {
     let path = directory.join(file);
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
     std::fs::write(path, text).expect("writes");
+}
+
+/// The shipped manifests: each file's name below their folder, and its text.
+pub(crate) fn shipped_manifests() -> BTreeMap<PathBuf, String> {
+    let root = repository().join("kind/deployment");
+    let mut files = BTreeMap::new();
+    for folder in ["", "site"] {
+        for entry in std::fs::read_dir(root.join(folder)).expect("the folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "yaml") {
+                let name = Path::new(folder).join(path.file_name().expect("a name"));
+                files.insert(name, std::fs::read_to_string(&path).expect("readable"));
+            }
+        }
+    }
+    files
+}
+
+/// Writes manifests into the folder `manifests` of a directory.
+pub(crate) fn write_manifests(directory: &Path, files: &BTreeMap<PathBuf, String>) {
+    for (name, text) in files {
+        write(&directory.join("manifests"), name.to_str().expect("a name"), text);
+    }
+}
+
+/// A command that runs in a mount namespace of its own, after these mounts; `None`, said as a skip, where nothing can be mounted.
+pub(crate) fn in_mount_namespace(mounts: &str, directory: &Path, inner: &Command) -> Option<Command> {
+    let namespace = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]);
+        command
+    };
+    match namespace(mounts).output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            skipped(&format!("no file system can be mounted: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            return None;
+        }
+        Err(error) => {
+            skipped(&format!("unshare: {error}"));
+            return None;
+        }
+    }
+    let mut command = namespace(&format!("{mounts} && exec \"$@\""));
+    command.arg(inner.get_program()).args(inner.get_args()).current_dir(directory);
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Some(command)
 }
 
 /// Says why a test shows nothing here, past libtest's capture: libtest itself can only say `ok`.
