@@ -121,25 +121,11 @@ async fn held(
 /// As the deployment's own client connects.
 fn own_connection(service: Service) -> ConnectPlan {
     ConnectPlan {
-        driver: String::new(),
         sslmode: Some(SslMode::VerifyFull),
-        sslnegotiation: None,
-        tls: None,
         identity: Some(DEFAULT_IDENTITY.to_owned()),
         trust: Some(DEFAULT_TRUST.to_owned()),
-        host: None,
-        user: None,
-        database: None,
         password: if service == Service::Redis { PasswordChoice::Right } else { PasswordChoice::None },
-        source: None,
-        unix: false,
-        min_tls: None,
-        max_tls: None,
-        alpn: None,
-        replication: false,
-        plaintext_port: false,
-        gateway: false,
-        env: BTreeMap::new(),
+        ..ConnectPlan::bare("")
     }
 }
 

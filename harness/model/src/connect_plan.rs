@@ -71,6 +71,32 @@ pub struct ConnectPlan {
 }
 
 impl ConnectPlan {
+    /// A connection of this driver that asks for nothing: no certificate, no password, every option at its default.
+    #[must_use]
+    pub fn bare(driver: impl Into<String>) -> Self {
+        Self {
+            driver: driver.into(),
+            sslmode: None,
+            sslnegotiation: None,
+            tls: None,
+            identity: None,
+            trust: None,
+            host: None,
+            user: None,
+            database: None,
+            password: PasswordChoice::None,
+            source: None,
+            unix: false,
+            min_tls: None,
+            max_tls: None,
+            alpn: None,
+            replication: false,
+            plaintext_port: false,
+            gateway: false,
+            env: BTreeMap::new(),
+        }
+    }
+
     pub(super) fn at(&self, networks: &Networks) -> Result<Self, NoNetwork> {
         self.source.map(|source| networks.address(source)).transpose()?;
         let env = self.env.iter().map(|(name, text)| Ok((name.clone(), networks.fill(text)?)));

@@ -2,34 +2,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use model::case::{ConnectPlan, PasswordChoice};
+use model::case::ConnectPlan;
 use model::change::Target;
 use model::observation::{ClientObservation, ClientOutcome, Observation, Phases, Refused, SeenCertificate, ServerView, Session};
 use model::refusal::{Alert, AuthRefusal, Stage};
 use model::wire::{ClientHello, WireConnection, WireEvent, WireTrace};
 
 pub(in super::super) fn connect() -> ConnectPlan {
-    ConnectPlan {
-        driver: "libpq-17".to_owned(),
-        sslmode: None,
-        sslnegotiation: None,
-        tls: None,
-        identity: Some("client".to_owned()),
-        trust: Some("client".to_owned()),
-        host: None,
-        user: None,
-        database: None,
-        password: PasswordChoice::None,
-        source: None,
-        unix: false,
-        min_tls: None,
-        max_tls: None,
-        alpn: None,
-        replication: false,
-        plaintext_port: false,
-        gateway: false,
-        env: BTreeMap::new(),
-    }
+    ConnectPlan { identity: Some("client".to_owned()), trust: Some("client".to_owned()), ..ConnectPlan::bare("libpq-17") }
 }
 
 fn attempt(fresh: bool, outcome: ClientOutcome, log: &str) -> Attempt {
