@@ -45,10 +45,10 @@ pub(super) struct FirstFailures {
 }
 
 impl FirstFailures {
-    pub(super) fn of(cases: &[Arc<Case>]) -> (Self, Failed) {
-        let failed = Failed::default();
+    /// Those among `cases`, told to `failed`.
+    pub(super) fn of(cases: &[Arc<Case>], failed: &Failed) -> Self {
         let cases = cases.iter().filter(|case| case.timeline.is_none()).map(|case| (case.id.clone(), Arc::clone(case))).collect();
-        (Self { cases, failed: Arc::clone(&failed) }, failed)
+        Self { cases, failed: Arc::clone(failed) }
     }
 }
 
@@ -59,7 +59,7 @@ impl Reporter for FirstFailures {
             if (kind.is_failure() || kind.is_error())
                 && let Some(case) = self.cases.get(&record.id)
             {
-                let steps = record.steps.iter().filter(|step| step.observed.is_some()).count();
+                let steps = record.steps_done();
                 let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
                 failed.entry(case.key).or_insert_with(|| Failure { case: Arc::clone(case), steps });
             }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::args::{EnvironmentName, RunArgs};
 use super::error::CliError;
-use super::hold::{self, FirstFailures};
+use super::hold::{self, Failed, FirstFailures};
 use super::home::{LAST_RUN, cache_directory, home, scenario_set, toolchain_directory};
 use super::select::selected;
 use super::{images, own_programs};
@@ -118,8 +118,10 @@ async fn carry_out(
     let mut reporters = reporters(args, redactor)?;
     let (panic_after, asked) = PanicAfter::new(args.panic_after);
     reporters.push(Box::new(panic_after));
-    let (first_failures, failed) = FirstFailures::of(&cases);
-    reporters.push(Box::new(first_failures));
+    let failed = Failed::default();
+    if args.hold.is_some() {
+        reporters.push(Box::new(FirstFailures::of(&cases, &failed)));
+    }
     let reporting = std::thread::spawn(move || report(received, reporters, fold));
     let jobs = args.jobs.map_or_else(session::default_jobs, NonZeroUsize::get);
     let schedule_options = ScheduleOptions { jobs, fail_fast: args.fail_fast, keep_servers: args.hold.is_some() };

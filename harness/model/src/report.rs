@@ -130,6 +130,14 @@ pub struct CaseRecord {
     pub repro: String,
 }
 
+impl CaseRecord {
+    /// How many steps were carried out: a client or a command came to an end.
+    #[must_use]
+    pub fn steps_done(&self) -> usize {
+        self.steps.iter().filter(|step| step.observed.is_some() || step.output.is_some()).count()
+    }
+}
+
 /// A claim's verdict in this run, with the cases that it rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

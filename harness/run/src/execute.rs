@@ -49,7 +49,7 @@ impl RunContext {
             Err(_) => Outcome::TimedOut(format!(
                 "no end within {:?}; {} of {} steps were done",
                 self.limits.case,
-                steps_done(&record),
+                record.steps_done(),
                 case.steps.len()
             )),
             Ok(Err(not_run)) => not_run.into(),
@@ -204,10 +204,6 @@ impl RunContext {
 fn copy_log(log: &Path, to: &Path) {
     // The log is worth little against the case's own lines in case.json: a failure to copy it is no failure of the case.
     let _ = tree::copy_private(log, to);
-}
-
-fn steps_done(record: &CaseRecord) -> usize {
-    record.steps.iter().filter(|step| step.observed.is_some() || step.output.is_some()).count()
 }
 
 /// How the latencies of a session are grouped.
