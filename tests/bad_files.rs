@@ -4,11 +4,11 @@
 //! second line `# at: PATH` says where in a set of scenarios it goes, if not where its folder's name says. The rest of the set is
 //! `tests/bad/base`. (Bad manifests have their test beside their parser.)
 
-use model::connect::NAUTOBOT_MOUNT;
 use std::path::{Path, PathBuf};
 
 use deployment::Manifests;
 use load::{LoadError, ScenarioSet};
+use model::connect::NAUTOBOT_MOUNT;
 use os::toolchain::Toolchain;
 
 use crate::support::repository;

@@ -86,8 +86,8 @@ impl Program {
         Self::of_our_clients("mtls_client.py", &args, build, directory)
     }
 
-    /// The client that connects with the settings of a `nautobot_config.py`: this one, or ours. It finds
-    /// certificates at `mount`.
+    /// The client that connects with the settings of a `nautobot_config.py`: this one, or ours. It finds certificates at
+    /// `mount`.
     ///
     /// # Errors
     /// As [`Self::python`].

@@ -220,13 +220,12 @@ impl Environment for Servers {
         };
         let mut stops = JoinSet::new();
         for installation in installations.iter().filter_map(Weak::upgrade) {
-            stops.spawn(async move {
-                installation.close().await;
-                true
-            });
+            stops.spawn(async move { installation.close().await });
         }
         for slot in slots.into_values() {
-            stops.spawn(slot.stop());
+            stops.spawn(async move {
+                slot.stop().await;
+            });
         }
         while stops.join_next().await.is_some() {}
         self.shared.machines.close().await
