@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
+use deployment::networks::NetworkRange;
 use model::connect::NAUTOBOT_MOUNT;
 use model::image::{ImageReference, ImageUse};
 use model::server::DeploymentKind;
@@ -182,6 +183,9 @@ pub(super) struct RunArgs {
     /// The deployment's Kubernetes manifests [default: `kind/deployment` of the harness]
     #[arg(long, value_name = "DIR")]
     pub(super) manifests: Option<PathBuf>,
+    /// The network of scenarios that a range of your manifests' pg_hba is for: pods, sites, elsewhere or gateway; may be given several times
+    #[arg(long, value_name = "NAME=RANGE")]
+    pub(super) network: Vec<NetworkRange>,
     /// Your nautobot_config.py, for the drivers `nautobot-*` [default: one that does what the guides describe]
     #[arg(long, value_name = "FILE")]
     pub(super) nautobot_config: Option<PathBuf>,
@@ -374,6 +378,7 @@ mod tests {
             (["--postgres", "17.2"], "it takes major versions such as 17"),
             (["--postgres", "99999999"], "it takes major versions such as 17"),
             (["--timeout", "-1"], "it takes seconds, more than 0"),
+            (["--network", "pods"], "it takes NAME=RANGE"),
             (["--nautobot-mount", "certs"], "it takes an absolute path"),
             (["--start-timeout", "0"], "it takes seconds, more than 0"),
             (["--partition", "0/3"], "it takes I/N with I from 1 to N"),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::exit::Exit;
 use super::own_programs::ProgramError;
+use deployment::networks::NameNetworksError;
 use driver::exec::ConfigError;
 use expand::select::SelectError;
 use latency::LatencyError;
@@ -41,6 +42,9 @@ pub(crate) enum CliError {
     /// The file of `--nautobot-config` is no Python, or could not be tried.
     #[error(transparent)]
     NautobotConfig(#[from] ConfigError),
+    /// `--network` gives a range to a network that can't have it.
+    #[error(transparent)]
+    Network(#[from] NameNetworksError),
     /// A file that an option names is not there, or not for this user.
     #[error("{}: can't be read: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
@@ -112,6 +116,7 @@ impl CliError {
             | Self::Program(_)
             | Self::ReportTarget(_)
             | Self::NautobotConfig(_)
+            | Self::Network(_)
             | Self::Unreadable { .. }
             | Self::NotJson { .. }
             | Self::OtherReport { .. }

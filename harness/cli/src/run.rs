@@ -22,6 +22,7 @@ use expand::overdue;
 use load::ScenarioSet;
 use model::case::Case;
 use model::connect::NAUTOBOT_MOUNT;
+use model::network::{NetworkName, Source};
 use model::report::Summary;
 use model::server::ServerKey;
 use os::redact::Redactor;
@@ -45,7 +46,9 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
         Some(directory) => directory.clone(),
         None => home()?.join("kind/deployment"),
     };
-    let manifests = Arc::new(Manifests::load(&manifests)?);
+    let mut manifests = Manifests::load(&manifests)?;
+    manifests.name_networks(&args.network)?;
+    let manifests = Arc::new(manifests);
     session::check(&set, &manifests)?;
     // Settings that can't be followed are refused before anything starts, as everywhere.
     images::images(&args.images)?;
@@ -70,7 +73,14 @@ fn check_config(config: &Path, toolchain: &Toolchain) -> Result<(), CliError> {
 /// The cases that are meant, with what can't run here marked.
 fn plan(args: &RunArgs, set: &ScenarioSet, toolchain: &Toolchain) -> Result<Vec<Arc<Case>>, CliError> {
     let cases = selected(&args.select, session::plan(set, toolchain, &args.exec_driver, &args.nautobot_mount)?)?;
-    let cases: Vec<Arc<Case>> = cases.into_iter().map(Arc::new).collect();
+    let pods_are_named = args.network.iter().any(|given| given.network == NetworkName::Pods);
+    let at_their_source = |mut case: Case| {
+        if pods_are_named {
+            case.come_from(Source::Network(NetworkName::Pods));
+        }
+        Arc::new(case)
+    };
+    let cases: Vec<Arc<Case>> = cases.into_iter().map(at_their_source).collect();
     Ok(std::iter::repeat_n(cases, args.repeat.get()).flatten().collect())
 }
 
@@ -87,7 +97,7 @@ async fn carry_out(
         environment: environment(args)?,
         harness: harness_binary()?,
         toolchain,
-        manifests,
+        manifests: Arc::clone(&manifests),
         credentials: set.credentials.clone(),
         cache: cache_directory(&args.cache)?,
         run_directory: args.run_dir.clone(),
@@ -112,6 +122,9 @@ async fn carry_out(
     let (events, received) = mpsc::unbounded_channel();
     let begun = Event::RunStarted { environment: Box::new(record), planned: cases.len(), started_at: fold.started_at().to_owned() };
     let _ = events.send(begun);
+    for line in session.lines_without_clients(&manifests, &cases) {
+        let _ = events.send(Event::Warning(line.to_string()));
+    }
     for problem in overdue(set, today()?) {
         let _ = events.send(Event::Problem(problem));
     }
@@ -251,6 +264,9 @@ fn repro_options(args: &RunArgs) -> String {
     if let Some(manifests) = &args.manifests {
         options.push(format!("--manifests {}", manifests.display()));
     }
+    for network in &args.network {
+        options.push(format!("--network {network}"));
+    }
     for scenarios in &args.set.scenarios {
         options.push(format!("--scenarios {}", scenarios.display()));
     }
@@ -299,6 +315,7 @@ fn report(
         match &event {
             Event::CaseFinished(record) => fold.add(record),
             Event::TimelinesStarted { planned: _ } => fold.timelines_begin(),
+            Event::Warning(warning) => fold.warning(warning.clone()),
             Event::Problem(problem) => fold.problem(problem.clone()),
             Event::LeftBehind(left) => fold.left_behind(left.clone()),
             _ => {}

@@ -21,6 +21,8 @@ pub struct Cluster {
     pub initdb: InitDb,
     /// The file, line and column of its name.
     pub place: Place,
+    /// Those of each item of `pg_hba`.
+    pub pg_hba_places: Vec<Place>,
 }
 
 /// `spec.certificates`. All four are required here: without them CloudNativePG makes certificates of its own.

@@ -246,7 +246,9 @@ impl Objects {
         }
         hba::check(&source)?;
         let spec = source.parse::<Object>()?.spec;
+        let pg_hba_place = |index: usize| source.at(&["spec", "postgresql", "pg_hba", &index.to_string()]);
         let cluster = Cluster {
+            pg_hba_places: (0..spec.postgresql.pg_hba.len()).map(pg_hba_place).collect(),
             name,
             namespace: source.namespace(),
             certificates: spec.certificates,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Manifests;
+use model::network::{Networks, NoNetwork};
 use model::server::{DeploymentKind, ServerConfig};
 
 /// The server's certificate, in the directory of certificates. The names are CloudNativePG's.
@@ -45,6 +46,8 @@ pub struct PostgresPlaces<'a> {
     pub log_directory: &'a Path,
     /// The operating system user that the server runs as: `local` maps it to `postgres`.
     pub system_user: &'a str,
+    /// The environment's networks, which the Cluster's lines can name: see [`Manifests::name_networks`].
+    pub networks: &'a Networks,
 }
 
 /// The texts of the three files that make up a configuration.
@@ -163,7 +166,9 @@ fn in_conninfo(value: &str) -> String {
 ///
 /// `major` is PostgreSQL's major version; `generation` must differ from that of the configuration before.
 /// Without a Cluster the result has no user's lines but those of `config`.
-#[must_use]
+///
+/// # Errors
+/// [`NoNetwork`] that a line of the Cluster names and the environment does not have.
 pub fn render(
     manifests: &Manifests,
     deployment: DeploymentKind,
@@ -171,10 +176,11 @@ pub fn render(
     config: &ServerConfig,
     places: &PostgresPlaces<'_>,
     generation: u64,
-) -> PostgresFiles {
+) -> Result<PostgresFiles, NoNetwork> {
     let cluster = manifests.cluster.as_ref();
     let user_lines = config.pg_hba.as_ref().or(cluster.map(|cluster| &cluster.postgresql.pg_hba));
     let user_lines: String = user_lines.into_iter().flatten().flat_map(|line| [line.as_str(), "\n"]).collect();
+    let user_lines = places.networks.fill(&user_lines)?;
     let user_maps: String =
         cluster.into_iter().flat_map(|cluster| &cluster.postgresql.pg_ident).flat_map(|map| [map.as_str(), "\n"]).collect();
     let (pg_hba_conf, pg_ident_conf) = match deployment {
@@ -194,7 +200,7 @@ pub fn render(
     };
     let settings = settings(manifests, deployment, major, config, places, generation);
     let postgresql_conf = settings.iter().map(|(name, value)| format!("{name} = {}\n", quoted(value))).collect();
-    PostgresFiles { postgresql_conf, pg_hba_conf, pg_ident_conf }
+    Ok(PostgresFiles { postgresql_conf, pg_hba_conf, pg_ident_conf })
 }
 
 fn settings(

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use load::yaml;
+use model::network::Networks;
 use model::server::{Application, DeploymentKind, ServerConfig, Service};
 
 fn repository() -> PathBuf {
@@ -116,6 +117,7 @@ fn the_secret_of_the_ca_has_the_label_that_cloudnativepg_looks_for() {
 }
 
 fn places() -> postgres::PostgresPlaces<'static> {
+    static NETWORKS: Networks = Networks(std::collections::BTreeMap::new());
     postgres::PostgresPlaces {
         port: 5433,
         listen_addresses: "127.0.0.1,::1",
@@ -125,6 +127,7 @@ fn places() -> postgres::PostgresPlaces<'static> {
         ident_file: Path::new("/etc/pg_ident.conf"),
         log_directory: Path::new("/log"),
         system_user: "postgres",
+        networks: &NETWORKS,
     }
 }
 
@@ -137,7 +140,8 @@ fn setting<'a>(conf: &'a str, name: &str) -> Option<&'a str> {
 
 #[test]
 fn the_documented_deployment_has_the_documented_line_and_nothing_else() {
-    let files = postgres::render(&shipped(), DeploymentKind::Documented, 17, &ServerConfig::default(), &places(), 1);
+    let files =
+        postgres::render(&shipped(), DeploymentKind::Documented, 17, &ServerConfig::default(), &places(), 1).expect("it names no network");
     assert_eq!(files.pg_hba_conf, "hostssl all all 0.0.0.0/0 cert\n");
     assert_eq!(files.pg_ident_conf, "");
     assert_eq!(setting(&files.postgresql_conf, "ssl_min_protocol_version"), None);
@@ -148,7 +152,8 @@ fn the_documented_deployment_has_the_documented_line_and_nothing_else() {
 
 #[test]
 fn the_cnpg_deployment_has_cloudnativepgs_lines_around_the_users() {
-    let files = postgres::render(&shipped(), DeploymentKind::Cnpg, 16, &ServerConfig::default(), &places(), 1);
+    let files =
+        postgres::render(&shipped(), DeploymentKind::Cnpg, 16, &ServerConfig::default(), &places(), 1).expect("it names no network");
     let lines: Vec<_> = files.pg_hba_conf.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(
         lines,
@@ -192,7 +197,7 @@ fn a_scenarios_changes_replace_the_deployments() {
         client_ca: Some("none".to_owned()),
         crl: Some("revoked".to_owned()),
     };
-    let files = postgres::render(&shipped(), DeploymentKind::Cnpg, 17, &config, &places(), 7);
+    let files = postgres::render(&shipped(), DeploymentKind::Cnpg, 17, &config, &places(), 7).expect("it names no network");
     assert!(
         files.pg_hba_conf.contains("RULES\nhost all all 10.0.0.0/8 scram-sha-256\nhostssl all all all cert\n# DEFAULT"),
         "{}",

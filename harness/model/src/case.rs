@@ -9,11 +9,11 @@ use serde::Serialize;
 use super::change::Target;
 use super::connect::TlsVersion;
 pub use super::connect_plan::{ConnectPlan, DEFAULT_IDENTITY, DEFAULT_TRUST, PasswordChoice};
-use super::network::{Networks, NoNetwork};
+use super::network::{Networks, NoNetwork, Source};
 use super::outcome::SkipReason;
 use super::refusal::{Refusal, Stage};
 use super::scenario::{CommandPlace, EnvironmentNeed};
-use super::server::{ServerConfig, ServerKey};
+use super::server::{ServerConfig, ServerKey, Service};
 use super::timeline::ClientKind;
 use super::timeline::plan::TimelinePlan;
 use super::wire::WireEvent;
@@ -197,6 +197,27 @@ impl Case {
             deviation: deviation.transpose()?,
             ..self.clone()
         })
+    }
+
+    /// Lets clients of PostgreSQL whose scenario says nothing of their `source` come from there.
+    pub fn come_from(&mut self, source: Source) {
+        if self.key.service != Service::Postgres {
+            return;
+        }
+        let moved = |plan: &mut ConnectPlan| {
+            if !plan.unix {
+                plan.source.get_or_insert(source);
+            }
+        };
+        for step in &mut self.steps {
+            if let Action::Connect(plan) = &mut step.action {
+                moved(plan);
+            }
+            step.control.as_mut().map(moved);
+        }
+        if let Some(timeline) = &mut self.timeline {
+            Arc::make_mut(timeline).clients.iter_mut().for_each(|client| moved(&mut client.connect));
+        }
     }
 
     /// Why it means nothing in the environment of this name; `None` if it does.

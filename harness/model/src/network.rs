@@ -38,7 +38,9 @@ impl NetworkName {
         }
     }
 
-    fn of(name: &str) -> Option<Self> {
+    /// The network of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.name() == name)
     }
 }

@@ -277,6 +277,9 @@ pub struct Summary {
     pub environment: EnvironmentRecord,
     /// The run in numbers.
     pub totals: Totals,
+    /// What the run says nothing about, though the input has it: rules for addresses that no client has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Problems of the run that belong to no case: stale deviations and the like.
     pub problems: Vec<String>,
     /// What the run made and could not remove, each with what was tried.
@@ -307,6 +310,9 @@ pub struct Report {
     pub environment: EnvironmentRecord,
     /// The run in numbers.
     pub totals: Totals,
+    /// What the run says nothing about, though the input has it: rules for addresses that no client has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Problems of the run that belong to no case.
     pub problems: Vec<String>,
     /// What the run made and could not remove, each with what was tried.

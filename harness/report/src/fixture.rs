@@ -285,6 +285,7 @@ pub(crate) fn summary() -> Summary {
             timeline_seconds: 1.5,
             peak_memory_bytes: 48 * 1024 * 1024,
         },
+        warnings: vec!["database.yaml:31:9: no client of this run is in 10.0.0.0/8".to_owned()],
         problems: vec!["deviation `rustls.prefer` is past its review date 2026-11-01".to_owned()],
         left_behind: vec![
             "the volume mtls-conformance-a1-harness is left of the run: its removal was tried 2 times: it is in use".to_owned(),
@@ -313,6 +314,7 @@ pub(crate) fn events() -> Vec<Event> {
         events.push(Event::CaseStarted { id: case.id.clone() });
         events.push(Event::CaseFinished(Box::new(case)));
     }
+    events.extend(summary().warnings.into_iter().map(Event::Warning));
     events.extend(summary().problems.into_iter().map(Event::Problem));
     events.extend(summary().left_behind.into_iter().map(Event::LeftBehind));
     events.push(Event::RunFinished(Box::new(summary())));

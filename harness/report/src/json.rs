@@ -16,6 +16,8 @@ struct Document<'a> {
     command: &'a [String],
     environment: &'a EnvironmentRecord,
     totals: &'a Totals,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
     problems: &'a [String],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     left_behind: &'a [String],
@@ -51,6 +53,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary, cases: SpooledCases<'_>) ->
         command: &summary.command,
         environment: &summary.environment,
         totals: &summary.totals,
+        warnings: &summary.warnings,
         problems: &summary.problems,
         left_behind: &summary.left_behind,
         claims: &summary.claims,
@@ -94,7 +97,7 @@ mod tests {
         );
         assert_eq!((report.environment, report.totals, report.problems), (summary.environment, summary.totals, summary.problems));
         assert_eq!((report.claims, report.divergence, report.latency), (summary.claims, summary.divergence, summary.latency));
-        assert_eq!((report.outages, report.left_behind), (summary.outages, summary.left_behind));
+        assert_eq!((report.outages, report.left_behind, report.warnings), (summary.outages, summary.left_behind, summary.warnings));
     }
 
     #[test]

@@ -39,10 +39,12 @@ pub fn write(out: &mut dyn Write, summary: &Summary, cases: SpooledCases<'_>, ta
     for kind in OutcomeKind::ALL {
         writeln!(out, "| {} | {} |", tally.outcome_name(kind), summary.totals.outcomes.get(&kind).copied().unwrap_or(0))?;
     }
-    let problems: Vec<String> = summary.problems.iter().map(|problem| format!("- {}\n", cell(problem))).collect();
-    Section::of("Problems of the run", SMALL, &problems).write(out)?;
-    let left: Vec<String> = summary.left_behind.iter().map(|left| format!("- {}\n", cell(left))).collect();
-    Section::of("Left behind by the run", SMALL, &left).write(out)?;
+    for (title, texts) in
+        [("Warnings", &summary.warnings), ("Problems of the run", &summary.problems), ("Left behind by the run", &summary.left_behind)]
+    {
+        let rows: Vec<String> = texts.iter().map(|text| format!("- {}\n", cell(text))).collect();
+        Section::of(title, SMALL, &rows).write(out)?;
+    }
     write_unsound(out, cases)?;
     write_claims(out, &summary.claims)?;
     write_counts(out, "Known deviations seen", "deviation", &Tally::ranked(&tally.deviations))?;
@@ -249,6 +251,7 @@ mod tests {
             .collect();
         summary.problems = vec![long.clone(); 2000];
         summary.left_behind = vec![long.clone(); 2000];
+        summary.warnings = vec![long.clone(); 2000];
         summary.totals.slow_cases = vec![long.clone(); 2000];
         summary.latency = vec![summary.latency[0].clone(); 5000];
         summary.divergence = (0..2000)
@@ -272,7 +275,7 @@ mod tests {
             .collect();
         let text = written(&summary, &cases);
         assert!(text.len() < LIMIT, "{} bytes", text.len());
-        assert_eq!(text.matches("more in the json report").count(), 11, "each section but the first says what it left out");
+        assert_eq!(text.matches("more in the json report").count(), 12, "each section but the first says what it left out");
     }
 
     #[test]

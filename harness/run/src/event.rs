@@ -37,6 +37,8 @@ pub enum Event {
     },
     /// A case ended, in whatever way: skipped cases are here without a [`Event::CaseStarted`].
     CaseFinished(Box<CaseRecord>),
+    /// Something of the input that the run says nothing about.
+    Warning(String),
     /// A problem of the run that belongs to no case, such as a stale deviation.
     Problem(String),
     /// Something that the run made is still there at its end, with what was tried to remove it.

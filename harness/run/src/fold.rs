@@ -25,6 +25,7 @@ pub struct Fold {
     connections: u64,
     problems: Vec<String>,
     left_behind: Vec<String>,
+    warnings: Vec<String>,
     slow_cases: Vec<String>,
     /// When the timelines began.
     timelines: Option<Instant>,
@@ -59,6 +60,7 @@ impl Fold {
             connections: 0,
             problems: Vec::new(),
             left_behind: Vec::new(),
+            warnings: Vec::new(),
             slow_cases: Vec::new(),
             timelines: None,
             started,
@@ -108,6 +110,11 @@ impl Fold {
         self.timelines = Some(Instant::now());
     }
 
+    /// Takes something of the input that the run says nothing about.
+    pub fn warning(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
     /// Takes a problem that belongs to no case.
     pub fn problem(&mut self, problem: String) {
         self.problems.push(problem);
@@ -143,6 +150,7 @@ impl Fold {
                 timeline_seconds: self.timelines.map_or(0.0, |begun| begun.elapsed().as_secs_f64()),
                 peak_memory_bytes: peak_memory_bytes(),
             },
+            warnings: self.warnings,
             problems: self.problems,
             left_behind: self.left_behind,
             claims,

@@ -22,6 +22,7 @@ pub use error::SessionError;
 
 use credentials::Issued;
 use deployment::Manifests;
+use deployment::networks::LineWithoutClients;
 use drivers::{Own, OwnDriver};
 use environment::local::{self, LocalOptions};
 use environment::{Environment, InstallationTemplate, ManifestConfigurator, Servers, ServersOptions};
@@ -33,6 +34,7 @@ use model::case::Case;
 use model::credential::Credentials;
 use model::outcome::SkipReason;
 use model::report::EnvironmentRecord;
+use model::server::Service;
 use os::rundir::RunDir;
 use os::space::Unfit;
 use os::toolchain::{POSTGRES_MAJORS, Toolchain};
@@ -233,6 +235,13 @@ impl Session {
             drivers,
             networks: self.environment.networks(),
         }
+    }
+
+    /// Lines of the deployment's pg_hba that no client of the run can match; none where no case's server has them.
+    #[must_use]
+    pub fn lines_without_clients(&self, manifests: &Manifests, cases: &[Arc<Case>]) -> Vec<LineWithoutClients> {
+        let has_them = |case: &Arc<Case>| case.skip.is_none() && case.key.service == Service::Postgres && case.config.pg_hba.is_none();
+        if cases.iter().any(has_them) { manifests.lines_without_clients(&self.environment.networks()) } else { Vec::new() }
     }
 
     /// Runs cases; see [`run_cases`].

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use deployment::redis_conf::RedisConfigError;
 use model::change::Target;
 use model::credential::SecretFile;
+use model::network::NoNetwork;
 use pki::PkiError;
 
 /// The manifests, or a scenario's server, ask for what no file of a server can hold.
@@ -18,6 +19,9 @@ pub enum ConfigError {
     /// The scenario's server has what only PostgreSQL takes, or there is no redis.conf.
     #[error(transparent)]
     Redis(#[from] RedisConfigError),
+    /// A line of the deployment's pg_hba.conf names a network that is not there.
+    #[error(transparent)]
+    Network(#[from] NoNetwork),
     /// PostgreSQL is rendered from CloudNativePG's Cluster.
     #[error("the manifests have no Cluster")]
     NoCluster,

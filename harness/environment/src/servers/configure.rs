@@ -3,10 +3,12 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::ConfigError;
 use deployment::gateway::TlsRoute;
 use model::connect::Password;
+use model::network::Networks;
 use model::server::{Application, ServerConfig, ServerKey, Service};
 
 /// Says what a server's configuration files hold.
@@ -57,6 +59,8 @@ pub struct Paths {
     pub generation: u64,
     /// The password of the application's user: for Redis's `requirepass`. PostgreSQL's is set by `ALTER ROLE`.
     pub password: Password,
+    /// The environment's networks, which lines of the deployment's pg_hba.conf can name.
+    pub networks: Arc<Networks>,
 }
 
 /// A file that a server reads: configuration, certificate or key.

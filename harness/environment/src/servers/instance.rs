@@ -267,6 +267,7 @@ impl Place {
             plaintext_port: 0,
             generation: 0,
             password: shared.password.clone(),
+            networks: Arc::new(shared.machines.networks()),
         };
         Ok(Self { key, machine, paths, output, log, index, begun: AtomicU64::new(0), _tailer: tailer, _log: kept })
     }

@@ -169,8 +169,9 @@ fn postgres_configuration(
         ident_file: &ident_file,
         log_directory: &paths.logs,
         system_user,
+        networks: &paths.networks,
     };
-    let rendered = postgres::render(manifests, key.deployment, key.version.unwrap_or_default(), config, &places, paths.generation);
+    let rendered = postgres::render(manifests, key.deployment, key.version.unwrap_or_default(), config, &places, paths.generation)?;
     Ok(vec![
         ConfigFile::of_server(paths.data.join("postgresql.conf"), rendered.postgresql_conf, 0o600),
         ConfigFile::of_server(hba_file, rendered.pg_hba_conf, 0o600),

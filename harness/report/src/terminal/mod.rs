@@ -166,6 +166,7 @@ impl Reporter for Terminal {
             Event::CaseStarted { id: _ } => Ok(()),
             Event::CaseFinished(case) => self.finished_case(case),
             Event::LeftBehind(left) => self.say(&format!("{} {left}", self.style.paint(Emphasis::Bad, "LEFT BEHIND"))),
+            Event::Warning(warning) => self.say(&format!("{} {warning}", self.style.paint(Emphasis::Odd, "WARNING"))),
             Event::Problem(problem) => self.say(&format!("{} {problem}", self.style.paint(Emphasis::Bad, "PROBLEM"))),
             Event::RunFinished(summary) => {
                 if let Some(bar) = self.bar.take() {

@@ -3,11 +3,14 @@
 //!
 //! Source: PostgreSQL 18 manual, "The pg_hba.conf File" and "User Name Maps"; `parse_hba_line` in `src/backend/libpq/hba.c`.
 
+mod line;
+
 use std::net::IpAddr;
 
 use load::LoadError;
 
 use super::source::Source;
+pub use line::HbaRange;
 
 /// What a line of `pg_hba.conf` can begin with.
 const TYPES: [&str; 6] = ["host", "hostgssenc", "hostnogssenc", "hostnossl", "hostssl", "local"];
@@ -54,7 +57,7 @@ pub(super) fn check(cluster: &Source) -> Result<(), LoadError> {
 
 /// Why PostgreSQL does not take a line of `pg_hba.conf`, in its own words where it has some.
 pub(super) fn hba_objection(line: &str) -> Option<String> {
-    let fields = fields(line);
+    let fields = texts(line);
     let (kind, rest) = fields.split_first()?;
     if let Some(why) = elsewhere(line, &fields) {
         return Some(why);
@@ -77,7 +80,7 @@ pub(super) fn hba_objection(line: &str) -> Option<String> {
 
 /// Why PostgreSQL does not take a line of `pg_ident.conf`.
 pub(super) fn ident_objection(line: &str) -> Option<String> {
-    let fields = fields(line);
+    let fields = texts(line);
     match fields.as_slice() {
         [] => None,
         fields if elsewhere(line, fields).is_some() => elsewhere(line, fields),
@@ -86,13 +89,20 @@ pub(super) fn ident_objection(line: &str) -> Option<String> {
     }
 }
 
+/// The texts of a line's fields.
+fn texts(line: &str) -> Vec<String> {
+    line::fields(line).into_iter().map(|field| field.text).collect()
+}
+
 /// What stands in another file, or has a meaning in scenarios alone.
 fn elsewhere(line: &str, fields: &[String]) -> Option<String> {
     let includes = fields.first().is_some_and(|first| ["include", "include_dir", "include_if_exists"].contains(&first.as_str()));
     if includes || fields.iter().any(|field| field.split(',').any(|name| name.starts_with('@'))) {
         return Some("another file is not there: write here what it holds".to_owned());
     }
-    line.contains("${").then(|| "`${...}` is replaced in scenarios, not in manifests: write the range".to_owned())
+    line.contains("${").then(|| {
+        "`${...}` is replaced in scenarios, not in manifests: write the range, and say with --network which network it is".to_owned()
+    })
 }
 
 /// What is wrong with the address of a line, by cause.
@@ -156,33 +166,6 @@ fn option_objection(kind: &str, method: &str, option: &str) -> Option<String> {
         "clientname" if !["CN", "DN"].contains(&value) => Some(format!("invalid value for clientname: `{value}`; CN and DN are allowed")),
         _ => None,
     }
-}
-
-/// The fields of a line without their quotes. What follows a comma belongs to the same field; `#` begins a comment.
-fn fields(line: &str) -> Vec<String> {
-    let mut fields = Vec::new();
-    let mut field = String::new();
-    let (mut quoted, mut begun) = (false, false);
-    for character in line.chars() {
-        match character {
-            '"' => (quoted, begun) = (!quoted, true),
-            '#' if !quoted => break,
-            space if space.is_whitespace() && !quoted => {
-                if begun && !field.ends_with(',') {
-                    fields.push(std::mem::take(&mut field));
-                    begun = false;
-                }
-            }
-            other => {
-                field.push(other);
-                begun = true;
-            }
-        }
-    }
-    if begun {
-        fields.push(field);
-    }
-    fields
 }
 
 #[cfg(test)]
