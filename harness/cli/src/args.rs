@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
+use deployment::alias::Alias;
 use deployment::networks::NetworkRange;
 use model::connect::NAUTOBOT_MOUNT;
 use model::image::{ImageReference, ImageUse};
@@ -183,6 +184,9 @@ pub(super) struct RunArgs {
     /// The deployment's Kubernetes manifests [default: `kind/deployment` of the harness]
     #[arg(long, value_name = "DIR")]
     pub(super) manifests: Option<PathBuf>,
+    /// The name that an object of your manifests has in scenarios: that of a Certificate, its Secret, an Issuer; may be given several times
+    #[arg(long, value_name = "NAME=OWN")]
+    pub(super) alias: Vec<Alias>,
     /// The network of scenarios that a range of your manifests' pg_hba is for: pods, sites, elsewhere or gateway; may be given several times
     #[arg(long, value_name = "NAME=RANGE")]
     pub(super) network: Vec<NetworkRange>,
@@ -378,6 +382,7 @@ mod tests {
             (["--postgres", "17.2"], "it takes major versions such as 17"),
             (["--postgres", "99999999"], "it takes major versions such as 17"),
             (["--timeout", "-1"], "it takes seconds, more than 0"),
+            (["--alias", "app"], "it takes NAME=OWN"),
             (["--network", "pods"], "it takes NAME=RANGE"),
             (["--nautobot-mount", "certs"], "it takes an absolute path"),
             (["--start-timeout", "0"], "it takes seconds, more than 0"),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::exit::Exit;
 use super::own_programs::ProgramError;
+use deployment::alias::AliasError;
 use deployment::networks::NameNetworksError;
 use driver::exec::ConfigError;
 use expand::select::SelectError;
@@ -42,6 +43,9 @@ pub(crate) enum CliError {
     /// The file of `--nautobot-config` is no Python, or could not be tried.
     #[error(transparent)]
     NautobotConfig(#[from] ConfigError),
+    /// `--alias` names no object, or one twice.
+    #[error(transparent)]
+    Alias(#[from] AliasError),
     /// `--network` gives a range to a network that can't have it.
     #[error(transparent)]
     Network(#[from] NameNetworksError),
@@ -116,6 +120,7 @@ impl CliError {
             | Self::Program(_)
             | Self::ReportTarget(_)
             | Self::NautobotConfig(_)
+            | Self::Alias(_)
             | Self::Network(_)
             | Self::Unreadable { .. }
             | Self::NotJson { .. }

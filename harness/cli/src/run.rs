@@ -47,6 +47,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit, CliError> {
         None => home()?.join("kind/deployment"),
     };
     let mut manifests = Manifests::load(&manifests)?;
+    manifests.alias(&args.alias)?;
     manifests.name_networks(&args.network)?;
     let manifests = Arc::new(manifests);
     session::check(&set, &manifests)?;
@@ -263,6 +264,9 @@ fn repro_options(args: &RunArgs) -> String {
     }
     if let Some(manifests) = &args.manifests {
         options.push(format!("--manifests {}", manifests.display()));
+    }
+    for alias in &args.alias {
+        options.push(format!("--alias {alias}"));
     }
     for network in &args.network {
         options.push(format!("--network {network}"));

@@ -3,6 +3,7 @@
 //! Only what decides how clients connect is read; see the tables in `fields.rs` for what is followed, ignored and refused. Objects of unrelated kinds
 //! (Namespace, ...) may stand beside them.
 
+pub mod alias;
 pub mod certificate;
 pub mod cluster;
 pub mod external_secret;

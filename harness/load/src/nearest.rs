@@ -26,8 +26,8 @@ pub struct UnknownName {
 
 impl UnknownName {
     /// That there is no `name` among the `kind`s that are `known`.
-    pub fn new<'a>(kind: &'static str, name: &str, known: impl Iterator<Item = &'a String>) -> Self {
-        Self { kind, name: name.to_owned(), known: known.cloned().collect() }
+    pub fn new<'a, N: AsRef<str> + ?Sized + 'a>(kind: &'static str, name: &str, known: impl Iterator<Item = &'a N>) -> Self {
+        Self { kind, name: name.to_owned(), known: known.map(|name| name.as_ref().to_owned()).collect() }
     }
 }
 
@@ -61,6 +61,6 @@ mod tests {
             UnknownName::new("identity", "revoked-by-crl", known.iter()).to_string(),
             "unknown identity `revoked-by-crl`: it is not one of app, expired"
         );
-        assert_eq!(UnknownName::new("crl", "all", [].iter()).to_string(), "unknown crl `all`: there is none");
+        assert_eq!(UnknownName::new("crl", "all", Vec::<String>::new().iter()).to_string(), "unknown crl `all`: there is none");
     }
 }

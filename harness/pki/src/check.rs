@@ -14,6 +14,8 @@ pub struct CredentialProblem {
     pub path: Vec<String>,
     /// What is wrong there, and what is allowed.
     pub message: String,
+    /// The name of an object that the manifests lack, if that is it.
+    pub lacks: Option<String>,
 }
 
 /// Everything in `credentials` that can't be made, in the order of sections and names. Nothing is issued.
@@ -41,11 +43,24 @@ pub(super) struct Check<'a> {
 
 impl<'a> Check<'a> {
     pub(super) fn add(&mut self, path: &[&str], message: impl Into<String>) {
-        self.problems.push(CredentialProblem { path: path.iter().map(|key| (*key).to_owned()).collect(), message: message.into() });
+        self.problem(path, message.into(), None);
+    }
+
+    fn problem(&mut self, path: &[&str], message: String, lacks: Option<String>) {
+        self.problems.push(CredentialProblem { path: path.iter().map(|key| (*key).to_owned()).collect(), message, lacks });
     }
 
     pub(super) fn expect<T>(&mut self, path: &[&str], result: Result<T, PkiError>) -> Option<T> {
-        result.map_err(|error| self.add(path, error.to_string())).ok()
+        let error = match result {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        let lacks = match &error {
+            PkiError::Unknown { kind: "Certificate" | "Secret" | "authority or Issuer", name, known: _ } => Some(name.clone()),
+            _ => None,
+        };
+        self.problem(path, error.to_string(), lacks);
+        None
     }
 
     /// Names become file names, and `none` and `self` have meanings of their own.
@@ -123,8 +138,7 @@ impl<'a> Check<'a> {
             match trust {
                 Trust::Secret(secret) => {
                     if self.manifests.certificate_of_secret(secret).is_none() {
-                        let error = unknown_secret(self.manifests, secret);
-                        self.add(&path, error.to_string());
+                        self.expect::<()>(&path, Err(unknown_secret(self.manifests, secret)));
                     }
                 }
                 Trust::Authorities(names) => {
@@ -146,8 +160,7 @@ impl<'a> Check<'a> {
             Ok(Named::Issuer(issuer)) if issuer.kind == IssuerKind::SelfSigned => {
                 self.add(path, format!("the Issuer `{authority}` is self-signed: it has no certificate of its own"));
             }
-            Ok(_) => {}
-            Err(error) => self.add(path, error.to_string()),
+            other => drop(self.expect(path, other)),
         }
     }
 

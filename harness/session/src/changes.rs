@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::lacking::Found;
 use deployment::Manifests;
 use load::{LoadError, Place, ScenarioSet, nearest};
 use model::change::{Change, Named};
@@ -9,13 +10,16 @@ use model::text::Text;
 
 /// Every name that the manifests don't know, and every `NAME@N` that is never issued in its timeline, with its place. Those that hold
 /// `${axis}` are left to the run.
-pub(super) fn check(set: &ScenarioSet, manifests: &Manifests) -> Vec<LoadError> {
+pub(super) fn check(set: &ScenarioSet, manifests: &Manifests) -> Vec<Found> {
     let mut errors = Vec::new();
     for loaded in &set.scenarios {
         let Some(timeline) = &loaded.scenario.timeline else { continue };
         let mut names = Names::new(manifests);
         let mut check = |checked: Result<(), NameError>, text: &Text| {
-            errors.extend(checked.err().map(|error| LoadError::new(Place::at(&loaded.file, text.place()), error.to_string())));
+            errors.extend(checked.err().map(|error| {
+                let lacks = if let NameError::Unknown { name, .. } = &error { Some(name.clone()) } else { None };
+                Found { error: LoadError::new(Place::at(&loaded.file, text.place()), error.to_string()), lacks }
+            }));
         };
         let setup = std::iter::once((&timeline.setup, None));
         for (changes, expect) in setup.chain(timeline.phases.iter().map(|phase| (&phase.changes, Some(&phase.expect)))) {

@@ -7,6 +7,7 @@ mod containers;
 mod credentials;
 pub mod drivers;
 mod error;
+mod lacking;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use drivers::{Own, OwnDriver};
 use environment::local::{self, LocalOptions};
 use environment::{Environment, InstallationTemplate, ManifestConfigurator, Servers, ServersOptions};
 use expand::{Catalogue, expand};
+use lacking::Found;
 #[cfg(feature = "container")]
 use load::images::Images;
 use load::{LoadError, ScenarioSet};
@@ -50,12 +52,15 @@ const GLOBAL_CLIENT: &str = "app";
 /// Checks that everything the set's credentials and timelines name can be made from the manifests.
 ///
 /// # Errors
-/// Everything that can't, each with its place.
+/// Everything that can't, in order of places; an object that the manifests lack once.
 pub fn check(set: &ScenarioSet, manifests: &Manifests) -> Result<(), Vec<LoadError>> {
-    let problems = pki::check(manifests, &set.credentials);
-    let mut errors: Vec<LoadError> =
-        problems.into_iter().map(|problem| LoadError::new(set.place_of_credential(&problem.path), problem.message)).collect();
-    errors.extend(changes::check(set, manifests));
+    let found = |problem: pki::CredentialProblem| Found {
+        error: LoadError::new(set.place_of_credential(&problem.path), problem.message),
+        lacks: problem.lacks,
+    };
+    let mut all: Vec<Found> = pki::check(manifests, &set.credentials).into_iter().map(found).collect();
+    all.extend(changes::check(set, manifests));
+    let errors = lacking::errors(all);
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
