@@ -22,7 +22,7 @@ const TLS: &str = "kubernetes.io/tls";
 /// Refreshed every hour if the object does not say.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// An ExternalSecret that makes a Secret of type `kubernetes.io/tls`.
+/// An ExternalSecret that makes a Secret with a certificate and its key.
 #[derive(Debug, Clone)]
 pub struct ExternalSecret {
     /// `metadata.name`, and the Secret's name where `spec.target` gives none.
@@ -122,9 +122,11 @@ struct Regexp {
     target: String,
 }
 
-/// Whether it makes a Secret with a certificate: others don't bear on how clients connect.
+/// Whether it makes a Secret with a certificate: others don't bear on how clients connect. A volume shows the same files whatever the type.
 pub(super) fn makes_tls_secret(source: &Source) -> bool {
-    source.text(&["spec", "target", "template", "type"]) == Some(TLS)
+    let template = ["spec", "target", "template"];
+    let has = |file: SecretFile| source.text(&[&template[..], &["data", file.file_name()]].concat()).is_some();
+    source.text(&[&template[..], &["type"]].concat()) == Some(TLS) || has(SecretFile::Certificate) || has(SecretFile::Key)
 }
 
 /// Reads an object of which [`makes_tls_secret`] holds.
@@ -176,10 +178,17 @@ pub(super) fn read(source: &Source, name: String) -> Result<ExternalSecret, Load
 
 fn template(source: &Source, data: &BTreeMap<String, String>) -> Result<BTreeMap<String, Expression>, LoadError> {
     let path = ["spec", "target", "template", "data"];
-    // The API server refuses a Secret of this type without them.
+    let is_tls = source.text(&["spec", "target", "template", "type"]) == Some(TLS);
     for needed in [SecretFile::Certificate, SecretFile::Key] {
-        if !data.contains_key(needed.file_name()) {
-            return Err(source.error(&path, format!("a Secret of type {TLS} needs the key `{}`", needed.file_name())));
+        let needed = needed.file_name();
+        if !data.contains_key(needed) {
+            // The API server refuses a Secret of this type without them; of another type workers just find no file.
+            let message = if is_tls {
+                format!("a Secret of type {TLS} needs the key `{needed}`")
+            } else {
+                format!("the Secret has no key `{needed}`, so that workers find only one half of certificate and key")
+            };
+            return Err(source.error(&path, message));
         }
     }
     data.iter()

@@ -31,6 +31,7 @@ pub(super) fn routes(objects: &Objects, redis: Option<&Redis>) -> Result<Vec<Tls
     let mut routes: Vec<TlsRoute> = Vec::new();
     for source in &objects.gateways {
         fields::check_gateway(&source.file, &source.document.tree)?;
+        check_listeners(source)?;
     }
     for source in &objects.other_routes {
         check_leads_elsewhere(objects, redis, source)?;
@@ -43,7 +44,52 @@ pub(super) fn routes(objects: &Objects, redis: Option<&Redis>) -> Result<Vec<Tls
         }
         routes.push(route);
     }
+    for source in &objects.gateways {
+        check_attached(objects, source)?;
+    }
     Ok(routes)
+}
+
+/// Checks the listeners of a Gateway beside one another.
+fn check_listeners(gateway: &Source) -> Result<(), LoadError> {
+    let listeners = gateway.tree().items_at(&["spec", "listeners"]);
+    for (index, listener) in listeners.iter().enumerate() {
+        let at = |field: &str| gateway.at(&["spec", "listeners", &index.to_string(), field]);
+        let name = listener.text_at(&["name"]).unwrap_or_default();
+        // The rule of the API's own schema. A host name's letters have no case.
+        let own = |listener: &Tree| {
+            [["port"], ["protocol"], ["hostname"]].map(|field| listener.text_at(&field).unwrap_or_default().to_ascii_lowercase())
+        };
+        if let Some(first) = listeners[..index].iter().find(|first| own(first) == own(listener)) {
+            let first = first.text_at(&["name"]).unwrap_or_default();
+            let message = format!(
+                "`{name}` has the port, protocol and host name of the listener `{first}`: the Gateway API wants a combination of its own for each"
+            );
+            return Err(LoadError::new(at("name"), message));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the listeners of a Gateway for the servers' names have a route.
+fn check_attached(objects: &Objects, gateway: &Source) -> Result<(), LoadError> {
+    for (index, listener) in gateway.tree().items_at(&["spec", "listeners"]).iter().enumerate() {
+        let name = listener.text_at(&["name"]).unwrap_or_default();
+        let Some(host) = listener.text_at(&["hostname"]).filter(|_| listener.text_at(&["protocol"]) == Some("TLS")) else { continue };
+        let attached = |route: &Source| {
+            let parent = |field| route.text(&["spec", "parentRefs", "0", field]);
+            parent("name") == gateway.text(&["metadata", "name"]) && parent("sectionName") == Some(name)
+        };
+        let mut names = objects.certificates.iter().flat_map(|(certificate, _)| &certificate.spec.dns_names);
+        if names.any(|name| name.eq_ignore_ascii_case(host)) && !objects.tls_routes.iter().any(attached) {
+            let message = format!(
+                "no TLSRoute is attached to the listener `{name}`, whose host name is a server's: whoever connects there is refused. Add the \
+                 route, or leave the listener out"
+            );
+            return Err(gateway.error(&["spec", "listeners", &index.to_string(), "name"], message));
+        }
+    }
+    Ok(())
 }
 
 /// A route of another kind to a server would be a way in that nobody looks at, or none at all: HTTP is not what the servers speak.

@@ -101,10 +101,29 @@ fn place_of_lines(objects: &Objects, config_map: &str) -> Option<Place> {
     objects.config_maps.iter().find(|source| source.text(&["metadata", "name"]) == Some(config_map)).map(|source| source.at(&DATA))
 }
 
+/// A Redis of which no `redis.conf` tells anything would be left out in silence.
+fn check_no_redis(objects: &Objects) -> Result<(), LoadError> {
+    for (_, workload) in &objects.workloads {
+        let Some(pod) = workload.tree().get(&["spec", "template", "spec"]) else { continue };
+        for container in pod.items_at(&["containers"]) {
+            let words = container.items_at(&["command"]).iter().chain(container.items_at(&["args"])).filter_map(Tree::text);
+            let by_command = words.flat_map(str::split_whitespace).any(|word| word.rsplit('/').next() == Some("redis-server"));
+            let image = container.text_at(&["image"]).and_then(|image| image.rsplit('/').next()).unwrap_or_default();
+            if by_command || image.split([':', '@']).next() == Some("redis") {
+                let position = container.get(&["image"]).unwrap_or(container).position;
+                let message = "this container runs Redis, and no ConfigMap here has the key `redis.conf`, from which Redis is configured in a \
+                               run: give the ConfigMap that it mounts this key, or leave the workload out";
+                return Err(LoadError::new(Place::at(&workload.file, position), message));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The deployment's Redis: at most one ConfigMap with `redis.conf`, and the workload that mounts it.
 pub(super) fn redis(objects: &Objects) -> Result<Option<Redis>, LoadError> {
     let source = match objects.config_maps.as_slice() {
-        [] => return Ok(None),
+        [] => return check_no_redis(objects).map(|()| None),
         [source] => source,
         [first, second, ..] => {
             let message = format!("a second `redis.conf`: one Redis is tested at a time, and the first is at {}", first.at(&DATA));
