@@ -5,6 +5,7 @@ mod await_expiry;
 mod bad_files;
 mod broken_environments;
 mod broken_timelines;
+mod clock;
 mod command_line;
 mod connect_fields;
 #[cfg(feature = "container")]

@@ -67,7 +67,8 @@ pub struct Authority {
 pub struct Validity {
     /// The start: a signed duration from now, such as `-2h`, `90m`, `-30s`.
     pub not_before: String,
-    /// The end: a signed duration from now. Certificates know whole seconds; the end is never later than asked.
+    /// The end: a signed duration from now. Certificates know whole seconds; the end is never later than asked. Clocks differ, also those of
+    /// programs on one machine, by milliseconds: what is to have ended for everybody ends at `-1m`.
     pub not_after: String,
 }
 
