@@ -30,7 +30,9 @@ pub fn render(listeners: &[HaproxyListener<'_>], source: IpAddr) -> String {
     let mut text = String::from(
         "# Written by mtls-conformance from the deployment's TLSRoutes.\n\
          global\n    \
-         log stdout format raw daemon\n\n\
+         log stdout format raw daemon\n    \
+         # A thread that finds others writing to standard output gives its line up after a few tries (src/fd.c).\n    \
+         nbthread 1\n\n\
          defaults\n    \
          mode tcp\n    \
          log global\n    \
