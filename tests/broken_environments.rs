@@ -11,7 +11,7 @@ use model::outcome::{ErrorKind, Outcome, OutcomeKind};
 use model::report::Report;
 use os::toolchain::Toolchain;
 
-use crate::support::{REPORT, Ran, harness, in_mount_namespace, newest_postgres, ran, skipped, toolchain};
+use crate::support::{REPORT, Ran, harness, in_mount_namespace, newest_postgres, open_directory, ran, skipped, toolchain};
 
 /// A toolchain with one PostgreSQL of a major version that no distribution here has: its programs are scripts.
 struct Broken {
@@ -223,7 +223,7 @@ fn a_client_that_can_not_be_started_is_an_error() {
     if newest_postgres().is_none() {
         return;
     }
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = open_directory();
     let client = directory.path().join("client");
     std::fs::write(&client, "#!/bin/sh\nexit 3\n").expect("writes");
     std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).expect("permits");

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use os::toolchain::Toolchain;
 
-use crate::support::{binary, cache, repository, skipped, toolchain};
+use crate::support::{binary, cache, open_directory, repository, skipped, toolchain};
 
 /// A fenced block of a page.
 struct Block<'a> {
@@ -78,7 +78,7 @@ fn follow(name: &str) {
         return;
     }
     let page = fs::read_to_string(repository().join(name)).expect("the page");
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = open_directory();
     // Pages say `mtls-conformance`, or where `make build` puts it.
     let release = directory.path().join("target/release");
     fs::create_dir_all(&release).expect("a folder");

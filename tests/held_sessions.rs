@@ -26,8 +26,7 @@ use os::poll;
 use os::rundir::RunDir;
 use os::space::Space;
 use os::toolchain::{NAUTOBOT_DRIVERS, POSTGRES_DRIVERS, REDIS_PYTHON_DRIVER, Toolchain};
-use os::user::RunAs;
-use pki::Pki;
+use pki::{FileUsers, Pki};
 use wire::{Relay, RelayOptions};
 
 use crate::support::{PATIENCE, binary, cache, newest_postgres, repository, skipped, toolchain};
@@ -54,7 +53,7 @@ impl Stand {
         let set = ScenarioSet::load(&[repository().join("scenarios")]).expect("the scenarios");
         let manifests = Arc::new(Manifests::load(&repository().join("kind/deployment")).expect("the manifests"));
         let directory = RunDir::create(&Space::default(), Some(binary())).expect("a directory");
-        let pki = Arc::new(Pki::new(manifests, set.credentials, directory.path().join("pki"), RunAs::unprivileged()));
+        let pki = Arc::new(Pki::new(manifests, set.credentials, directory.path().join("pki"), FileUsers::of_ourselves()));
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
         let toolchain = toolchain();
         let options = LocalOptions::new(toolchain.clone(), directory.path(), cache(), configurator);

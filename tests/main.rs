@@ -16,6 +16,7 @@ mod environments;
 mod gateways;
 mod held_sessions;
 mod hold;
+mod key_owners;
 mod leaks;
 mod libpq_child;
 mod lost_servers;

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use os::tree::processes_in;
 use os::user::RunAs;
 
-use crate::support::{Running, harness, newest_postgres, skipped, write};
+use crate::support::{Running, harness, newest_postgres, open_directory, skipped, write};
 
 /// Lets everybody in, and fails, so that there is evidence.
 const SCENARIO: &str = "\
@@ -92,9 +92,8 @@ fn under_trust_another_user_gets_a_session_but_no_power_and_no_file() {
     if !can_be_another() {
         return;
     }
-    let directory = tempfile::tempdir().expect("a directory");
     // As a checkout is: what is in it decides.
-    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    let directory = open_directory();
     write(directory.path(), "checks/own/trust.yaml", SCENARIO);
     let major = build.major.to_string();
     let args = ["run", "own/trust", "--scenarios", "checks", "--postgres", &major, "--cache", "cache", "--hold", "on-failure"];

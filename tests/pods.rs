@@ -15,8 +15,7 @@ use model::image::ImageUse;
 use model::server::{DeploymentKind, ServerKey, Service};
 use os::rundir::RunDir;
 use os::space::Space;
-use os::user::RunAs;
-use pki::Pki;
+use pki::{FileUsers, Pki};
 use serde_json::{Value, json};
 
 use crate::support::{binary, cache, not_in_ci, repository};
@@ -37,7 +36,7 @@ async fn a_postgres_in_a_container_is_no_root_and_has_its_files_as_cloudnativepg
     directory.entrust(&run).expect("the watcher is there");
     let set = ScenarioSet::load(&[repository().join("scenarios")]).expect("loads");
     let manifests = Arc::new(Manifests::load(&repository().join("kind/deployment")).expect("loads"));
-    let pki = Pki::new(manifests, set.credentials, directory.path().join("pki"), RunAs::unprivileged());
+    let pki = Pki::new(manifests, set.credentials, directory.path().join("pki"), FileUsers::of_ourselves());
     if !engine.present(IMAGE).await.expect("the engine tells") {
         return not_in_ci(&format!("the image {IMAGE} is not there; `make images` builds it"));
     }

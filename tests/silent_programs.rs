@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use model::outcome::{ErrorKind, Outcome};
 use model::report::Report;
 
-use crate::support::{REPORT, Ran, harness, newest_postgres, ran, write};
+use crate::support::{REPORT, Ran, harness, newest_postgres, open_directory, ran, write};
 
 /// Below what the run would wait for each of the programs where nobody gives a limit, and far above what it takes with the limit.
 const SOON: Duration = Duration::from_secs(15);
@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(15);
 /// Runs one case with a program of this text as its client, with a limit of two seconds; `None` where there is no PostgreSQL.
 fn run(program: &str) -> Option<(Report, Duration)> {
     let newest = newest_postgres()?;
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = open_directory();
     let path = directory.path().join("silent.sh");
     std::fs::write(&path, format!("#!/bin/sh\n{program}")).expect("writes");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");

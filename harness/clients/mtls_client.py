@@ -10,6 +10,7 @@ import sys
 
 from mtls_protocol import Client
 from mtls_serving import serve
+from mtls_user import User
 
 # Python's interpreter lock makes more threads than this wait for each other, which would show in the durations.
 CONCURRENCY = 2
@@ -20,8 +21,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--driver", required=True, choices=["psycopg2", "redis-py"])
     parser.add_argument("--name", required=True, help="the driver's name, as scenarios know it")
+    parser.add_argument("--run-as", type=User, metavar="UID:GID:GROUP,...", help="the user to become once the libraries are loaded")
     arguments = parser.parse_args()
-    return serve(client(arguments.driver), arguments.name, CONCURRENCY)
+    served = client(arguments.driver)
+    if arguments.run_as is not None:
+        arguments.run_as.become()
+    return serve(served, arguments.name, CONCURRENCY)
 
 
 def client(driver: str) -> Client:

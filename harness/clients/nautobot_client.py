@@ -18,6 +18,7 @@ import sys
 
 from mtls_protocol import Client
 from mtls_serving import serve
+from mtls_user import User
 from nautobot_loading import Configuration
 from nautobot_mount import Mount
 
@@ -32,6 +33,7 @@ def main() -> int:
     what.add_argument("--check", action="store_true", help="only see whether the file is Python")
     parser.add_argument("--config", default=os.path.join(BESIDE, "nautobot_config.py"), help="a nautobot_config.py in place of ours")
     parser.add_argument("--mount", default="/etc/nautobot/mtls", metavar="DIR", help="where the file finds tls.crt, tls.key and ca.crt")
+    parser.add_argument("--run-as", type=User, metavar="UID:GID:GROUP,...", help="the user to become once all is loaded")
     arguments = parser.parse_args()
     try:
         configuration = Configuration(arguments.config)
@@ -45,7 +47,13 @@ def main() -> int:
         return 0
     # Where there is no Nautobot, this is. Last, so that the real package comes first.
     sys.path.append(os.path.join(BESIDE, "stand-in"))
-    return serve(client(arguments.driver, configuration, Mount(arguments.mount)), arguments.driver, concurrency=1)
+    mount = Mount(arguments.mount)
+    served = client(arguments.driver, configuration, mount)
+    if arguments.run_as is not None:
+        mount.give_to(arguments.run_as)
+        arguments.run_as.become()
+    mount.look()
+    return serve(served, arguments.driver, concurrency=1)
 
 
 def client(driver: str, configuration: Configuration, mount: Mount) -> Client:

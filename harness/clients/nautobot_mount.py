@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 
 from mtls_protocol import Json, Unable
+from mtls_user import User
 
 # What a request's files are called there.
 MOUNTED = {"certificate": "tls.crt", "key": "tls.key", "root": "ca.crt"}
@@ -29,15 +30,25 @@ class Mount:
     def __init__(self, directory: str) -> None:
         self.directory = os.path.normpath(directory)
         self._unable: str | None = None
+        self._error: OSError | None = None
         try:
             self._mount()
         except OSError as error:
-            if not self._is_empty():
-                self._unable = (
-                    f"a directory of its own can't be mounted at {self.directory} ({error.strerror or error}), and it is no empty directory"
-                    " that this user may write: run as root or where user namespaces are allowed, or name such a directory that the"
-                    " configuration file reads (--nautobot-mount DIR)"
-                )
+            self._error = error
+
+    def give_to(self, user: User) -> None:
+        """The directory is this user's to fill, where it is one of its own."""
+        if self._error is None:
+            os.chown(self.directory, user.uid, user.gid)
+
+    def look(self) -> None:
+        """Finds out whether the directory can be filled by the user that this process is now."""
+        if self._error is not None and not self._is_empty():
+            self._unable = (
+                f"a directory of its own can't be mounted at {self.directory} ({self._error.strerror or self._error}), and it is no empty"
+                f" directory that user {os.geteuid()} may write: run as root or where user namespaces are allowed, or name such a directory"
+                " that the configuration file reads (--nautobot-mount DIR)"
+            )
 
     def _is_empty(self) -> bool:
         try:

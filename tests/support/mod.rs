@@ -41,6 +41,13 @@ pub(crate) fn newest_postgres() -> Option<PostgresBuild> {
     newest
 }
 
+/// A directory that clients can look into, which run as another user than root.
+pub(crate) fn open_directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    directory
+}
+
 /// Writes a file below a directory, with the folders that it needs.
 pub(crate) fn write(directory: &Path, file: &str, text: &str) {
     let path = directory.join(file);

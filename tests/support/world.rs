@@ -103,6 +103,7 @@ impl World {
             components: Vec::new(),
             drivers: Vec::new(),
             networks: self.environment.networks(),
+            users: None,
         };
         let planned = self.cases.len();
         let mut fold = Fold::new(&self.set.claims, &self.cases, record, Vec::new(), Instant::now()).expect("a fold");

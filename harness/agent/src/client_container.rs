@@ -5,11 +5,13 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{getegid, geteuid};
 use tokio::sync::Mutex;
 
 use super::client::Agent;
 use super::error::AgentError;
 use super::protocol::{DirectorySpec, FileSpec, Owner};
+use os::user::RunAs;
 
 /// A container in which clients run, and what was brought there for them.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ pub struct ClientContainer {
 struct CopiedFile {
     contents: Vec<u8>,
     mode: u32,
-    owner: Option<Owner>,
+    owner: Owner,
 }
 
 impl CopiedFile {
@@ -33,9 +35,13 @@ impl CopiedFile {
     fn read(path: &Path) -> io::Result<Option<Self>> {
         let read = || -> io::Result<Self> {
             let status = std::fs::metadata(path)?;
-            // Ours there is who the clients run as: the agent's user.
-            let ours = status.uid() == nix::unistd::geteuid().as_raw();
-            let owner = (!ours).then(|| Owner { uid: status.uid(), gid: status.gid() });
+            let here = RunAs::of_clients();
+            let (uid, gid) = here.map_or_else(|| (geteuid().as_raw(), getegid().as_raw()), |user| (user.uid, user.gid));
+            let there = RunAs::of_contained_clients();
+            let owner = Owner {
+                uid: if status.uid() == uid { there.uid } else { status.uid() },
+                gid: if status.gid() == gid || status.uid() == uid { there.gid } else { status.gid() },
+            };
             Ok(Self { contents: std::fs::read(path)?, mode: status.permissions().mode() & 0o7777, owner })
         };
         match read() {
@@ -65,8 +71,9 @@ impl ClientContainer {
         &self.harness
     }
 
-    /// Makes files there what they are here, under the same paths, with mode and owner: what is ours here belongs there to the user that
-    /// clients run as. A file that is not here is not there afterwards. What has not changed since is not sent again.
+    /// Makes files there what they are here, under the same paths, with mode and owner: what belongs here to the user and the group that
+    /// clients run as belongs there to those of [`RunAs::of_contained_clients`]. A file that is not here is not there afterwards. What has not
+    /// changed since is not sent again.
     ///
     /// # Errors
     /// [`AgentError`]: the file that can't be read here, or what the agent could not do.
@@ -91,7 +98,7 @@ impl ClientContainer {
                 path: path.clone(),
                 contents: file.contents.clone(),
                 mode: file.mode,
-                owner: file.owner,
+                owner: Some(file.owner),
             };
             self.agent.write(&changed.iter().map(spec).collect::<Vec<_>>()).await?;
             brought.extend(changed);

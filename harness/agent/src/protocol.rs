@@ -206,7 +206,7 @@ impl From<&RunAs> for Owner {
 
 impl Owner {
     pub(super) fn user(self) -> RunAs {
-        RunAs { name: self.uid.to_string(), uid: self.uid, gid: self.gid }
+        RunAs { gid: self.gid, ..RunAs::alone(self.uid) }
     }
 }
 

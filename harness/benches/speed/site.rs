@@ -18,8 +18,7 @@ use os::rundir::RunDir;
 use os::space::Space;
 use os::toolchain::Toolchain;
 use os::tree;
-use os::user::RunAs;
-use pki::Pki;
+use pki::{FileUsers, Pki};
 use run::context::Limits;
 use session::{self, EnvironmentKind, SessionOptions};
 use tokio::sync::watch;
@@ -120,7 +119,7 @@ impl Site {
 
     /// Credentials with their files below `directory`.
     pub(crate) fn pki(&self, directory: &Path) -> Arc<Pki> {
-        Arc::new(Pki::new(Arc::clone(&self.manifests), self.set.credentials.clone(), directory.join("pki"), RunAs::unprivileged()))
+        Arc::new(Pki::new(Arc::clone(&self.manifests), self.set.credentials.clone(), directory.join("pki"), FileUsers::of_ourselves()))
     }
 
     /// What the deployment's own client asks of a PostgreSQL there: `verify-full` with its certificate.

@@ -1,4 +1,4 @@
-//! The harness's own clients behind the exec protocol: what lets them run in a container.
+//! The harness's own clients behind the exec protocol: what lets them run in a container, and as another user than the harness.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -16,6 +16,7 @@ use super::rustls::{RustlsDriver, RustlsOptions};
 use super::{Driver, DriverError, HeldSession, Opened, Queried};
 use model::driver::DriverInfo;
 use model::observation::{ClientObservation, ClientOutcome, Phases};
+use os::user::RunAs;
 
 /// The hidden subcommand that the client runs as.
 pub const COMMAND: &str = "own-client";
@@ -32,6 +33,9 @@ pub struct ServedArgs {
     /// The driver's name, as scenarios know it.
     #[arg(long)]
     pub name: String,
+    /// The user to become: UID:GID:GROUP,...
+    #[arg(long)]
+    pub run_as: Option<RunAs>,
 }
 
 /// A client that is built in.
@@ -50,7 +54,8 @@ pub fn main(args: &ServedArgs) -> ExitCode {
         OwnClient::Rustls => Arc::new(RustlsDriver::new(RustlsOptions::default())),
         OwnClient::RedisRs => Arc::new(RedisDriver::new()),
     };
-    let runtime = tokio::runtime::Runtime::new().map_err(ServeError::Runtime);
+    let became = args.run_as.as_ref().map_or(Ok(()), |user| user.become_it().map_err(|source| ServeError::User { user: user.uid, source }));
+    let runtime = became.and_then(|()| tokio::runtime::Runtime::new().map_err(ServeError::Runtime));
     let served = runtime.and_then(|runtime| runtime.block_on(serve(driver, &args.name)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,6 +70,8 @@ pub fn main(args: &ServedArgs) -> ExitCode {
 /// The client could not go on.
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
+    #[error("could not become user {user}: {source}")]
+    User { user: u32, source: std::io::Error },
     #[error("could not start its threads: {0}")]
     Runtime(#[source] std::io::Error),
     #[error(transparent)]

@@ -169,10 +169,15 @@ pub struct Identity {
     /// its cases are then errors in its words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_mode: Option<String>,
-    /// `true`: `tls.key` belongs to another user, where the harness may give it away (only root can). At a server the user is neither its own
-    /// nor root, and a harness that may not give files away makes errors of its cases.
+    /// `true`: `tls.key` belongs to another user, who is neither the one that client or server runs as, nor root; at a client, to the group
+    /// of that client. Only a harness that root runs can give files away: otherwise cases of clients are skipped, and those of servers are
+    /// errors.
     #[serde(default, skip_serializing_if = "is_false")]
     pub key_owned_by_other: bool,
+    /// `true`: `tls.key` belongs to root and to the group of the user that client or server runs as, as in a volume of Kubernetes with an
+    /// `fsGroup`. libpq and PostgreSQL then allow `key_mode: "0640"`. Otherwise as `key_owned_by_other`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub key_owned_by_root: bool,
     /// Those that don't exist, although their paths are named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<SecretFile>,
@@ -235,9 +240,53 @@ pub struct Distribution {
     /// The mode of all three files, in decimal as in a manifest; 256 (octal 0400) if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_mode: Option<u32>,
-    /// `true`: the files belong to another user, where the harness may give them away (only root can).
+    /// `true`: the files belong to another user, who is neither the one that clients run as, nor root, and to the group of those clients. Only
+    /// a harness that root runs can give files away: otherwise such cases are skipped.
     #[serde(default, skip_serializing_if = "is_false")]
     pub owned_by_other: bool,
+    /// `true`: the files belong to root and to the group of the user that clients run as, as the kubelet makes them for a pod with an
+    /// `fsGroup`. It gives that group the right to read them, too: write 288 (octal 0440) for its `defaultMode` 256. Otherwise as
+    /// `owned_by_other`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub owned_by_root: bool,
+}
+
+/// Whose a key is, beside the one who is given it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeyOwner {
+    /// The client's or the server's own.
+    #[default]
+    Own,
+    /// Another ordinary user's.
+    Other,
+    /// Root's, and the group's of the one who is given it.
+    Root,
+}
+
+impl KeyOwner {
+    fn of(by_other: bool, by_root: bool) -> Self {
+        match (by_other, by_root) {
+            (true, _) => Self::Other,
+            (false, true) => Self::Root,
+            (false, false) => Self::Own,
+        }
+    }
+}
+
+impl Identity {
+    /// Whose `tls.key` is.
+    #[must_use]
+    pub fn key_owner(&self) -> KeyOwner {
+        KeyOwner::of(self.key_owned_by_other, self.key_owned_by_root)
+    }
+}
+
+impl Distribution {
+    /// Whose the files are.
+    #[must_use]
+    pub fn owner(&self) -> KeyOwner {
+        KeyOwner::of(self.owned_by_other, self.owned_by_root)
+    }
 }
 
 /// What a secrets provider does to a text that is put into it.

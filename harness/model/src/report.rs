@@ -58,6 +58,34 @@ pub struct EnvironmentRecord {
     /// The networks that scenarios name, with the range and the client's address that were used.
     #[serde(default, skip_serializing_if = "Networks::is_empty")]
     pub networks: Networks,
+    /// Who ran what; absent in reports of an older harness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<RunUsers>,
+}
+
+/// The users of the machine that a run's processes ran as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunUsers {
+    /// Who ran the harness: `root`, or the number of a user.
+    pub harness: String,
+    /// Who servers ran as. Those of a harness that root runs are nobody else's: no other process has that user.
+    pub servers: String,
+    /// Who clients ran as, those in containers left out, which are never root. Those of a harness that root runs are neither root nor the
+    /// servers' user.
+    pub clients: String,
+}
+
+impl RunUsers {
+    /// All of them in a line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Self { harness, servers, clients } = self;
+        if servers == harness && clients == harness {
+            return format!("harness, servers and clients ran as {harness}");
+        }
+        format!("harness ran as {harness}, servers as {servers}, clients as {clients}")
+    }
 }
 
 /// One step of a case.

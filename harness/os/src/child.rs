@@ -140,8 +140,7 @@ impl ChildSpec {
         };
         command.stderr(log);
         if let Some(user) = &self.user {
-            use std::os::unix::process::CommandExt as _;
-            command.uid(user.uid).gid(user.gid);
+            user.runs(&mut command);
         }
         die_with_parent(&mut command, self.stop_signal);
         let program = self.program.display().to_string();

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use super::user::RunAs;
+
 /// A command did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -54,13 +56,18 @@ pub fn line(program: &Path, args: &[String]) -> String {
     words.join(" ")
 }
 
-/// Runs a program on this machine, as ourselves, without input. It is killed after `limit`, and when this future is dropped.
+/// Runs a program on this machine, as this user or as ourselves, without input. It is killed after `limit`, and when this future is dropped.
 ///
 /// # Errors
 /// [`RunError`]: it could not be started, or did not end in time. How it ended is no error.
-pub async fn run(program: &Path, args: &[String], limit: Duration) -> Result<CommandRun, RunError> {
+pub async fn run(program: &Path, args: &[String], user: Option<&RunAs>, limit: Duration) -> Result<CommandRun, RunError> {
     let command = line(program, args);
-    let output = tokio::process::Command::new(program).args(args).stdin(Stdio::null()).kill_on_drop(true).output();
+    let mut started = std::process::Command::new(program);
+    started.args(args).stdin(Stdio::null());
+    if let Some(user) = user {
+        user.runs(&mut started);
+    }
+    let output = tokio::process::Command::from(started).kill_on_drop(true).output();
     let finished = tokio::time::timeout(limit, output)
         .await
         .map_err(|_| RunError::TimedOut { command: command.clone(), limit })?
@@ -76,17 +83,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_is_not_there_is_told_from_one_that_does_not_end() {
-        let missing = run(Path::new("/nonexistent/openssl"), &[], LIMIT).await.expect_err("it can't run");
+        let missing = run(Path::new("/nonexistent/openssl"), &[], None, LIMIT).await.expect_err("it can't run");
         assert!(matches!(&missing, RunError::Spawn { source, .. } if source.kind() == io::ErrorKind::NotFound), "{missing:?}");
         assert!(missing.to_string().contains("/nonexistent/openssl"), "{missing}");
-        let endless = run(Path::new("sleep"), &["1000".to_owned()], Duration::from_millis(20)).await.expect_err("it does not end");
+        let endless = run(Path::new("sleep"), &["1000".to_owned()], None, Duration::from_millis(20)).await.expect_err("it does not end");
         assert_eq!(endless.to_string(), "`sleep 1000` did not end within 20ms and was killed");
     }
 
     #[tokio::test]
     async fn a_failed_command_gives_its_status_and_its_output_before_its_errors() {
         let args = ["-c".to_owned(), "echo wrong >&2; echo said; exit 3".to_owned()];
-        let run = run(Path::new("/bin/sh"), &args, LIMIT).await.expect("it ends");
+        let run = run(Path::new("/bin/sh"), &args, None, LIMIT).await.expect("it ends");
         assert_eq!((run.status, run.output.as_str()), (Some(3), "said\nwrong\n"));
     }
 }

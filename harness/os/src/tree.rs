@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn a_directory_of_root_alone_is_not_reachable_for_others() {
         let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
-        let stranger = RunAs { name: "stranger".to_owned(), uid: 64_000, gid: 64_000 };
+        let stranger = RunAs::alone(64_000);
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
         assert!(reachable(directory.path(), &stranger));
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");

@@ -30,6 +30,9 @@ pub fn check(manifests: &Manifests, credentials: &Credentials) -> Vec<Credential
     check.problems
 }
 
+/// What is wrong with a file that is to belong to two users.
+pub(super) const TWO_OWNERS: &str = "a file belongs to one user: to another one or to root";
+
 /// The mode of a key file, from octal digits.
 pub(super) fn key_mode(text: &str) -> Result<u32, InvalidCause> {
     u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| InvalidCause::KeyMode(text.to_owned()))
@@ -128,6 +131,9 @@ impl<'a> Check<'a> {
             && let Err(error) = key_mode(mode)
         {
             self.add(&["identities", name, "key_mode"], error.to_string());
+        }
+        if identity.key_owned_by_other && identity.key_owned_by_root {
+            self.add(&["identities", name, "key_owned_by_root"], TWO_OWNERS);
         }
     }
 

@@ -64,10 +64,9 @@ impl Pki {
                 return Err(PkiError::invalid(&what, InvalidCause::OtherSyncError { words: words.clone(), source: error }));
             }
         };
-        let owner = self.other_user.as_ref().filter(|_| distribution.owned_by_other);
         let mode = distribution.default_mode.unwrap_or(DEFAULT_MODE);
         let certified_key = self.identity_key(&distribution.identity)?;
-        identity::mount(name, &certified_key, contents, mode, owner, directory.join("mtls"))
+        identity::mount(name, &certified_key, contents, mode, (distribution.owner(), &self.users), directory.join("mtls"))
     }
 }
 
@@ -108,6 +107,9 @@ impl check::Check<'_> {
                     let error = check::unknown_identity(self.credentials, identity);
                     self.add(&["distributions", name, field], error.to_string());
                 }
+            }
+            if distribution.owned_by_other && distribution.owned_by_root {
+                self.add(&["distributions", name, "owned_by_root"], check::TWO_OWNERS);
             }
             // In a volume a mode has no bits beyond these (Kubernetes: 0 to 0777).
             if let Some(mode) = distribution.default_mode.filter(|mode| *mode > 0o777) {

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use super::certified_key::CertifiedKey;
 use super::error::PkiError;
-use model::credential::SecretFile;
-use os::user::RunAs;
+use super::file_users::FileUsers;
+use model::credential::{KeyOwner, SecretFile};
+use os::tree;
 
 /// What a file holds that is asked to hold no PEM.
 pub(super) const GARBAGE: &str = "this is no PEM\n";
@@ -31,8 +32,10 @@ pub struct IssuedIdentity {
     pub common_name: Option<String>,
     /// The mode of `tls.key`, such as `0o600`.
     pub key_mode: u32,
-    /// Whether `tls.key` belongs to another user than the one who is given it, also where the harness may not give it away.
-    pub key_owned_by_other: bool,
+    /// Whose `tls.key` is to be.
+    pub key_owner: KeyOwner,
+    /// Whether the file has that owner: only root can give files away, and without it they stay ours.
+    pub has_owner: bool,
     directory: PathBuf,
     contents: BTreeMap<SecretFile, String>,
 }
@@ -71,32 +74,23 @@ pub(super) struct FileVariant<'a> {
     /// The key in place of the certificate's own.
     pub(super) key_pem: Option<&'a str>,
     pub(super) key_mode: u32,
-    pub(super) key_owned_by_other: bool,
-    /// Whose it is then; `None`: it stays ours.
-    pub(super) key_owner: Option<&'a RunAs>,
+    pub(super) key_owner: KeyOwner,
     pub(super) missing: &'a [SecretFile],
     pub(super) garbage: &'a [SecretFile],
 }
 
 impl Default for FileVariant<'_> {
     fn default() -> Self {
-        Self {
-            with_intermediates: true,
-            key_pem: None,
-            key_mode: 0o600,
-            key_owned_by_other: false,
-            key_owner: None,
-            missing: &[],
-            garbage: &[],
-        }
+        Self { with_intermediates: true, key_pem: None, key_mode: 0o600, key_owner: KeyOwner::Own, missing: &[], garbage: &[] }
     }
 }
 
-/// Writes the files below `directory`.
+/// Writes the files below `directory`. Without `users` they are our own.
 pub(super) fn write(
     name: &str,
     certified_key: &CertifiedKey,
     variant: &FileVariant<'_>,
+    users: Option<&FileUsers>,
     directory: PathBuf,
 ) -> Result<IssuedIdentity, PkiError> {
     make_directory(&directory)?;
@@ -117,14 +111,11 @@ pub(super) fn write(
         let mode = if file == SecretFile::Key { variant.key_mode } else { 0o644 };
         let path = directory.join(file.file_name());
         write_file(&path, &content, mode)?;
-        if file == SecretFile::Key
-            && let Some(owner) = variant.key_owner
-        {
-            give_away(&path, owner)?;
-        }
+        let owner = if file == SecretFile::Key { variant.key_owner } else { KeyOwner::Own };
+        give_away(&path, users, owner)?;
         contents.insert(file, content);
     }
-    let key = KeyFile { mode: variant.key_mode, owned_by_other: variant.key_owned_by_other };
+    let key = KeyFile::of(variant.key_mode, variant.key_owner, users);
     Ok(issued(name, certified_key, key, directory, contents))
 }
 
@@ -134,18 +125,16 @@ pub(super) fn mount(
     certified_key: &CertifiedKey,
     contents: BTreeMap<SecretFile, String>,
     mode: u32,
-    owner: Option<&RunAs>,
+    (owner, users): (KeyOwner, &FileUsers),
     directory: PathBuf,
 ) -> Result<IssuedIdentity, PkiError> {
     make_directory(&directory)?;
     for (file, content) in &contents {
         let path = directory.join(file.file_name());
         write_file(&path, content, mode)?;
-        if let Some(owner) = owner {
-            give_away(&path, owner)?;
-        }
+        give_away(&path, Some(users), owner)?;
     }
-    let key = KeyFile { mode, owned_by_other: owner.is_some() };
+    let key = KeyFile::of(mode, owner, Some(users));
     Ok(issued(name, certified_key, key, directory, contents))
 }
 
@@ -153,7 +142,14 @@ pub(super) fn mount(
 #[derive(Clone, Copy)]
 struct KeyFile {
     mode: u32,
-    owned_by_other: bool,
+    owner: KeyOwner,
+    has_owner: bool,
+}
+
+impl KeyFile {
+    fn of(mode: u32, owner: KeyOwner, users: Option<&FileUsers>) -> Self {
+        Self { mode, owner, has_owner: users.is_none_or(|users| users.has(owner)) }
+    }
 }
 
 fn issued(
@@ -170,18 +166,18 @@ fn issued(
         serial: certified_key.serial.to_string(),
         common_name: certified_key.common_name.clone(),
         key_mode: key.mode,
-        key_owned_by_other: key.owned_by_other,
+        key_owner: key.owner,
+        has_owner: key.has_owner,
         directory,
         contents,
     }
 }
 
-fn give_away(path: &Path, owner: &RunAs) -> Result<(), PkiError> {
-    let (uid, gid) = owner.ids();
-    nix::unistd::chown(path, Some(uid), Some(gid)).map_err(|error| failed(path, error))
+fn give_away(path: &Path, users: Option<&FileUsers>, owner: KeyOwner) -> Result<(), PkiError> {
+    tree::give(path, users.and_then(|users| users.owner(owner)).as_ref()).map_err(|error| failed(path, error))
 }
 
-/// Makes a directory that every user can look into, since servers run as another one.
+/// Makes a directory that every user can look into who may enter the run's: clients run as another one.
 pub(super) fn make_directory(directory: &Path) -> Result<(), PkiError> {
     fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(|error| failed(directory, error))

@@ -11,6 +11,7 @@ mod check;
 mod der;
 mod distribution;
 mod error;
+mod file_users;
 mod identity;
 mod key;
 mod memo;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 pub use cert_manager::CertManager;
 pub use check::{CredentialProblem, check};
 pub use error::{InvalidCause, IssueCause, PkiError};
+pub use file_users::FileUsers;
 pub use identity::IssuedIdentity;
 pub use secret::Secret;
 
@@ -37,7 +39,6 @@ use deployment::certificate::{Certificate, Issuer, IssuerKind};
 use identity::FileVariant;
 use memo::Memo;
 use model::credential::{Credentials, Identity, SecretFile, Trust};
-use os::user::RunAs;
 use template::Overrides;
 use variant::{ITSELF, Named};
 
@@ -47,7 +48,7 @@ pub struct Pki {
     manifests: Arc<Manifests>,
     credentials: Credentials,
     directory: PathBuf,
-    other_user: Option<RunAs>,
+    users: FileUsers,
     certified_keys: Memo<CertifiedKey>,
     identities: Memo<IssuedIdentity>,
     secrets: Memo<IssuedIdentity>,
@@ -57,15 +58,14 @@ pub struct Pki {
 }
 
 impl Pki {
-    /// Nothing is issued yet. Files go below `directory`, which is made at the first use; keys that must belong to somebody else
-    /// belong to `other_user` (only root can give files away: `None` leaves them ours).
+    /// Nothing is issued yet. Files go below `directory`, which is made at the first use, and belong to `users`.
     #[must_use]
-    pub fn new(manifests: Arc<Manifests>, credentials: Credentials, directory: PathBuf, other_user: Option<RunAs>) -> Self {
+    pub fn new(manifests: Arc<Manifests>, credentials: Credentials, directory: PathBuf, users: FileUsers) -> Self {
         Self {
             manifests,
             credentials,
             directory,
-            other_user,
+            users,
             certified_keys: Memo::default(),
             identities: Memo::default(),
             secrets: Memo::default(),
@@ -87,6 +87,12 @@ impl Pki {
         check(&self.manifests, &self.credentials)
     }
 
+    /// Whether the name is that of a distribution: an identity and a trust at once.
+    #[must_use]
+    pub fn is_distribution(&self, name: &str) -> bool {
+        self.credentials.distributions.contains_key(name)
+    }
+
     /// The files of an identity or a distribution.
     ///
     /// # Errors
@@ -106,12 +112,11 @@ impl Pki {
                 with_intermediates: !identity.leave_out_intermediates,
                 key_pem: other.as_ref().map(|other| other.key.pem.as_str()),
                 key_mode,
-                key_owned_by_other: identity.key_owned_by_other,
-                key_owner: self.other_user.as_ref().filter(|_| identity.key_owned_by_other),
+                key_owner: identity.key_owner(),
                 missing: &identity.missing,
                 garbage: &identity.garbage,
             };
-            identity::write(name, &certified_key, &variant, self.directory.join("identities").join(name))
+            identity::write(name, &certified_key, &variant, Some(&self.users), self.directory.join("identities").join(name))
         })
     }
 
@@ -123,7 +128,8 @@ impl Pki {
         self.secrets.get(name, || {
             let certificate = self.manifests.certificate_of_secret(name).ok_or_else(|| check::unknown_secret(&self.manifests, name))?;
             let certified_key = self.key_of_certificate(certificate)?;
-            identity::write(name, &certified_key, &FileVariant::default(), self.directory.join("secrets").join(name))
+            // For servers, which get copies of their own.
+            identity::write(name, &certified_key, &FileVariant::default(), None, self.directory.join("secrets").join(name))
         })
     }
 

@@ -14,7 +14,9 @@ use model::network::{Network, NetworkName, Networks};
 use model::observation::{ClientObservation, ClientOutcome, LogLine, Observation, Phases, Refused, ServerView, Session};
 use model::outcome::{ErrorKind, Mismatch, Outcome, OutcomeKind, SkipReason, Witness};
 use model::refusal::{AuthRefusal, Refusal, Stage};
-use model::report::{CaseRecord, ClaimRecord, Component, DivergenceRecord, EnvironmentRecord, SCHEMA_VERSION, StepRecord, Summary, Totals};
+use model::report::{
+    CaseRecord, ClaimRecord, Component, DivergenceRecord, EnvironmentRecord, RunUsers, SCHEMA_VERSION, StepRecord, Summary, Totals,
+};
 use model::server::Service;
 use model::timeline::ClientKind;
 use model::timeline::record::{ClientRecord as TimelineClient, Outage, PhaseRecord, TimelineRecord};
@@ -235,6 +237,11 @@ pub(crate) fn environment() -> EnvironmentRecord {
             NetworkName::Pods,
             Network { range: "10.0.0.0/8".to_owned(), client: "10.1.0.7".parse().expect("an address") },
         )])),
+        users: Some(RunUsers {
+            harness: "root".to_owned(),
+            servers: "user 1879048193, who is nobody else".to_owned(),
+            clients: "user 1879048194, who is nobody else".to_owned(),
+        }),
     }
 }
 

@@ -103,8 +103,9 @@ impl Section {
 fn speed(summary: &Summary) -> String {
     let totals = &summary.totals;
     let environment = &summary.environment;
+    let users = environment.users.as_ref().map(|users| format!(" The {}.", cell(&users.line()))).unwrap_or_default();
     format!(
-        "{} environment, {}, {}: {} and {} in {:.1} s.",
+        "{} environment, {}, {}: {} and {} in {:.1} s.{users}",
         cell(&environment.name),
         cell(&environment.platform),
         plural(environment.cpus, "processor"),

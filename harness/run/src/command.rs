@@ -14,6 +14,7 @@ use model::outcome::{Mismatch, SkipReason, Witness};
 use model::report::StepRecord;
 use model::scenario::CommandPlace;
 use os::command::{self, CommandRun};
+use os::user::RunAs;
 
 impl RunContext {
     pub(super) async fn openssl_step(
@@ -29,7 +30,9 @@ impl RunContext {
         let CommandRun { command, status, output } = match plan.at {
             CommandPlace::Here => {
                 let missing = || NotRun::Skip(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned()));
-                command::run(self.openssl.as_ref().ok_or_else(missing)?, &args, self.limits.connect).await.map_err(CommandError::from)?
+                let openssl = self.openssl.as_ref().ok_or_else(missing)?;
+                // The files are the clients'.
+                command::run(openssl, &args, RunAs::of_clients().as_ref(), self.limits.connect).await.map_err(CommandError::from)?
             }
             CommandPlace::Server => {
                 let files = self.own_files(&plan.args)?;

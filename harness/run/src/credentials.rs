@@ -13,6 +13,16 @@ pub enum CredentialError {
     /// The credential could not be issued or written.
     #[error(transparent)]
     Issue(#[from] PkiError),
+    /// A file is to belong to somebody else: only root can give files away.
+    #[error("the key of `{name}` is to belong to {owner}, and only a harness that root runs can give a file away: {harness} runs this one")]
+    NotGiven {
+        /// Whose it is, as scenarios call it.
+        name: String,
+        /// `root` or `another user`.
+        owner: &'static str,
+        /// Who runs the harness.
+        harness: String,
+    },
     /// A reference of another form than the four that there are.
     #[error("`${{{0}}}` names nothing: write identity:NAME/tls.crt, identity:NAME/tls.key, identity:NAME/ca.crt or trust:NAME")]
     UnknownReference(String),

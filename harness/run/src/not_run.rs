@@ -185,7 +185,10 @@ impl From<CaseError> for NotRun {
 
 impl From<CredentialError> for NotRun {
     fn from(error: CredentialError) -> Self {
-        CaseError::from(error).into()
+        match error {
+            CredentialError::NotGiven { .. } => Self::Skip(SkipReason::MachineLacks(error.to_string())),
+            other => CaseError::from(other).into(),
+        }
     }
 }
 
@@ -262,7 +265,17 @@ mod tests {
         assert_eq!(text, "could not run /usr/bin/openssl: entity not found; is it installed, and may this user execute it?");
         let source = AgentError::Local { action: "listen on", path: "/run/x".into(), source: io::ErrorKind::PermissionDenied.into() };
         let (_, text) = outcome(CaseError::UnixSocket(MachineError::UnixForward { source: Arc::new(source) }));
-        assert_eq!(text, "no way to the unix socket in the container: could not listen on /run/x: permission denied");
+        assert_eq!(text, "no way to the server's unix socket: could not listen on /run/x: permission denied");
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_given_away_skips_its_case() {
+        let error = CredentialError::NotGiven { name: "site".to_owned(), owner: "root", harness: "user 1000".to_owned() };
+        let Outcome::Skipped(SkipReason::MachineLacks(reason)) = NotRun::from(error).into() else { panic!("it is skipped") };
+        assert!(
+            reason.starts_with("the key of `site` is to belong to root, and") && reason.ends_with(": user 1000 runs this one"),
+            "{reason}"
+        );
     }
 
     #[test]

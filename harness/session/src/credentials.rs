@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use model::connect::ClientFiles;
-use model::credential::SecretFile;
+use model::credential::{KeyOwner, SecretFile};
 use model::server::{Application, Service};
-use pki::Pki;
+use os::user;
+use pki::{IssuedIdentity, Pki};
 use run::credentials::{CredentialError, CredentialSource};
 
 /// [`CredentialSource`] from a [`Pki`].
@@ -14,10 +15,30 @@ pub(super) struct Issued {
     pub(super) pki: Arc<Pki>,
 }
 
+impl Issued {
+    /// An identity whose files have the owner that they are to have.
+    fn given(&self, name: &str) -> Result<Arc<IssuedIdentity>, CredentialError> {
+        let identity = self.pki.identity(name)?;
+        let owner = match identity.key_owner {
+            _ if identity.has_owner => return Ok(identity),
+            KeyOwner::Root => "root",
+            KeyOwner::Own | KeyOwner::Other => "another user",
+        };
+        Err(CredentialError::NotGiven { name: name.to_owned(), owner, harness: user::shown(None) })
+    }
+
+    fn root(&self, name: &str) -> Result<PathBuf, CredentialError> {
+        if self.pki.is_distribution(name) {
+            return Ok(self.given(name)?.path(SecretFile::Ca));
+        }
+        Ok(self.pki.trust(name)?)
+    }
+}
+
 impl CredentialSource for Issued {
     fn client_files(&self, identity: Option<&str>, trust: Option<&str>) -> Result<ClientFiles, CredentialError> {
-        let identity = identity.map(|name| self.pki.identity(name)).transpose()?;
-        let root = trust.map(|name| self.pki.trust(name)).transpose()?;
+        let identity = identity.map(|name| self.given(name)).transpose()?;
+        let root = trust.map(|name| self.root(name)).transpose()?;
         Ok(ClientFiles {
             certificate: identity.as_ref().map(|identity| identity.path(SecretFile::Certificate)),
             key: identity.as_ref().map(|identity| identity.path(SecretFile::Key)),
@@ -32,12 +53,12 @@ impl CredentialSource for Issued {
     fn path(&self, reference: &str) -> Result<PathBuf, CredentialError> {
         let unknown = || CredentialError::UnknownReference(reference.to_owned());
         match reference.split_once(':') {
-            Some(("trust", name)) => Ok(self.pki.trust(name)?),
+            Some(("trust", name)) => self.root(name),
             Some(("identity", rest)) => {
                 let (name, file) = rest.split_once('/').ok_or_else(unknown)?;
                 let files = [SecretFile::Certificate, SecretFile::Key, SecretFile::Ca];
                 let file = files.into_iter().find(|candidate| candidate.file_name() == file).ok_or_else(unknown)?;
-                Ok(self.pki.identity(name)?.path(file))
+                Ok(self.given(name)?.path(file))
             }
             _ => Err(unknown()),
         }

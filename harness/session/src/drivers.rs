@@ -16,12 +16,14 @@ use agent::ClientContainer;
 use driver::exec::{ExecDriver, Program, ProgramLimits};
 use driver::redis::RedisDriver;
 use driver::rustls::{RustlsDriver, RustlsOptions};
+use driver::served::OwnClient;
 use driver::{Driver, DriverError, Opened, catalogue};
 use model::connect::ConnectRequest;
 use model::driver::{DriverInfo, Family};
 use model::observation::ClientObservation;
 use model::server::Service;
 use os::toolchain::{NAUTOBOT_DRIVERS, Toolchain};
+use os::user::RunAs;
 
 /// A user's own client behind the exec protocol: `NAME=PROGRAM`, or `redis:NAME=PROGRAM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,8 +107,8 @@ pub struct Own<'a> {
     pub nautobot_mount: &'a str,
 }
 
-/// Starts the drivers of these names, at the same time, and waits for their programs as `limits` says. One that doesn't start is there all
-/// the same: its cases end as errors. Those that run in a container are left out where there is no `client_container`.
+/// Starts the drivers of these names, at the same time, and waits for their programs as `limits` says. They run as [`RunAs::of_clients`]. One
+/// that doesn't start is there all the same: its cases end as errors. Those that run in a container are left out where there is no `client_container`.
 pub async fn start(
     names: &BTreeSet<String>,
     toolchain: &Toolchain,
@@ -122,12 +124,18 @@ pub async fn start(
     if let Some(client_container) = client_container.filter(|_| !inside.is_empty()) {
         programs.extend(container::programs(&inside, &client_container, directory).await);
     }
+    let user = RunAs::of_clients();
     for name in names {
         match name.as_str() {
-            "rustls" => drop(drivers.insert(name.clone(), Arc::new(RustlsDriver::new(RustlsOptions::default())))),
-            "redis-rs" => drop(drivers.insert(name.clone(), Arc::new(RedisDriver::new()))),
+            // Within the harness they would run as root.
+            "rustls" if user.is_none() => drop(drivers.insert(name.clone(), Arc::new(RustlsDriver::new(RustlsOptions::default())))),
+            "redis-rs" if user.is_none() => drop(drivers.insert(name.clone(), Arc::new(RedisDriver::new()))),
             _ => {
-                let program = if let Some(build) = toolchain.libpq.iter().find(|build| build.driver == *name) {
+                let program = if name == "rustls" {
+                    Program::own(harness, OwnClient::Rustls, name, directory)
+                } else if name == "redis-rs" {
+                    Program::own(harness, OwnClient::RedisRs, name, directory)
+                } else if let Some(build) = toolchain.libpq.iter().find(|build| build.driver == *name) {
                     Program::libpq(harness, build, directory)
                 } else if let Some(build) = toolchain.python.iter().find(|build| build.driver == *name) {
                     if NAUTOBOT_DRIVERS.contains(&name.as_str()) {
@@ -146,9 +154,13 @@ pub async fn start(
     }
     let mut starting = JoinSet::new();
     for (name, program) in programs {
+        let user = user.clone();
         starting.spawn(async move {
             let started = match program {
-                Ok(program) => ExecDriver::start(Program { limits, ..program }).await,
+                Ok(program) => {
+                    let user = if program.client_container.is_some() { Some(RunAs::of_contained_clients()) } else { user };
+                    ExecDriver::start(Program { limits, user, ..program }).await
+                }
                 Err(error) => Err(error),
             };
             (name, started)

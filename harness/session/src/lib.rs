@@ -35,13 +35,14 @@ use load::{LoadError, ScenarioSet};
 use model::case::Case;
 use model::credential::Credentials;
 use model::outcome::SkipReason;
-use model::report::EnvironmentRecord;
+use model::report::{EnvironmentRecord, RunUsers};
 use model::server::Service;
-use os::rundir::RunDir;
+use os::rundir::{RunDir, RunDirError};
 use os::space::Unfit;
 use os::toolchain::{POSTGRES_MAJORS, Toolchain};
-use os::user::RunAs;
-use pki::{self, Pki};
+use os::tree;
+use os::user::{self, RunAs};
+use pki::{self, FileUsers, Pki};
 use run::context::{Limits, RunContext};
 use run::event::Event;
 use run::schedule::{ScheduleOptions, run as run_cases};
@@ -146,7 +147,14 @@ impl Session {
         let mut directory = RunDir::create(&space::needed(&options, cases), Some(&options.harness))?;
         let client = options.credentials.identities.get(GLOBAL_CLIENT).map(|identity| identity.certificate.clone());
         let template = InstallationTemplate { manifests: Arc::clone(&options.manifests), client };
-        let pki = Arc::new(Pki::new(options.manifests, options.credentials, directory.path().join("pki"), RunAs::unprivileged()));
+        let files = directory.path().join("pki");
+        let users = FileUsers::of_this_run();
+        if let Some(client) = &users.client {
+            // What clients are given, servers can't enter.
+            let closed = tree::make_directory(&files, 0o710, Some(&RunAs::root_with_group_of(Some(client))));
+            closed.map_err(|source| RunDirError::Create { base: directory.path().to_path_buf(), source })?;
+        }
+        let pki = Arc::new(Pki::new(options.manifests, options.credentials, files, users));
         let configurator = Arc::new(ManifestConfigurator::new(Arc::clone(&pki)));
         let mut servers = ServersOptions::new(directory.path(), configurator);
         servers.template = Some(template);
@@ -239,6 +247,11 @@ impl Session {
             components: self.environment.components(),
             drivers,
             networks: self.environment.networks(),
+            users: Some(RunUsers {
+                harness: user::shown(None),
+                servers: self.environment.servers_run_as(),
+                clients: user::shown(RunAs::of_clients().as_ref()),
+            }),
         }
     }
 

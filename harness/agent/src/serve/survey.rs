@@ -42,7 +42,7 @@ fn users() -> Vec<RunAs> {
     let mut users: Vec<RunAs> = Vec::new();
     for user in found.into_iter().filter_map(|user| user.ok().flatten()) {
         if !user.uid.is_root() && users.iter().all(|known| known.uid != user.uid.as_raw()) {
-            users.push(RunAs { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() });
+            users.push(RunAs { name: user.name, gid: user.gid.as_raw(), ..RunAs::alone(user.uid.as_raw()) });
         }
     }
     users

@@ -181,7 +181,7 @@ async fn a_child_runs_as_the_user_it_is_given() {
         return;
     }
     let served = served().await;
-    let user = os::user::RunAs { name: "cnpg".to_owned(), uid: 26, gid: 27 };
+    let user = os::user::RunAs { gid: 27, ..os::user::RunAs::alone(26) };
     let spec = ChildSpec { user: Some(user), ..shell("id -u; id -g; id -G") };
     let ran = served.agent.run(&spec, None, LIMIT).await.expect("runs");
     assert_eq!(ran.output(), "26\n27\n27");

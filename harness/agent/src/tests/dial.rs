@@ -174,7 +174,9 @@ async fn a_unix_socket_there_has_a_path_here() {
     });
     let way = UnixForward::open(served.agent.clone(), &local, &remote).expect("opens");
     let mode = |path: &std::path::Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
-    assert_eq!((mode(local.parent().expect("a directory")), mode(way.path())), (0o700, 0o600));
+    assert_eq!((mode(local.parent().expect("a directory")), mode(way.path())), (0o711, 0o600));
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(way.path()).expect("there"));
+    assert_eq!(owner, os::user::RunAs::of_clients().map_or_else(|| nix::unistd::geteuid().as_raw(), |user| user.uid), "it is the clients'");
     for word in ["one", "two"] {
         let mut stream = UnixStream::connect(&local).await.expect("connects");
         stream.write_all(word.as_bytes()).await.expect("writes");

@@ -13,6 +13,7 @@ use crate::served::{self, OwnClient};
 use agent::ClientContainer;
 use os::child::{ChildSpec, Pipes};
 use os::toolchain::{LibpqBuild, PythonBuild};
+use os::user::RunAs;
 
 /// A program to start, and what is expected of it.
 #[derive(Debug, Clone)]
@@ -29,6 +30,11 @@ pub struct Program {
     pub name: String,
     /// How long it is waited for.
     pub limits: ProgramLimits,
+    /// Who it runs as; `None`: whoever starts it.
+    pub user: Option<RunAs>,
+    /// Whether it is told the user by `--run-as` and becomes it, as our own clients do. They start as ourselves, so that they can be read where
+    /// nobody else may look: below the home directory of root.
+    pub becomes_user: bool,
     /// The container that it runs in; `None`: this machine.
     pub client_container: Option<Arc<ClientContainer>>,
     /// Files of this machine that it needs in its container too, under the same paths.
@@ -59,6 +65,8 @@ impl Program {
             log: directory.join(format!("{name}.log")),
             name: name.to_owned(),
             limits: ProgramLimits::default(),
+            user: None,
+            becomes_user: false,
             client_container: None,
             files: Vec::new(),
             directories: vec![directory.join("empty-home")],
@@ -72,7 +80,7 @@ impl Program {
     pub fn libpq(harness: &Path, build: &LibpqBuild, directory: &Path) -> Result<Self, DriverError> {
         let name = build.driver.as_str();
         let args = [libpq::COMMAND.into(), "--library".into(), build.library.clone().into_os_string(), "--name".into(), name.into()];
-        Self::new(harness, &args, name, directory)
+        Self::ours(harness, &args, name, directory)
     }
 
     /// The Python client, running psycopg2 or redis-py as the build's driver name says (`redis-py...` is the latter).
@@ -97,17 +105,25 @@ impl Program {
         Self::of_our_clients("nautobot_client.py", &args, build, directory)
     }
 
-    /// One of the harness's own clients, run by its binary in a container.
+    /// One of the harness's own clients, run by its binary, `harness`.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn own_in(client_container: Arc<ClientContainer>, client: OwnClient, name: &str, directory: &Path) -> Result<Self, DriverError> {
+    pub fn own(harness: &Path, client: OwnClient, name: &str, directory: &Path) -> Result<Self, DriverError> {
         let client = match client {
             OwnClient::Rustls => "rustls",
             OwnClient::RedisRs => "redis-rs",
         };
         let args = [served::COMMAND.into(), "--client".into(), client.into(), "--name".into(), name.into()];
-        let program = Self::new(client_container.harness(), &args, name, directory)?;
+        Self::ours(harness, &args, name, directory)
+    }
+
+    /// The same in a container.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn own_in(client_container: Arc<ClientContainer>, client: OwnClient, name: &str, directory: &Path) -> Result<Self, DriverError> {
+        let program = Self::own(client_container.harness(), client, name, directory)?;
         Ok(Self { client_container: Some(client_container), ..program })
     }
 
@@ -126,7 +142,7 @@ impl Program {
         make(name, &folder, write_clients(&folder))?;
         let args =
             [&python_args(&folder, "mtls_client.py")[..], &["--driver".into(), driver.into(), "--name".into(), name.into()]].concat();
-        let program = Self::new(interpreter, &args, name, directory)?;
+        let program = Self::ours(interpreter, &args, name, directory)?;
         let files = CLIENT_FILES.iter().map(|(path, _)| folder.join(path)).collect();
         Ok(Self { client_container: Some(client_container), files, ..program })
     }
@@ -135,12 +151,21 @@ impl Program {
         let name = build.driver.as_str();
         let folder = directory.join(format!("{name}-client"));
         make(name, &folder, write_clients(&folder))?;
-        Self::new(&build.interpreter, &[&python_args(&folder, script), args].concat(), name, directory)
+        Self::ours(&build.interpreter, &[&python_args(&folder, script), args].concat(), name, directory)
+    }
+
+    /// A program that takes `--run-as`.
+    fn ours(program: &Path, args: &[OsString], name: &str, directory: &Path) -> Result<Self, DriverError> {
+        Ok(Self { becomes_user: true, ..Self::new(program, args, name, directory)? })
     }
 
     pub(super) fn child(&self) -> ChildSpec {
         let mut spec = ChildSpec::new(&self.program, &self.log);
         spec.args.clone_from(&self.args);
+        match &self.user {
+            Some(user) if self.becomes_user => spec.args.extend(["--run-as".into(), user.argument().into()]),
+            user => spec.user.clone_from(user),
+        }
         spec.env.clone_from(&self.env);
         spec.pipes = Pipes::Lines;
         spec

@@ -15,6 +15,7 @@ pub(super) const CLIENT_FILES: &[(&str, &str)] = client_files![
     "mtls_psycopg2.py",
     "mtls_redis_py.py",
     "mtls_serving.py",
+    "mtls_user.py",
     "mtls_watched.py",
     "nautobot_client.py",
     "nautobot_config.py",

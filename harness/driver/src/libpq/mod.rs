@@ -8,7 +8,7 @@ mod session;
 mod sessions;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -18,6 +18,7 @@ use crate::pipe::{PipeError, greet, read_requests, write_line};
 use crate::protocol::{Answer, Request};
 use model::driver::{DriverInfo, Family};
 use model::server::Service;
+use os::user::RunAs;
 
 use library::Libpq;
 pub use library::LibraryError;
@@ -39,6 +40,9 @@ pub struct ChildArgs {
     /// The driver's name, as scenarios know it.
     #[arg(long)]
     pub name: String,
+    /// The user to become once the library is loaded: UID:GID:GROUP,...
+    #[arg(long)]
+    pub run_as: Option<RunAs>,
 }
 
 /// The child could not go on.
@@ -47,6 +51,9 @@ enum ChildFailure {
     /// The library is of no use.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// It may not change its user.
+    #[error("could not become user {user}: {source}")]
+    User { user: u32, source: std::io::Error },
     /// The harness is gone, or speaks something else.
     #[error(transparent)]
     Pipe(#[from] PipeError),
@@ -61,7 +68,7 @@ pub fn child_main(args: &ChildArgs) -> ExitCode {
         report(panic);
         std::process::abort();
     }));
-    match serve(&args.library, &args.name) {
+    match serve(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nothing is left to do if even standard error is closed.
@@ -71,9 +78,12 @@ pub fn child_main(args: &ChildArgs) -> ExitCode {
     }
 }
 
-fn serve(path: &Path, name: &str) -> Result<(), ChildFailure> {
-    let library = Libpq::load(path)?;
-    let driver = info(&library, name);
+fn serve(args: &ChildArgs) -> Result<(), ChildFailure> {
+    let library = Libpq::load(&args.library)?;
+    if let Some(user) = &args.run_as {
+        user.become_it().map_err(|source| ChildFailure::User { user: user.uid, source })?;
+    }
+    let driver = info(&library, &args.name);
     greet(driver, CONCURRENCY).map_err(PipeError::from)?;
     let (sender, requests) = mpsc::channel::<Request>();
     let workers = Workers { sessions: Sessions::new(&library), requests: Mutex::new(requests), waiting: AtomicUsize::new(0) };

@@ -199,6 +199,7 @@ impl Machine for ContainerMachine {
         let owner = |file: &ConfigFile| match file.owner {
             FileOwner::Server => self.owner(),
             FileOwner::Other => Some(Owner::from(&RunAs::another(self.user()))),
+            FileOwner::Root => Some(Owner::from(&RunAs::root_with_group_of(self.user()))),
         };
         let there =
             |file: &ConfigFile| FileSpec { path: file.path.clone(), contents: file.contents.clone(), mode: file.mode, owner: owner(file) };

@@ -250,6 +250,10 @@ impl Machines for ContainerMachines {
         if self.missing(Role::Gateway).is_none() { &WITH_GATEWAY } else { &ALWAYS }
     }
 
+    fn servers_run_as(&self) -> String {
+        "the user of each image".to_owned()
+    }
+
     fn networks(&self) -> Networks {
         let of = |network| {
             let range = if network == NetworkName::Pods { PODS_RANGE.to_owned() } else { self.starter.scope.range(network) };

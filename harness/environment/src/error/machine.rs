@@ -53,7 +53,7 @@ pub enum MachineError {
         limit: Duration,
     },
     /// The unix socket here that leads to the one in a container could not be opened.
-    #[error("no way to the unix socket in the container: {source}")]
+    #[error("no way to the server's unix socket: {source}")]
     UnixForward {
         /// What the agent, or this machine, said.
         source: Arc<AgentError>,

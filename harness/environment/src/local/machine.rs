@@ -1,10 +1,11 @@
 //! This machine: files below the run's directory, and child processes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use super::{build, initdb, networks};
 use crate::CommandError;
 use crate::error::{DataError, Failure, MachineError, NotInstalled};
 use crate::servers::{ConfigFile, Directories, FileOwner, Machine, Machines, Paused, Process, Role, Stream};
+use agent::UnixForward;
 use model::change::{Change, Target};
 use model::claim::Subject;
 use model::endpoint::Address;
@@ -28,7 +30,7 @@ use os::command::{self, CommandRun};
 use os::dial::{Dialer, Direct};
 use os::frozen::Frozen;
 use os::toolchain::{Tool, Toolchain};
-use os::user::RunAs;
+use os::user::{self, RunAs};
 use os::{poll, tree};
 
 /// How often it is looked whether the processes of a killed server are gone: they take milliseconds.
@@ -45,6 +47,8 @@ pub(super) struct LocalMachine {
     user: Option<RunAs>,
     ports: PortSource,
     listen: Vec<IpAddr>,
+    /// Ways to the servers' unix sockets, by their own, for clients of another user.
+    forwards: Mutex<BTreeMap<PathBuf, UnixForward>>,
     /// What was prepared for a version, or why it can't be.
     prepared: BTreeMap<u16, OnceCell<Result<Prepared, Failure>>>,
 }
@@ -68,7 +72,16 @@ impl LocalMachines {
     ) -> Self {
         let prepared = toolchain.postgres.iter().map(|build| (build.major, OnceCell::new())).collect();
         let listen = super::loopback();
-        Self(Arc::new(LocalMachine { toolchain, run_directory, cache_directory, user, ports, listen, prepared }))
+        Self(Arc::new(LocalMachine {
+            toolchain,
+            run_directory,
+            cache_directory,
+            user,
+            ports,
+            listen,
+            forwards: Mutex::default(),
+            prepared,
+        }))
     }
 }
 
@@ -89,6 +102,10 @@ impl Machines for LocalMachines {
 
     fn networks(&self) -> Networks {
         networks::of_loopback()
+    }
+
+    fn servers_run_as(&self) -> String {
+        user::shown(self.0.user.as_ref())
     }
 
     fn components(&self) -> Vec<Component> {
@@ -235,7 +252,11 @@ impl Machine for LocalMachine {
 
     async fn write(&self, files: &[ConfigFile]) -> Result<(), MachineError> {
         for ConfigFile { path, contents, mode, owner } in files {
-            let other = (*owner == FileOwner::Other).then(|| RunAs::another(self.user()));
+            let other = match owner {
+                FileOwner::Server => None,
+                FileOwner::Other => Some(RunAs::another(self.user())),
+                FileOwner::Root => Some(RunAs::root_with_group_of(self.user())),
+            };
             tree::replace(path, contents, *mode, other.as_ref().or(self.user())).map_err(MachineError::file("write", path))?;
         }
         Ok(())
@@ -277,7 +298,7 @@ impl Machine for LocalMachine {
     async fn openssl(&self, args: &[String], _: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
         let missing = || CommandError::Missing(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned()));
         let tool = self.toolchain.openssl.as_ref().ok_or_else(missing)?;
-        Ok(command::run(&tool.path, args, limit).await?)
+        Ok(command::run(&tool.path, args, None, limit).await?)
     }
 
     async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>> {
@@ -285,7 +306,18 @@ impl Machine for LocalMachine {
     }
 
     fn clients_socket(&self, directory: &Path, port: u16) -> Result<Address, MachineError> {
-        Ok(Address::Unix { directory: directory.to_path_buf(), port })
+        if self.user.is_none() {
+            return Ok(Address::Unix { directory: directory.to_path_buf(), port });
+        }
+        // Servers' and clients' users are different, and neither has a name: the server is to see ours.
+        let (here, name) = (directory.with_file_name("clients"), format!(".s.PGSQL.{port}"));
+        let mut forwards = self.forwards.lock().unwrap_or_else(PoisonError::into_inner);
+        forwards.retain(|socket, _| socket.exists());
+        if let Entry::Vacant(vacant) = forwards.entry(here.join(&name)) {
+            let opened = UnixForward::open_here(vacant.key(), &directory.join(&name));
+            vacant.insert(opened.map_err(|error| MachineError::UnixForward { source: Arc::new(error) })?);
+        }
+        Ok(Address::Unix { directory: here, port })
     }
 
     async fn pause(&self, directory: &Path, first: u32, limit: Duration) -> Result<Paused, MachineError> {

@@ -83,6 +83,8 @@ pub enum FileOwner {
     Server,
     /// Another user, who isn't root either: only root can give a file away.
     Other,
+    /// Root, and the group of the server's user.
+    Root,
 }
 
 impl ConfigFile {

@@ -84,6 +84,12 @@ impl Servers {
         vec![self.shared.password.reveal().to_owned()]
     }
 
+    /// Who the servers run as, for a report.
+    #[must_use]
+    pub fn servers_run_as(&self) -> String {
+        self.shared.machines.servers_run_as()
+    }
+
     /// Where clients can run beside this machine: the container that clients' connections come from. `None` where there is none.
     #[must_use]
     pub fn client_container(&self) -> Option<Arc<ClientContainer>> {

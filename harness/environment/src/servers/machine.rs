@@ -51,6 +51,9 @@ pub(crate) trait Machines: Send + Sync {
     /// See [`Environment::networks`](crate::Environment::networks).
     fn networks(&self) -> Networks;
 
+    /// Who servers run as, for a report.
+    fn servers_run_as(&self) -> String;
+
     /// See [`Environment::components`](crate::Environment::components).
     fn components(&self) -> Vec<Component>;
 

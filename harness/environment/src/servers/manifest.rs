@@ -8,7 +8,7 @@ use crate::error::ConfigError;
 use deployment::cluster::Cluster;
 use deployment::gateway::TlsRoute;
 use deployment::{Manifests, ServiceDefaults, postgres, redis_conf};
-use model::credential::SecretFile;
+use model::credential::{KeyOwner, SecretFile};
 use model::server::{Application, ServerConfig, ServerKey, Service};
 use os::user::RunAs;
 use pki::{IssuedIdentity, Pki};
@@ -53,7 +53,7 @@ impl ManifestConfigurator {
         let mut files = ServerFiles {
             certificate: Some(content(&identity, SecretFile::Certificate)?),
             key: Some(content(&identity, SecretFile::Key)?),
-            key_access: Some((identity.key_mode, if identity.key_owned_by_other { FileOwner::Other } else { FileOwner::Server })),
+            key_access: Some((identity.key_mode, owner(identity.key_owner))),
             client_ca,
             crl,
             ..ServerFiles::default()
@@ -209,6 +209,15 @@ pub(super) fn defaults(manifests: &Manifests, service: Service) -> Result<Servic
             manifests.postgres().ok_or(ConfigError::NoServerSecret)
         }
         Service::Redis => manifests.redis_defaults().ok_or(ConfigError::NoRedis),
+    }
+}
+
+/// Whose a key is that a server is given.
+fn owner(key: KeyOwner) -> FileOwner {
+    match key {
+        KeyOwner::Own => FileOwner::Server,
+        KeyOwner::Other => FileOwner::Other,
+        KeyOwner::Root => FileOwner::Root,
     }
 }
 

@@ -12,7 +12,7 @@ fn with(distribution: &str) -> (tempfile::TempDir, Pki) {
     let one = yaml::one(Path::new("c.yaml"), &format!("distributions:\n  tried: {distribution}\n")).expect("well-formed");
     let Credentials { distributions, .. } = one;
     credentials.distributions.extend(distributions);
-    let pki = Pki::new(Arc::clone(pki.manifests()), credentials, directory.path().join("other"), None);
+    let pki = Pki::new(Arc::clone(pki.manifests()), credentials, directory.path().join("other"), FileUsers::default());
     (directory, pki)
 }
 

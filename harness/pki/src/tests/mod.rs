@@ -26,7 +26,7 @@ fn credentials() -> Credentials {
 fn shipped() -> (tempfile::TempDir, Pki) {
     let directory = tempfile::tempdir().expect("a directory");
     let manifests = Manifests::load(&repository().join("kind/deployment")).expect("the shipped manifests are valid");
-    let pki = Pki::new(Arc::new(manifests), credentials(), directory.path().join("pki"), None);
+    let pki = Pki::new(Arc::new(manifests), credentials(), directory.path().join("pki"), FileUsers::default());
     (directory, pki)
 }
 
@@ -43,7 +43,7 @@ fn with_certificates(certificates: &[(&str, &str)]) -> (tempfile::TempDir, Pki) 
     }
     let manifests = Manifests::from_texts(Path::new("test"), vec![(PathBuf::from("test.yaml"), text)]).expect("valid manifests");
     let directory = tempfile::tempdir().expect("a directory");
-    let pki = Pki::new(Arc::new(manifests), Credentials::default(), directory.path().join("pki"), None);
+    let pki = Pki::new(Arc::new(manifests), Credentials::default(), directory.path().join("pki"), FileUsers::default());
     (directory, pki)
 }
 

@@ -3,6 +3,7 @@
 use x509_parser::prelude::*;
 
 use super::*;
+use os::user::RunAs;
 
 #[test]
 fn revocation_lists_revoke_exactly_the_revoked() {
@@ -77,10 +78,41 @@ fn a_key_is_given_away_where_the_variant_says_and_root_can() {
     use std::os::unix::fs::MetadataExt as _;
     let Some(other) = RunAs::unprivileged() else { return };
     let (_directory, pki) = shipped();
-    let pki = Pki::new(Arc::clone(pki.manifests()), credentials(), pki.directory.clone(), Some(other.clone()));
+    let pki = Pki::new(
+        Arc::clone(pki.manifests()),
+        credentials(),
+        pki.directory.clone(),
+        FileUsers { other: Some(other.clone()), ..FileUsers::default() },
+    );
     let owner = |identity: &str| std::fs::metadata(pki.identity(identity).expect(identity).path(SecretFile::Key)).expect("it exists").uid();
     assert_eq!(owner("key-mode-0640"), other.uid);
     assert_ne!(owner("key-mode-0644"), other.uid);
+}
+
+#[test]
+fn every_file_is_its_clients_but_those_that_are_roots_or_anothers() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (Some(client), Some(other)) = (RunAs::of_clients(), RunAs::unprivileged()) else { return };
+    let (_directory, pki) = shipped();
+    let pki = Pki::new(Arc::clone(pki.manifests()), credentials(), pki.directory.clone(), FileUsers::of_this_run());
+    let owner = |identity: &str, file| {
+        let status = std::fs::metadata(pki.identity(identity).expect(identity).path(file)).expect("it exists");
+        (status.uid(), status.gid())
+    };
+    let (clients, others) = ((client.uid, client.gid), (other.uid, client.gid));
+    for (identity, certificate, key) in [
+        ("app", clients, clients),
+        ("key-mode-0640", clients, others),
+        ("site", clients, clients),
+        ("site-mode-0440", others, others),
+        ("site-mode-0440-of-root", (0, client.gid), (0, client.gid)),
+    ] {
+        assert_eq!((owner(identity, SecretFile::Certificate), owner(identity, SecretFile::Key)), (certificate, key), "{identity}");
+        assert!(pki.identity(identity).expect(identity).has_owner, "{identity}");
+    }
+    let ours = Pki::new(Arc::clone(pki.manifests()), credentials(), pki.directory.join("ours"), FileUsers::default());
+    let has_owner = |identity: &str| ours.identity(identity).expect(identity).has_owner;
+    assert!(has_owner("app") && !has_owner("key-mode-0640") && !has_owner("site-mode-0440-of-root"));
 }
 
 #[test]

@@ -85,6 +85,9 @@ impl Terminal {
                 lines.push(format!("  {:<8}  {line}", if index == 0 { title } else { "" }));
             }
         }
+        if let Some(users) = &environment.users {
+            lines.push(format!("  {:<8}  {}", "users", users.line()));
+        }
         for component in &environment.components {
             if let Some(missing) = &component.missing {
                 lines.push(format!("  {}  {}: {missing}", self.style.paint(Emphasis::Odd, "missing "), component.name));

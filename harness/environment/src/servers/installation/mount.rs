@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use model::connect::ClientFiles;
 use model::credential::SecretFile;
+use os::tree;
+use os::user::RunAs;
 
 /// The link to the present content, as the kubelet names it (`pkg/volume/util/atomic_writer.go`).
 const DATA: &str = "..data";
@@ -37,13 +39,16 @@ impl Mount {
         ClientFiles { certificate: path(SecretFile::Certificate), key: path(SecretFile::Key), root: path(SecretFile::Ca) }
     }
 
-    /// Brings all files to this content at once. Keys have the mode 0600: libpq takes no wider one.
+    /// Brings all files to this content at once. They belong to the user that clients run as, and keys have the mode 0600: libpq takes no wider
+    /// one.
     pub(super) fn swap(&mut self, content: &BTreeMap<SecretFile, String>) -> io::Result<()> {
         let new = format!("..{}", self.contents + 1);
         let directory = self.directory.join(&new);
         std::fs::create_dir(&directory)?;
         for (file, text) in content {
-            write(&directory.join(file.file_name()), text, if *file == SecretFile::Key { 0o600 } else { 0o644 })?;
+            let path = directory.join(file.file_name());
+            write(&path, text, if *file == SecretFile::Key { 0o600 } else { 0o644 })?;
+            tree::give(&path, RunAs::of_clients().as_ref())?;
         }
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755))?;
         let link = self.directory.join("..data_tmp");
