@@ -2,34 +2,106 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use crate::support::{harness, harness_says, repository};
+use os::toolchain::Toolchain;
 
-#[test]
-fn a_closed_standard_output_ends_quietly_with_0() {
-    let directory = tempfile::tempdir().expect("a directory");
-    for args in [&["list"][..], &["list", "--cases"], &["claims"], &["schema", "report"], &["doctor"]] {
+use crate::support::{binary, harness, harness_says, newest_postgres, repository, write};
+
+/// Two streams that nobody reads: a pipe whose other end is closed, and none at all.
+fn unread(command: &mut Command, stdout: bool, stderr: bool) {
+    for (is_closed, is_stdout) in [(stdout, true), (stderr, false)] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let output = harness(directory.path(), args).stdout(writer).output().expect("the harness runs");
-        assert_eq!(output.status.code(), Some(0), "{args:?}");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!said.contains("error") && !said.contains("pipe"), "{args:?}: {said}");
+        match (is_closed, is_stdout) {
+            (false, _) => {}
+            (true, true) => drop(command.stdout(writer)),
+            (true, false) => drop(command.stderr(writer)),
+        }
     }
 }
 
 #[test]
-fn a_closed_standard_output_changes_no_verdict_of_a_run() {
+fn what_nobody_reads_changes_no_exit_code_of_any_command() {
     let directory = tempfile::tempdir().expect("a directory");
     let empty = directory.path().display().to_string();
-    let skipped = ["run", "postgres/unset", "--driver", "libpq-psycopg2-2.9.10", "--toolchain", &empty, "--report", "json=-"];
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    drop(reader);
-    let output = harness(directory.path(), &skipped).stdout(writer).output().expect("the harness runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(4), "{said}");
-    assert!(!said.contains("error:"), "{said}");
+    let (has_postgres, skipped) = (newest_postgres().is_some(), ["run", "postgres/unset", "--driver", "libpq-psycopg2-2.9.10"]);
+    let table: &[(&[&str], i32)] = &[
+        (&["list"], 0),
+        (&["list", "--cases"], 0),
+        (&["list", "nosuch"], 4),
+        (&["claims"], 0),
+        (&["claims", "--report", "nosuch"], 2),
+        (&["schema", "report"], 0),
+        (&["schema", "report", "--markdown"], 0),
+        (&["doctor"], if has_postgres { 0 } else { 3 }),
+        (&["--help"], 0),
+        (&["run", "--help"], 0),
+        (&["--version"], 0),
+        (&["nosuch"], 2),
+        (&[&skipped[..], &["--toolchain", &empty, "--report", "json=-"]].concat(), 4),
+    ];
+    for (args, code) in table {
+        for (stdout, stderr) in [(true, false), (false, true), (true, true)] {
+            let mut command = harness(directory.path(), args);
+            unread(&mut command, stdout, stderr);
+            let output = command.output().expect("the harness runs");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(*code), "{args:?}, stdout closed: {stdout}, stderr closed: {stderr}: {said}");
+            assert!(!said.contains("pipe"), "{args:?}: {said}");
+        }
+    }
 }
+
+#[test]
+fn a_run_and_doctor_have_their_exit_codes_whoever_stops_reading() {
+    let Some(build) = newest_postgres() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    write(directory.path(), "checks/own/plain.yaml", WRONG);
+    let major = build.major.to_string();
+    let wrong = ["run", "own/plain", "--scenarios", "checks", "--postgres", &major, "--report", "json=-", "--report", "markdown=m"];
+    let program = binary().display().to_string();
+    for script in [
+        "\"$@\" | head -1",
+        "\"$@\" 2>&1 | head -1",
+        "\"$@\" >&- | head -1",
+        "\"$@\" 2>&- | head -1",
+        "\"$@\" >&- 2>&-",
+        "\"$@\" <&- >&- 2>&-",
+    ] {
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("set -o pipefail; {script}"), "bash", &program]).args(wrong).current_dir(directory.path());
+        let output = command.output().expect("bash");
+        assert_eq!(output.status.code(), Some(1), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(directory.path().join("m").is_file(), "{script}: the other report is written");
+        fs::remove_file(directory.path().join("m")).expect("there");
+    }
+    // Nothing on the PATH, and nothing in the toolchain.
+    for stdout in [false, true] {
+        let mut command = harness(directory.path(), &["doctor", "--toolchain", "nowhere"]);
+        command.env("PATH", directory.path());
+        unread(&mut command, stdout, false);
+        let output = command.output().expect("it runs");
+        let found = Toolchain::find(Path::new("nowhere")).postgres.is_empty();
+        assert_eq!(output.status.code(), Some(if found { 3 } else { 0 }), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Wrong about plaintext.
+const WRONG: &str = "\
+id: own/plain
+title: Wrong about plaintext
+claims: []
+deployment: documented
+matrix:
+  driver: [rustls]
+server:
+  pg_hba: [host all all all trust]
+steps:
+  - connect: {sslmode: disable}
+    expect:
+      - session: {tls: true}
+";
 
 #[test]
 fn a_missing_program_of_exec_driver_is_bad_usage_and_says_what_was_tried() {

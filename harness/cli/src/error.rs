@@ -88,9 +88,10 @@ pub(crate) enum CliError {
     /// Deviations that have ended are told by the date.
     #[error("the clock gives no date: {0}")]
     Clock(#[source] jiff::Error),
-    /// The run came to its end, but these reports could not be written, or these processes and files are left behind; a line each.
-    #[error("{}", .0.join("\n"))]
-    AfterRun(Vec<String>),
+    /// The run came to its end, but these reports could not be written, or these processes and files are left behind; a line each. Its
+    /// verdict stays.
+    #[error("{}", errors.join("\n"))]
+    AfterRun { errors: Vec<String>, exit: Exit },
     /// Inside of a container: the agent could not serve.
     #[error(transparent)]
     Agent(#[from] agent::StartError),
@@ -130,8 +131,7 @@ impl CliError {
                 SelectError::Empty | SelectError::Unmatched(_) | SelectError::PartlyUnmatched(_) | SelectError::Together { .. },
             ) => Exit::NothingRan,
             Self::Interrupted(_) => Exit::Interrupted,
-            // Whoever read the output has seen enough, as `head` has: that is no error.
-            Self::Write(_) if self.is_closed_output() => Exit::Conformant,
+            Self::AfterRun { exit, .. } => *exit,
             Self::NoPostgres
             | Self::Session(_)
             | Self::RunDirectory(_)
@@ -141,23 +141,14 @@ impl CliError {
             | Self::Reports(_)
             | Self::ReportersPanicked
             | Self::Clock(_)
-            | Self::AfterRun(_)
             | Self::Agent(_)
             | Self::Write(_) => Exit::Environment,
         }
     }
 
-    /// What standard error says: each line behind `error: `, with the causes that the text doesn't hold itself. Nothing where the output
-    /// was closed.
+    /// What standard error says: each line behind `error: `, with the causes that the text doesn't hold itself.
     pub(crate) fn text(&self) -> String {
-        if self.is_closed_output() {
-            return String::new();
-        }
         with_causes(self).lines().map(|line| format!("error: {line}\n")).collect()
-    }
-
-    fn is_closed_output(&self) -> bool {
-        matches!(self, Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
@@ -178,12 +169,11 @@ mod tests {
             CliError::OwnBinary(system()),
             CliError::Reports(system()),
             CliError::ReportersPanicked,
-            CliError::AfterRun(vec![
-                "the json report could not be written to x: no space".to_owned(),
-                "left behind: 2 processes".to_owned(),
-            ]),
+            CliError::AfterRun {
+                errors: vec!["the json report could not be written to x: no space".to_owned(), "left behind: 2 processes".to_owned()],
+                exit: Exit::NotConformant,
+            },
             CliError::Write(io::Error::from_raw_os_error(28)),
-            CliError::Write(io::ErrorKind::BrokenPipe.into()),
         ];
         let texts = errors.map(|error| format!("exit code {}\n{}", error.exit().code(), error.text()));
         insta::assert_snapshot!(texts.join("\n"));

@@ -7,6 +7,7 @@ use super::args::{ClaimsArgs, DoctorArgs, ListArgs};
 use super::error::CliError;
 use super::home::{LAST_RUN, cache_directory, scenario_set, toolchain_directory};
 use super::images::images;
+use super::output::stdout;
 use super::select::selected;
 use crate::exit::Exit;
 use driver::catalogue;
@@ -26,7 +27,7 @@ pub(super) fn list(args: &ListArgs) -> Result<Exit, CliError> {
     let set = scenario_set(&args.set)?;
     let catalogue = Catalogue { drivers: catalogue::known(), postgres: POSTGRES_MAJORS.to_vec(), mount: NAUTOBOT_MOUNT.to_owned() };
     let cases = selected(&args.select, expand(&set, &catalogue)?)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     if args.cases {
         for case in &cases {
             writeln!(out, "{}", case.id)?;
@@ -66,7 +67,7 @@ pub(super) fn claims(args: &ClaimsArgs) -> Result<Exit, CliError> {
             Some(summary)
         }
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     let shown: Vec<_> = set.claims.iter().filter(|claim| !args.uncovered || claim.awaits.is_some()).cloned().collect();
     let width = width();
     match &last {
@@ -78,7 +79,8 @@ pub(super) fn claims(args: &ClaimsArgs) -> Result<Exit, CliError> {
         None => report::claims_table::write_claims(&mut out, &shown, width)?,
     }
     if let (None, false) = (&last, args.uncovered) {
-        writeln!(std::io::stderr(), "no run has left verdicts yet: `mtls-conformance run` does")?;
+        // Where it is closed there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "no run has left verdicts yet: `mtls-conformance run` does");
     }
     Ok(Exit::Conformant)
 }
@@ -88,7 +90,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
     let directory = toolchain_directory(&args.places);
     let toolchain = Toolchain::find(&directory);
     let infos = driver_infos(&toolchain)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     report::doctor::write(&mut out, &toolchain, &infos, &directory, width())?;
     writeln!(out, "cache directory: {}", cache_directory(&args.cache)?.display())?;
     let (engine, states) = containers(&images);

@@ -7,6 +7,7 @@ mod hold;
 mod home;
 mod images;
 mod list;
+mod output;
 mod own_programs;
 mod reference;
 mod run;

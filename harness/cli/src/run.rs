@@ -171,10 +171,8 @@ async fn carry_out(
     let (summary, mut errors) = outcome?;
     errors.extend(left);
     save_last_run(args, &summary);
-    if !errors.is_empty() {
-        return Err(CliError::AfterRun(errors));
-    }
-    Ok(exit_of(&summary, &[], interrupted_now))
+    let exit = exit_of(&summary, &errors, interrupted_now);
+    if errors.is_empty() { Ok(exit) } else { Err(CliError::AfterRun { errors, exit }) }
 }
 
 /// Says when `--panic-after` asks for its panic.
@@ -210,9 +208,9 @@ fn exit_of(summary: &Summary, errors: &[String], interrupted: bool) -> Exit {
         RunResult::Interrupted => Exit::Interrupted,
         RunResult::NotConformant => Exit::NotConformant,
         RunResult::Errored => Exit::Environment,
-        RunResult::NothingRan => Exit::NothingRan,
+        RunResult::NothingRan if errors.is_empty() => Exit::NothingRan,
         RunResult::Conformant if errors.is_empty() => Exit::Conformant,
-        RunResult::Conformant => Exit::Environment,
+        RunResult::NothingRan | RunResult::Conformant => Exit::Environment,
     }
 }
 

@@ -6,6 +6,7 @@ use schemars::schema_for;
 
 use super::args::SchemaKind;
 use super::error::CliError;
+use super::output::stdout;
 use super::reference::{Page, markdown};
 use crate::exit::Exit;
 
@@ -39,7 +40,7 @@ impl SchemaKind {
 
 pub(super) fn schema(which: SchemaKind, as_markdown: bool) -> Result<Exit, CliError> {
     let text = if as_markdown { page(which) } else { which.json().map(|json| json + "\n") };
-    std::io::stdout().lock().write_all(text.map_err(std::io::Error::from)?.as_bytes())?;
+    stdout().write_all(text.map_err(std::io::Error::from)?.as_bytes())?;
     Ok(Exit::Conformant)
 }
 
