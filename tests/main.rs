@@ -13,6 +13,7 @@ mod containers;
 mod documentation;
 #[cfg(feature = "container")]
 mod environments;
+mod evidence;
 mod gateways;
 mod held_sessions;
 mod hold;

@@ -26,6 +26,7 @@ use os::toolchain::Toolchain;
 use report::failure;
 use run::context::Limits;
 use run::event::Event;
+use run::keep::EvidenceOptions;
 use run::schedule::ScheduleOptions;
 use session::{EnvironmentKind, Session, SessionOptions, check, default_jobs, plan};
 
@@ -151,7 +152,7 @@ impl Planned {
             nautobot_mount: NAUTOBOT_MOUNT.to_owned(),
             limits: Limits::default(),
             start_limit: None,
-            evidence: Some(repository().join("reports/evidence")),
+            evidence: Some(EvidenceOptions { directory: repository().join("reports/evidence"), keep_earlier: false }),
             repro_options: String::new(),
             interrupted: watch::channel(false).1,
         }

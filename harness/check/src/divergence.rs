@@ -216,6 +216,7 @@ mod tests {
             control: None,
             duration_ms: 1.0,
             evidence: None,
+            evidence_error: None,
             repro: String::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! An observation in a few words, for tables and for the matching of deviations.
 
-use model::observation::{ClientObservation, ClientOutcome};
+use model::observation::{ClientObservation, ClientOutcome, LogLine};
 
 /// A session over TLS, in short.
 pub const TLS_SESSION: &str = "tls session";
@@ -15,6 +15,19 @@ pub fn short_form(observation: &ClientObservation) -> String {
         ClientOutcome::Session(_) => PLAINTEXT_SESSION.to_owned(),
         ClientOutcome::Refused(refused) => refused.refusal.to_string(),
     }
+}
+
+/// The lines of a log by connection, in the order of their first ones. Those that no connection is known of are together.
+#[must_use]
+pub fn by_connection(log: &[LogLine]) -> Vec<Vec<&LogLine>> {
+    let mut connections: Vec<Vec<&LogLine>> = Vec::new();
+    for line in log {
+        match connections.iter_mut().find(|lines| lines.iter().any(|other| other.peer == line.peer)) {
+            Some(lines) => lines.push(line),
+            None => connections.push(vec![line]),
+        }
+    }
+    connections
 }
 
 /// Whether two short forms are the same behaviour.
@@ -59,6 +72,21 @@ mod tests {
             phases: Phases::default(),
             settings: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn lines_of_a_log_are_put_together_by_their_connection() {
+        let line = |message: &str, port: Option<u16>| LogLine {
+            severity: "LOG".to_owned(),
+            sqlstate: None,
+            message: message.to_owned(),
+            detail: None,
+            peer: port.map(|port| ([127, 0, 0, 1], port).into()),
+        };
+        let log = [line("a1", Some(1)), line("b1", Some(2)), line("own", None), line("a2", Some(1)), line("own too", None)];
+        let messages: Vec<Vec<&str>> =
+            by_connection(&log).into_iter().map(|lines| lines.into_iter().map(|line| line.message.as_str()).collect()).collect();
+        assert_eq!(messages, [vec!["a1", "a2"], vec!["b1"], vec!["own", "own too"]]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use thiserror::Error;
 
@@ -217,9 +218,12 @@ pub(super) struct RunArgs {
     /// Run every case N times
     #[arg(long, value_name = "N", default_value = "1", value_parser = count, allow_negative_numbers = true)]
     pub(super) repeat: NonZeroUsize,
-    /// Where the evidence of failed cases goes
+    /// Where the evidence of failed cases goes, in a directory of the run's own; that of earlier runs is removed when a run begins
     #[arg(long, value_name = "DIR", default_value = "reports/evidence")]
     pub(super) evidence: PathBuf,
+    /// Leave the evidence of earlier runs
+    #[arg(long, env = "MTLS_CONFORMANCE_KEEP_EVIDENCE", value_parser = FalseyValueParser::new())]
+    pub(super) keep_evidence: bool,
     /// Where the run's directory goes, which is removed at the end: servers' data, certificates, logs [default: /dev/shm, or the temporary
     /// directory where that has too little space]
     #[arg(long, value_name = "DIR", env = "MTLS_CONFORMANCE_RUN_DIR")]

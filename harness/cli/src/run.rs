@@ -33,6 +33,7 @@ use report::{FileReports, ReportTarget, Terminal};
 use run::context::Limits;
 use run::event::{Event, Reporter};
 use run::fold::Fold;
+use run::keep::EvidenceOptions;
 use run::schedule::ScheduleOptions;
 use session::{self, EnvironmentKind, Session, SessionOptions};
 
@@ -107,7 +108,7 @@ async fn carry_out(
         nautobot_mount: args.nautobot_mount.clone(),
         limits: args.timeout.map_or_else(Limits::default, Limits::within),
         start_limit: Some(args.start_timeout),
-        evidence: Some(args.evidence.clone()),
+        evidence: Some(EvidenceOptions { directory: args.evidence.clone(), keep_earlier: args.keep_evidence }),
         repro_options: repro_options(args),
         interrupted: interrupted.clone(),
     };
@@ -116,6 +117,9 @@ async fn carry_out(
         .map_err(|error| if *interrupted.borrow() { CliError::Interrupted(Box::new(error)) } else { CliError::Session(Box::new(error)) })?;
     for unfit in session.unfit_places() {
         let _ = writeln!(std::io::stderr(), "note: {unfit}, too little for this run: its directory is {}", session.directory().display());
+    }
+    if let Some(error) = session.earlier_evidence() {
+        let _ = writeln!(std::io::stderr(), "note: evidence of an earlier run is still there: {error}");
     }
     let record = session.record();
     let redactor = Redactor::new(session.environment().secrets());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::error::EnvironmentError;
-use super::server::Server;
+use super::server::{EvidenceFile, Server};
 use model::change::{Change, Target};
 use model::connect::ClientFiles;
 use model::server::{ServerConfig, ServerKey, Service};
@@ -107,6 +107,9 @@ pub trait Gateway: Send + Sync {
     /// The addresses that the server saw for connections that came to the gateway from `clients`, in that order; `None` for one that was
     /// not passed on. Waits for the gateway's log, which tells as soon as one is passed on or refused, at most for `limit`.
     async fn upstreams(&self, clients: &[SocketAddr], limit: Duration) -> Vec<Option<SocketAddr>>;
+
+    /// Its configuration, for evidence.
+    fn configuration(&self) -> Option<EvidenceFile>;
 
     /// Its log, for evidence.
     fn log_path(&self) -> PathBuf;

@@ -18,7 +18,7 @@ pub use error::{
 };
 #[cfg(feature = "container")]
 pub use error::{AgentContainerError, ImageError};
-pub use server::Server;
+pub use server::{EvidenceFile, Server};
 pub use serverlog::LogCondition;
 pub use servers::{ConfigFile, Configurator, FileOwner, InstallationTemplate, ManifestConfigurator, Paths, Servers, ServersOptions};
 

@@ -17,6 +17,15 @@ use os::command::CommandRun;
 use os::dial::Dialer;
 use serverlog::LogCondition;
 
+/// A file for whoever looks into a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceFile {
+    /// Its name, without directories.
+    pub name: String,
+    /// Its bytes. No password of a configuration is in them; the run's own may be.
+    pub contents: Vec<u8>,
+}
+
 /// A running server with a configuration applied.
 #[async_trait]
 pub trait Server: Send + Sync {
@@ -72,6 +81,11 @@ pub trait Server: Send + Sync {
     /// # Errors
     /// [`CommandError`]. How the command ended is no error.
     async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError>;
+
+    /// Its configuration as it has read it, and its effective settings as it tells them, where it can be asked: for evidence.
+    async fn evidence(&self) -> Vec<EvidenceFile> {
+        Vec::new()
+    }
 
     /// Its log, for evidence.
     fn log_path(&self) -> PathBuf;

@@ -154,6 +154,9 @@ pub struct CaseRecord {
     /// Where logs and files of a failed case stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
+    /// Why that evidence, or a part of it, could not be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence_error: Option<String>,
     /// The command that repeats just this case.
     pub repro: String,
 }

@@ -5,6 +5,7 @@ pub mod carry;
 pub mod child;
 pub mod command;
 pub mod dial;
+pub mod evidence;
 pub mod file_watch;
 pub mod frozen;
 pub mod owner;

@@ -13,6 +13,13 @@ pub const MASK: &str = "***";
 /// Shorter secrets are not looked for: masking every `a` of a report hides nothing and ruins the report.
 const SHORTEST: usize = 4;
 
+/// Words of a configuration after which a password stands: of redis.conf, at a line's beginning.
+const REDIS_SECRETS: [&str; 6] =
+    ["requirepass", "masterauth", "primaryauth", "tls-key-file-pass", "tls-client-key-file-pass", "tls-key-file-password"];
+
+/// Options of pg_hba.conf and of connection strings that are secret, with `=` behind them.
+const OPTION_SECRETS: [&str; 4] = ["ldapbindpasswd", "radiussecrets", "sslpassword", "password"];
+
 const KEY_BEGIN: &str = "-----BEGIN ";
 const KEY_LABEL: &str = "PRIVATE KEY-----";
 const KEY_END: &str = "-----END ";
@@ -107,6 +114,56 @@ impl Redactor {
     }
 }
 
+/// The text of a configuration file, or of what a server tells of its settings, without the passwords that somebody wrote into it.
+#[must_use]
+pub fn without_passwords(text: &str) -> String {
+    text.split_inclusive('\n').map(without_passwords_in_line).collect()
+}
+
+fn without_passwords_in_line(line: &str) -> String {
+    let end = if line.ends_with('\n') { "\n" } else { "" };
+    let mut words = line.split_whitespace();
+    match words.next().map(str::to_ascii_lowercase) {
+        Some(word) if REDIS_SECRETS.contains(&word.as_str()) && words.clone().next().is_some() => format!("{word} {MASK}{end}"),
+        // An ACL user's passwords begin with `>`, their hashes with `#`, those to be removed with `<` and `!` (Redis, "ACL").
+        Some(word) if word == "user" => {
+            let rest = words.map(|word| if word.starts_with(['>', '#', '<', '!']) { MASK } else { word });
+            format!("{}{end}", std::iter::once("user").chain(rest).collect::<Vec<_>>().join(" "))
+        }
+        _ => without_secret_options(line),
+    }
+}
+
+/// Replaces the values of [`OPTION_SECRETS`]: up to the quote that the option or its value began with, else up to a space or a quote.
+fn without_secret_options(line: &str) -> String {
+    let mut kept = String::with_capacity(line.len());
+    let mut rest = line;
+    // ASCII lower case, so that places are the same in both.
+    while let Some((place, option)) = OPTION_SECRETS
+        .iter()
+        .filter_map(|option| Some((rest.to_ascii_lowercase().find(&format!("{option}="))?, option.len() + 1)))
+        .min_by_key(|(place, _)| *place)
+    {
+        let (before, value) = (&rest[..place], &rest[place + option..]);
+        let is_quote = |c: &char| matches!(c, '"' | '\'');
+        let around = before.chars().next_back().filter(is_quote);
+        let (open, value) = match value.chars().next().filter(is_quote) {
+            Some(_) if around.is_none() => value.split_at(1),
+            _ => ("", value),
+        };
+        let end = match around.or(open.chars().next()) {
+            Some(quote) => value.find(quote),
+            None => value.find(|c: char| c.is_whitespace() || is_quote(&c)),
+        };
+        kept.push_str(&rest[..place + option]);
+        kept.push_str(open);
+        kept.push_str(MASK);
+        rest = &value[end.unwrap_or(value.trim_end_matches('\n').len())..];
+    }
+    kept.push_str(rest);
+    kept
+}
+
 /// Replaces everything from a private key's first line to its last line, or to the end of the text if there is none.
 fn without_private_keys(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
@@ -161,6 +218,31 @@ mod tests {
         assert_eq!(Redactor::default().text(&text), format!("{certificate}\n***\nbetween\n***\nafter"));
         assert_eq!(Redactor::default().text("x -----BEGIN RSA PRIVATE KEY-----\nMIIE cut off"), "x ***");
         assert_eq!(Redactor::default().text("no beginning PRIVATE KEY----- here"), "no beginning PRIVATE KEY----- here");
+    }
+
+    #[test]
+    fn passwords_of_a_configuration_are_replaced_and_nothing_else() {
+        for (line, shown) in [
+            ("requirepass hunter2\n", "requirepass ***\n"),
+            ("tls-key-file-pass hunter2", "tls-key-file-pass ***"),
+            ("requirepass\n", "requirepass\n"),
+            ("user app on >hunter2 #0a1b ~* +@all\n", "user app on *** *** ~* +@all\n"),
+            (
+                "host all all 10.0.0.0/8 ldap ldapserver=x ldapbindpasswd=hunter2 ldaptls=1\n",
+                "host all all 10.0.0.0/8 ldap ldapserver=x ldapbindpasswd=*** ldaptls=1\n",
+            ),
+            (
+                "host all all all radius \"radiussecrets=hunter2,more words\" radiusports=1\n",
+                "host all all all radius \"radiussecrets=***\" radiusports=1\n",
+            ),
+            ("primary_conninfo = 'host=x password=hunter2'\n", "primary_conninfo = 'host=x password=***'\n"),
+            (r#"{"options":["ldapbindpasswd=hunter2","ldaptls=1"]}"#, r#"{"options":["ldapbindpasswd=***","ldaptls=1"]}"#),
+            (r#"{"setting":"host=x PASSWORD='two words' user=y"}"#, r#"{"setting":"host=x PASSWORD='***' user=y"}"#),
+            ("password=one password=two", "password=*** password=***"),
+            ("password_encryption = scram-sha-256\nport 0\n", "password_encryption = scram-sha-256\nport 0\n"),
+        ] {
+            assert_eq!(without_passwords(line), shown);
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::text::clip;
-use check::short::short_form;
+use super::text::{clip, plural};
+use check::short::{by_connection, short_form};
 use model::observation::{ClientObservation, ClientOutcome, LogLine, Observation};
 use model::outcome::Outcome;
 use model::report::{CaseRecord, StepRecord};
@@ -15,8 +15,12 @@ use model::wire::WireTrace;
 
 /// Characters of one foreign text.
 const TEXT: usize = 240;
-/// Log lines of one connection.
-const LOG_LINES: usize = 3;
+/// Characters of one line of the server's log, and of one of its DETAIL: that of a refusal quotes a rule with the path of its file.
+const LOG_TEXT: usize = 480;
+/// Log lines of one connection: its last ones, which say how it ended.
+const LOG_LINES: usize = 4;
+/// Connections of one client whose log lines are shown: its last ones.
+const LOG_CONNECTIONS: usize = 3;
 /// Lines of one error: it quotes the last lines of a log, and its end names that log.
 const ERROR_LINES: usize = 16;
 /// Characters of one line of an error: it begins with the whole command that failed.
@@ -71,6 +75,10 @@ pub(crate) fn lines(case: &CaseRecord) -> Vec<(Part, String)> {
     if let Some(evidence) = &case.evidence {
         lines.push((Part::OfCase, format!("  evidence  {evidence}")));
     }
+    if let Some(error) = &case.evidence_error {
+        let what = if case.evidence.is_some() { "is not complete" } else { "could not be kept" };
+        lines.push((Part::OfCase, format!("  evidence  {what}: {}", clip(error, ERROR_TEXT))));
+    }
     lines.push((Part::OfCase, format!("  repeat    {}", case.repro)));
     lines
 }
@@ -94,7 +102,7 @@ pub(crate) fn signature(case: &CaseRecord) -> String {
     static VARYING: LazyLock<[(Regex, &str); 3]> = LazyLock::new(|| {
         [
             (r"(^|[\s`'\x22(=])\.{0,2}(/[\w.@+=,:-]+){2,}", "${1}PATH"),
-            (r"(port |:)\d{2,5}\b", "${1}PORT"),
+            (r"(port[ =]|:)\d{2,5}\b", "${1}PORT"),
             (r"\b\d+(\.\d+)? ?(ms|s)\b", "TIME"),
         ]
         .map(|(pattern, name)| (Regex::new(pattern).expect("a valid pattern, as a test shows"), name))
@@ -165,13 +173,7 @@ fn witnesses_of(observed: &Observation) -> Vec<String> {
         let settings: Vec<String> = observed.client.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
         lines.push(format!("  settings  {}", clip(&settings.join(" "), TEXT)));
     }
-    if observed.server_log.is_empty() {
-        lines.push("  server    logged nothing of this connection".to_owned());
-    }
-    lines.extend(observed.server_log.iter().take(LOG_LINES).map(|line| format!("  server    {}", log_line(line))));
-    if observed.server_log.len() > LOG_LINES {
-        lines.push(format!("  server    ... and {} lines more", observed.server_log.len() - LOG_LINES));
-    }
+    lines.extend(server_lines(&observed.server_log));
     lines.extend(observed.wire.as_ref().map(|trace| format!("  wire      {}", wire(trace))));
     lines
 }
@@ -210,10 +212,32 @@ fn client(observation: &ClientObservation) -> String {
     text
 }
 
-fn log_line(line: &LogLine) -> String {
+/// The last lines of the server's log of each connection.
+fn server_lines(log: &[LogLine]) -> Vec<String> {
+    if log.is_empty() {
+        return vec!["  server    logged nothing of this connection".to_owned()];
+    }
+    let connections = by_connection(log);
+    let mut shown = Vec::new();
+    let earlier = connections.len().saturating_sub(LOG_CONNECTIONS);
+    if earlier > 0 {
+        shown.push(format!("  server    ... before, the lines of {}", plural(earlier, "other connection")));
+    }
+    for lines in &connections[earlier..] {
+        let earlier = lines.len().saturating_sub(LOG_LINES);
+        if earlier > 0 {
+            shown.push(format!("  server    ... after {}", plural(earlier, "earlier line")));
+        }
+        shown.extend(lines[earlier..].iter().flat_map(|line| log_line(line)));
+    }
+    shown
+}
+
+fn log_line(line: &LogLine) -> Vec<String> {
     let code = line.sqlstate.as_ref().filter(|code| *code != "00000").map(|code| format!(" {code}")).unwrap_or_default();
-    let detail = line.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
-    clip(&format!("{}{code}: {}{detail}", line.severity, line.message), TEXT)
+    let message = format!("  server    {}", clip(&format!("{}{code}: {}", line.severity, line.message), LOG_TEXT));
+    let detail = line.detail.iter().flat_map(|detail| detail.lines()).filter(|detail| !detail.trim().is_empty());
+    std::iter::once(message).chain(detail.map(|detail| format!("            DETAIL: {}", clip(detail, LOG_TEXT)))).collect()
 }
 
 fn wire(trace: &WireTrace) -> String {

@@ -59,16 +59,25 @@ pub(crate) fn refused() -> Observation {
         sqlstate: Some("28000".to_owned()),
         text: text.to_owned(),
     };
-    let log = LogLine {
-        severity: "FATAL".to_owned(),
-        sqlstate: Some("28000".to_owned()),
-        message: "connection requires a valid client certificate".to_owned(),
-        detail: None,
+    let line = |severity: &str, code: &str, message: &str, detail: Option<&str>| LogLine {
+        severity: severity.to_owned(),
+        sqlstate: Some(code.to_owned()),
+        message: message.to_owned(),
+        detail: detail.map(str::to_owned),
         peer: None,
     };
+    // As PostgreSQL 17 writes them.
+    let rule = "/dev/shm/mtls-conformance-x1/postgres-17-documented/data/pg_hba.conf\" line 7: \"hostssl all all 0.0.0.0/0 cert map=apps\"";
+    let log = vec![
+        line("LOG", "00000", "connection received: host=127.0.0.1 port=40000", None),
+        line("LOG", "00000", "SSLRequest accepted", None),
+        line("LOG", "00000", "connection authenticated: identity=\"CN=app\" method=cert", None),
+        line("LOG", "00000", "no match in usermap \"apps\" for user \"app\" authenticated as \"CN=app\"", None),
+        line("FATAL", "28000", "certificate authentication failed for user \"app\"", Some(&format!("Connection matched file \"{rule}"))),
+    ];
     Observation {
         client: ClientObservation { outcome: ClientOutcome::Refused(refused), phases: Phases::default(), settings: BTreeMap::new() },
-        server_log: vec![log],
+        server_log: log,
         wire: wire(&[WireEvent::Connect, WireEvent::SslAccepted, WireEvent::ServerHello]),
     }
 }
@@ -92,6 +101,7 @@ fn case(scenario: &str, values: &[(&str, &str)], outcome: Outcome, observed: Opt
         control: None,
         duration_ms: 12.5,
         evidence: None,
+        evidence_error: None,
     }
 }
 
@@ -119,7 +129,7 @@ pub(crate) fn cases() -> Vec<CaseRecord> {
         Outcome::Errored { kind: ErrorKind::Harness, text: "the positive control failed\nsee its log".to_owned() },
         None,
     );
-    errored.evidence = Some("/tmp/mtls-conformance-x1/control".to_owned());
+    errored.evidence_error = Some("could not write reports/evidence/x/server.log: No space left on device (os error 28)".to_owned());
     let mut openssl = case("openssl/inspect", &[("certificate", "server")], Outcome::Pass, None);
     openssl.steps[0].output = Some("X509v3 Extended Key Usage: TLS Web Client Authentication".to_owned());
     vec![

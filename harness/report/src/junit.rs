@@ -108,6 +108,9 @@ fn test_case(case: &CaseRecord) -> TestCase {
     if let Some(evidence) = &case.evidence {
         test.add_property(Property::new("evidence", evidence.as_str()));
     }
+    if let Some(error) = &case.evidence_error {
+        test.add_property(Property::new("evidence-error", error.as_str()));
+    }
     test
 }
 

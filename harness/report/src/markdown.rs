@@ -46,6 +46,7 @@ pub fn write(out: &mut dyn Write, summary: &Summary, cases: SpooledCases<'_>, ta
         Section::of(title, SMALL, &rows).write(out)?;
     }
     write_unsound(out, cases)?;
+    write_counts(out, "Evidence that is missing or not complete", "reason", &Tally::ranked(&tally.unkept))?;
     write_claims(out, &summary.claims)?;
     write_counts(out, "Known deviations seen", "deviation", &Tally::ranked(&tally.deviations))?;
     write_table(out, &divergence_title(summary), &tables::divergence(&summary.divergence, usize::MAX))?;

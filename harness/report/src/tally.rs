@@ -9,6 +9,10 @@ use model::report::CaseRecord;
 
 /// Groups of equal failures that a tally keeps; cases of later ones are counted.
 const KEPT_GROUPS: usize = 1000;
+/// Reasons of missing evidence that a tally keeps.
+const KEPT_REASONS: usize = 4;
+/// What stands for the others.
+const MORE_REASONS: &str = "and for such reasons, which the json report has";
 /// Ids that a group keeps; the rest is counted.
 const KEPT_IDS: usize = 8;
 
@@ -40,6 +44,8 @@ pub struct Tally {
     pub erroring: usize,
     /// Number of errored cases by what failed.
     pub errors: BTreeMap<ErrorKind, usize>,
+    /// Number of cases whose evidence is missing or not complete, by the reason.
+    pub unkept: BTreeMap<String, usize>,
     /// Whether a case was skipped since the run was interrupted.
     pub interrupted: bool,
     /// The cases that are counted in `failing` and `erroring`, equal ones together, in the order of their first.
@@ -66,6 +72,12 @@ impl Tally {
         self.erroring += usize::from(kind.is_error());
         if kind.is_failure() || kind.is_error() {
             self.group(case);
+        }
+        if let Some(error) = &case.evidence_error {
+            // Reasons name files, which differ from case to case: the first ones stand for all.
+            let known = self.unkept.contains_key(error) || self.unkept.len() < KEPT_REASONS;
+            let reason = if known { error.as_str() } else { MORE_REASONS };
+            *self.unkept.entry(reason.to_owned()).or_default() += 1;
         }
     }
 

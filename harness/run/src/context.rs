@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::CredentialSource;
+use super::keep::Evidence;
 use super::not_run::NotRun;
 use driver::exec::ProgramLimits;
 use driver::{Driver, catalogue};
@@ -72,8 +73,8 @@ pub struct RunContext {
     pub openssl: Option<PathBuf>,
     /// The time limits of each case.
     pub limits: Limits,
-    /// Where evidence of failed cases goes.
-    pub evidence: Option<PathBuf>,
+    /// What stays of failed cases; `None` keeps nothing.
+    pub evidence: Option<Evidence>,
     /// What stands after `mtls-conformance run ID` to repeat a case in the same environment.
     pub repro_options: String,
 }
@@ -114,6 +115,7 @@ impl RunContext {
             control: None,
             duration_ms: 0.0,
             evidence: None,
+            evidence_error: None,
             repro: self.repro(case),
         }
     }

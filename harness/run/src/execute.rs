@@ -1,6 +1,5 @@
 //! One case: relay, driver, log, judgement.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,8 @@ use super::observe::{request, takes_configuration};
 use super::step::StepResult;
 use check::agree::disagreements;
 use check::judge::{Context, judge};
-use environment::{EnvironmentError, Gateway, Server};
+use check::short::by_connection;
+use environment::{EnvironmentError, EvidenceFile, Gateway, Server};
 use model::case::{Action, Case, ConnectPlan, Expectation, PlannedStep};
 use model::connect::{ConnectRequest, SslMode, SslNegotiation};
 use model::observation::ClientOutcome;
@@ -21,11 +21,15 @@ use model::outcome::Outcome;
 use model::report::{CaseRecord, ClientRecord, StepRecord};
 use model::server::Service;
 use model::text::name_of;
-use os::{poll, tree};
+use os::poll;
+use serverlog::quote;
 
 /// How long after a case that did not pass it may take until a server's end is known: clients see that of its connections first. That of a
 /// container is told by the end of the agent in it, some milliseconds later.
 const LOSS: Duration = Duration::from_millis(200);
+
+/// Lines of the server's log that are told of a control that was refused: the last ones say why.
+const CONTROL_LINES: usize = 3;
 
 /// How often it is asked for meanwhile.
 const LOSS_INTERVAL: Duration = Duration::from_millis(20);
@@ -65,7 +69,7 @@ impl RunContext {
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
         record.outcome = self.unless_lost(&case.key.to_string(), outcome, lost).await;
         if record.outcome.kind().is_failure() || record.outcome.kind().is_error() {
-            record.evidence = self.keep_evidence(case, server, gateway, &record);
+            self.keep_evidence(&[("", server)], gateway, &mut record).await;
         }
         record
     }
@@ -79,7 +83,7 @@ impl RunContext {
     {
         match &outcome {
             Outcome::Fail(_) | Outcome::TimedOut(_) | Outcome::Errored { .. } => match poll::find(LOSS, LOSS_INTERVAL, lost).await {
-                Some(lost) => CaseError::Environment(super::keep::log(self.evidence.as_deref(), name, lost)).into(),
+                Some(lost) => super::keep::log(self.evidence.as_ref(), name, lost).into(),
                 None => outcome,
             },
             _ => outcome,
@@ -159,7 +163,10 @@ impl RunContext {
         let observation = self.observe(plan, connect_context, None, None).await.map_err(|error| Arc::new(error.into()))?;
         let failed = match &observation.client.outcome {
             ClientOutcome::Refused(refused) => {
-                Some(ControlError::Refused { refusal: refused.refusal, text: refused.text.trim().to_owned() })
+                let last = by_connection(&observation.server_log).pop().unwrap_or_default();
+                let last = last[last.len().saturating_sub(CONTROL_LINES)..].iter();
+                let logged = last.map(|line| format!("\n  the server's log: {}", quote(line))).collect();
+                Some(ControlError::Refused { refusal: refused.refusal, text: refused.text.trim().to_owned(), logged })
             }
             ClientOutcome::Session(_) => {
                 let mut disagreements = disagreements(0, connect_context.service, &observation).into_iter();
@@ -177,33 +184,31 @@ impl RunContext {
         request(plan, service, server, self.credentials.as_ref())
     }
 
-    /// Copies what a person needs to look into a failure; `None` if nothing could be kept.
-    pub(super) fn keep_evidence(
-        &self,
-        case: &Case,
-        server: &dyn Server,
-        gateway: Option<&dyn Gateway>,
-        record: &CaseRecord,
-    ) -> Option<String> {
-        let directory = super::keep::make(self.evidence.as_ref()?, &super::keep::directory(&case.id)).ok()?;
-        tree::write_private(&directory.join("case.json"), &serde_json::to_vec_pretty(record).ok()?).ok()?;
-        for file in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf", "redis.conf", "server.crt", "client-ca.crt"] {
-            if let Some(path) = server.file(file) {
+    /// Keeps what a person needs to look into a failure, and says in the record where, or why not. Servers have a name that their files' names
+    /// begin with, where there are several.
+    pub(super) async fn keep_evidence(&self, servers: &[(&str, &dyn Server)], gateway: Option<&dyn Gateway>, record: &mut CaseRecord) {
+        let Some(evidence) = &self.evidence else { return };
+        let mut files = Vec::new();
+        // What can be written as a report can be written here.
+        files.extend(serde_json::to_vec_pretty(record).map(|contents| EvidenceFile { name: "case.json".to_owned(), contents }));
+        let mut logs = Vec::new();
+        for (prefix, server) in servers {
+            let certificates = ["server.crt", "client-ca.crt", "server-ca.crt"].into_iter().filter_map(|name| {
                 // Not every server has every file.
-                let _ = tree::copy_private(&path, &directory.join(file));
-            }
+                let contents = std::fs::read(server.file(name)?).ok()?;
+                Some(EvidenceFile { name: name.to_owned(), contents })
+            });
+            let of_server = certificates.chain(server.evidence().await);
+            files.extend(of_server.map(|file| EvidenceFile { name: format!("{prefix}{}", file.name), ..file }));
+            logs.push((format!("{prefix}server.log"), server.log_path()));
         }
-        copy_log(&server.log_path(), &directory.join("server.log"));
         if let Some(gateway) = gateway {
-            copy_log(&gateway.log_path(), &directory.join("gateway.log"));
+            files.extend(gateway.configuration());
+            logs.push(("gateway.log".to_owned(), gateway.log_path()));
         }
-        Some(directory.display().to_string())
+        let kept = evidence.keep(&record.id, files, &logs);
+        (record.evidence, record.evidence_error) = (kept.directory, kept.error);
     }
-}
-
-fn copy_log(log: &Path, to: &Path) {
-    // The log is worth little against the case's own lines in case.json: a failure to copy it is no failure of the case.
-    let _ = tree::copy_private(log, to);
 }
 
 /// How the latencies of a session are grouped.

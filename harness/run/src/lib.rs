@@ -10,7 +10,7 @@ pub mod event;
 mod execute;
 pub mod fold;
 mod gateway;
-mod keep;
+pub mod keep;
 mod not_run;
 mod observe;
 pub mod schedule;

@@ -15,6 +15,7 @@ use model::outcome::{ErrorKind, Mismatch, Outcome, SkipReason};
 use model::refusal::Refusal;
 use model::server::ServerKey;
 use os::dial;
+use os::evidence::EvidenceError;
 use wire::RelayError;
 
 use super::credentials::CredentialError;
@@ -34,6 +35,9 @@ pub(crate) enum CaseError {
     /// A server, a gateway or a container failed.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// The same, and its log could not be kept.
+    #[error("{source}\nand this log will be gone: {unkept}; `--evidence DIR` names another directory")]
+    Unkept { source: Box<EnvironmentError>, unkept: EvidenceError },
     /// A change of a timeline could not be made.
     #[error("phase `{phase}`: {change}: {source}")]
     Change { phase: String, change: String, source: EnvironmentError },
@@ -96,9 +100,9 @@ pub(crate) enum ControlError {
     /// Something that it needs is missing here.
     #[error("{0}")]
     Skipped(SkipReason),
-    /// The server or the client refused it like the case itself.
-    #[error("it was refused too ({refusal}): {text}")]
-    Refused { refusal: Refusal, text: String },
+    /// The server or the client refused it like the case itself; `logged` is what the server's log tells of it, a line each.
+    #[error("it was refused too ({refusal}): {text}{logged}")]
+    Refused { refusal: Refusal, text: String, logged: String },
     /// Its witnesses contradict each other.
     #[error("{0}")]
     Disagrees(Disagreement),
@@ -120,6 +124,7 @@ impl CaseError {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Environment(error) => error.kind(),
+            Self::Unkept { source, .. } => source.kind(),
             // Whatever kept a change from being made, its phase has no beginning.
             Self::Change { source, .. } => match source.kind() {
                 ErrorKind::Harness => ErrorKind::Configure,

@@ -166,8 +166,8 @@ impl Shared {
                 server
             }
             Err(error) => {
-                let error = keep::log(self.run_context.evidence.as_deref(), &key.to_string(), error);
-                self.end_all(&all, &CaseError::Environment(error).into());
+                let error = keep::log(self.run_context.evidence.as_ref(), &key.to_string(), error);
+                self.end_all(&all, &error.into());
                 return;
             }
         };
@@ -224,10 +224,7 @@ impl Shared {
         if let Some(reason) = environment.unable_gateway(key) {
             return Err(Outcome::Skipped(reason));
         }
-        environment.gateway(key).await.map_err(|error| {
-            let error = keep::log(self.run_context.evidence.as_deref(), &key.to_string(), error);
-            CaseError::Environment(error).into()
-        })
+        environment.gateway(key).await.map_err(|error| keep::log(self.run_context.evidence.as_ref(), &key.to_string(), error).into())
     }
 
     async fn serve_configuration(
@@ -242,7 +239,7 @@ impl Shared {
             return;
         }
         let Some(key) = cases.first().map(|case| case.key.to_string()) else { return };
-        let errored = |error| Outcome::from(CaseError::Environment(keep::log(self.run_context.evidence.as_deref(), &key, error)));
+        let errored = |error| Outcome::from(keep::log(self.run_context.evidence.as_ref(), &key, error));
         // A lost one would only be waited for.
         let applied = match server.lost().await {
             Some(lost) => Err(lost),

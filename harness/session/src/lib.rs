@@ -37,6 +37,8 @@ use model::credential::Credentials;
 use model::outcome::SkipReason;
 use model::report::{EnvironmentRecord, RunUsers};
 use model::server::Service;
+use os::evidence::EvidenceError;
+use os::redact::Redactor;
 use os::rundir::{RunDir, RunDirError};
 use os::space::Unfit;
 use os::toolchain::{POSTGRES_MAJORS, Toolchain};
@@ -45,6 +47,7 @@ use os::user::{self, RunAs};
 use pki::{self, FileUsers, Pki};
 use run::context::{Limits, RunContext};
 use run::event::Event;
+use run::keep::{Evidence, EvidenceOptions};
 use run::schedule::{ScheduleOptions, run as run_cases};
 
 /// The identity of the global cluster's pods: installations mount the Secret of its Certificate.
@@ -118,7 +121,7 @@ pub struct SessionOptions {
     /// How long a server may take to start; `None` leaves it to the environment.
     pub start_limit: Option<Duration>,
     /// Where evidence of failed cases goes; `None` keeps none.
-    pub evidence: Option<PathBuf>,
+    pub evidence: Option<EvidenceOptions>,
     /// What stands after `mtls-conformance run ID` to repeat a case in the same environment.
     pub repro_options: String,
     /// Turns true when the run is to end: cases that have begun do, and nothing else begins.
@@ -133,6 +136,7 @@ pub struct Session {
     run_context: Arc<RunContext>,
     environment: Arc<Servers>,
     interrupted: watch::Receiver<bool>,
+    earlier_evidence: Option<EvidenceError>,
     directory: RunDir,
 }
 
@@ -197,16 +201,18 @@ impl Session {
             environment.client_container(),
         )
         .await;
+        let begun = options.evidence.map(|evidence| Evidence::begin(&evidence, Redactor::new(environment.secrets())));
+        let (evidence, earlier_evidence) = begun.map_or((None, None), |(evidence, earlier)| (Some(evidence), earlier));
         let run_context = Arc::new(RunContext {
             drivers: running,
             credentials: Arc::new(Issued { pki }),
             networks: environment.networks(),
             openssl: options.toolchain.openssl.as_ref().map(|tool| tool.path.clone()),
             limits: options.limits,
-            evidence: options.evidence,
+            evidence,
             repro_options: options.repro_options,
         });
-        Ok(Self { run_context, environment, interrupted: options.interrupted, directory })
+        Ok(Self { run_context, environment, interrupted: options.interrupted, earlier_evidence, directory })
     }
 
     /// The environment, for servers and secrets.
@@ -225,6 +231,12 @@ impl Session {
     #[must_use]
     pub fn unfit_places(&self) -> &[Unfit] {
         self.directory.unfit()
+    }
+
+    /// Why evidence of an earlier run is still there, if it should not be.
+    #[must_use]
+    pub fn earlier_evidence(&self) -> Option<&EvidenceError> {
+        self.earlier_evidence.as_ref()
     }
 
     /// The directory of everything that the run makes; gone after [`Session::close`].

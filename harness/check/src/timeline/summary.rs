@@ -104,6 +104,7 @@ mod tests {
             control: None,
             duration_ms: 0.0,
             evidence: None,
+            evidence_error: None,
             repro: String::new(),
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(crate) const OPTIONS: [&str; 6] =
     ["--username=mtls_conformance_owner", "--auth=trust", "--no-sync", "--wal-segsize=1", "--locale=C", "--encoding=UTF8"];
 
-/// The harness's own role: it sees all sessions and can end them. Only a rule of its own lets it in, over the private unix socket.
+/// The harness's own role: it sees all sessions and can end them, and sees settings and rules. Only a rule of its own lets it in, over the private unix socket.
 pub(crate) const ADMIN: &str = "mtls_conformance";
 
 /// The function that gives user and database their names and the user its password, with a superuser's rights: for [`ADMIN`], and once. The
@@ -20,8 +20,8 @@ pub(crate) const PREPARE: &str = "public.mtls_conformance_prepare";
 /// user `postgres`, which is no superuser here; and [`ADMIN`] and [`PREPARE`].
 ///
 /// `template0`, of which nothing is made any more and which nobody can connect to, would be a third of the files to copy.
-pub(crate) const ROLES: [&str; 13] = [
-    "CREATE ROLE mtls_conformance LOGIN IN ROLE pg_signal_backend, pg_read_all_stats",
+pub(crate) const ROLES: [&str; 15] = [
+    "CREATE ROLE mtls_conformance LOGIN IN ROLE pg_signal_backend, pg_read_all_stats, pg_read_all_settings",
     // A failed statement would be logged with its text.
     "ALTER ROLE mtls_conformance SET log_min_error_statement = panic",
     "CREATE ROLE postgres LOGIN",
@@ -41,6 +41,8 @@ pub(crate) const ROLES: [&str; 13] = [
      EXCEPTION WHEN OTHERS THEN RAISE EXCEPTION USING MESSAGE = SQLERRM, ERRCODE = SQLSTATE; END $$",
     "REVOKE EXECUTE ON FUNCTION public.mtls_conformance_prepare FROM PUBLIC",
     "GRANT EXECUTE ON FUNCTION public.mtls_conformance_prepare TO mtls_conformance",
+    "GRANT SELECT ON pg_hba_file_rules, pg_ident_file_mappings TO mtls_conformance",
+    "GRANT EXECUTE ON FUNCTION pg_hba_file_rules(), pg_ident_file_mappings() TO mtls_conformance",
     "ALTER ROLE mtls_conformance SET search_path = pg_catalog",
     "ALTER ROLE mtls_conformance_owner NOLOGIN",
 ];

@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::configure::ConfigFile;
+use super::evidence;
 use super::instance::{PORT_TRIES, PortTries, STOP_LIMIT, StartError, ended};
 use super::machine::{Directories, Machine, Paused, Process, Role};
 use super::shared::Shared;
 use super::written::Written;
 use crate::error::{EnvironmentError, Failure, LostCause, MachineError, StartCause};
-use crate::{Gateway, GatewayRoute};
+use crate::{EvidenceFile, Gateway, GatewayRoute};
 use deployment::gateway::TlsRoute;
 use deployment::haproxy::{self, HaproxyListener};
 use model::observation::LogLine;
@@ -27,6 +28,9 @@ use os::dial::Dialer;
 use os::poll;
 use os::toolchain::Tool;
 use serverlog::{HaproxyLog, LogIndex, Tailer};
+
+/// Its configuration file.
+const CONFIGURATION: &str = "haproxy.cfg";
 
 /// How often it is tried whether it listens: a start takes some tens of milliseconds.
 const START_INTERVAL: Duration = Duration::from_millis(3);
@@ -159,7 +163,7 @@ impl HaproxyGateway {
             let mut tries = PortTries::default();
             loop {
                 gateway.take_ports(&backends)?;
-                written.bring_to(vec![gateway.configuration()], machine.as_ref()).await.map_err(|error| Failure::new(error, &log))?;
+                written.bring_to(vec![gateway.configuration_file()], machine.as_ref()).await.map_err(|error| Failure::new(error, &log))?;
                 if let child @ Some(_) = tries.result(gateway.start_once().await)? {
                     gateway.child = Mutex::new(child);
                     return Ok(gateway);
@@ -190,14 +194,14 @@ impl HaproxyGateway {
         Ok(())
     }
 
-    fn configuration(&self) -> ConfigFile {
+    fn configuration_file(&self) -> ConfigFile {
         let listeners: Vec<_> = self
             .listeners
             .iter()
             .map(|(backend, port)| HaproxyListener { route: &backend.route, listen: &self.listen, port: *port, upstream: backend.address })
             .collect();
         let contents = haproxy::render(&listeners, self.machine.gateway_address());
-        ConfigFile::of_server(self.directory.join("haproxy.cfg"), contents, 0o644)
+        ConfigFile::of_server(self.directory.join(CONFIGURATION), contents, 0o644)
     }
 
     async fn start_once(&self) -> Result<Process, StartError> {
@@ -208,7 +212,7 @@ impl HaproxyGateway {
             directory: Some(self.directory.clone()),
             ..ChildSpec::new(self.program.path.clone(), &self.log)
         };
-        let spec = spec.arg("-db").arg("-f").arg(self.directory.join("haproxy.cfg"));
+        let spec = spec.arg("-db").arg("-f").arg(self.directory.join(CONFIGURATION));
         let command = spec.command_line();
         let mut child = self.machine.spawn(spec).await.map_err(|error| Failure::new(error, &self.log))?;
         let limit = self.shared.options.start_limit;
@@ -310,6 +314,10 @@ impl Gateway for HaproxyGateway {
         let all = |lines: &[LogLine]| clients.iter().all(|client| of(lines, client).is_some());
         let lines = self.index.lines_of(clients, &all, limit).await;
         clients.iter().map(|client| of(&lines, client).and_then(|line| HaproxyLog::upstream(&line))).collect()
+    }
+
+    fn configuration(&self) -> Option<EvidenceFile> {
+        evidence::of_file(self.machine.as_ref(), &self.directory.join(CONFIGURATION))
     }
 
     fn log_path(&self) -> PathBuf {

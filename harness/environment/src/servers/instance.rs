@@ -11,11 +11,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::configure::Paths;
+use super::evidence;
 use super::machine::{Directories, Machine, Process};
 use super::manifest::REDIS_CONF;
 use super::shared::Shared;
 use crate::error::{ConfigureCause, Failure, LostCause, MachineError, StartCause};
-use crate::{CommandError, EnvironmentError, Server};
+use crate::{CommandError, EnvironmentError, EvidenceFile, Server};
 use deployment::redis_conf;
 use model::connect::Password;
 use model::endpoint::Address;
@@ -34,6 +35,9 @@ pub(super) trait Placed: Send + Sync {
 
     /// Does what [`Server::apply`] promises.
     async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError>;
+
+    /// Its effective settings, as it tells them.
+    async fn settings(&self) -> Vec<EvidenceFile>;
 
     /// How its process is. Does not wait for whoever works on it, and who finds out by himself: it is [`ProcessState::Down`] meanwhile.
     fn process_state(&self) -> ProcessState;
@@ -105,6 +109,12 @@ impl<T: Placed> Server for T {
 
     async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
         self.place().machine.openssl(args, files, limit).await
+    }
+
+    async fn evidence(&self) -> Vec<EvidenceFile> {
+        let mut files = self.place().configuration();
+        files.extend(self.settings().await);
+        files
     }
 
     fn log_path(&self) -> PathBuf {
@@ -339,6 +349,12 @@ impl Place {
 
     pub(super) fn own_file(&self, name: &str) -> Option<PathBuf> {
         self.file(name).map(|_| self.paths.certificates.join(name))
+    }
+
+    /// Its configuration files as they are.
+    fn configuration(&self) -> Vec<EvidenceFile> {
+        let names = evidence::configuration(self.key.service).iter();
+        names.filter_map(|name| evidence::of_file(self.machine.as_ref(), &self.paths.data.join(name))).collect()
     }
 
     /// A start: how far log and output have come.

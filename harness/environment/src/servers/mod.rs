@@ -4,6 +4,7 @@
 mod configure;
 pub(super) mod data_directory;
 mod environment;
+mod evidence;
 mod gateway;
 mod installation;
 mod instance;

@@ -3,21 +3,25 @@
 //! A configuration is applied by a restart on the same port: Redis re-reads neither its file nor renewed certificates, `CONFIG SET` covers
 //! only some settings, and a start without data takes some milliseconds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 use tokio::sync::Mutex;
 
 use super::configure::Paths;
+use super::evidence::{not_asked, of_text};
 use super::instance::{Instance, Place, Placed, PortTries, ProcessState, STOP_LIMIT, StartError, ended};
 use super::machine::Process;
 use super::manifest::REDIS_CONF;
 use super::shared::Shared;
 use super::written::Written;
-use crate::EnvironmentError;
 use crate::error::{Failure, MachineError, StartCause};
+use crate::{EnvironmentError, EvidenceFile};
 use model::server::{ServerConfig, ServerKey};
 use os::child::tail_since;
 use os::toolchain::Tool;
@@ -57,7 +61,7 @@ impl RedisServer {
                 let files = shared.options.configurator.files(key, &config, &place.paths);
                 let files = files.map_err(|error| Failure::new(error, &place.log))?;
                 written.bring_to(files, machine.as_ref()).await.map_err(|error| Failure::new(error, &place.log))?;
-                if let child @ Some(_) = tries.result(start_once(&shared, &program, &place, None).await)? {
+                if let child @ Some(_) = tries.result(start_once(&shared, &program, &place).await)? {
                     return Ok((program, place, State { child, written, generation: 0, applied: Some(config) }));
                 }
             }
@@ -75,8 +79,50 @@ pub(super) async fn make_data(place: &Place) -> Result<Tool, Failure> {
     place.machine.redis().cloned().ok_or_else(|| Failure::new(StartCause::NoProgram("redis-server"), &place.log))
 }
 
-/// Starts it with its files as they are, and waits until it takes connections; `admin` is a unix socket for the harness alone.
-pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, admin: Option<&Path>) -> Result<Process, StartError> {
+/// The unix socket that is for the harness alone: Redis wants no certificate there.
+pub(super) fn admin_socket(place: &Place) -> PathBuf {
+    place.paths.sockets.join("admin")
+}
+
+/// What decides who gets in, as patterns of `CONFIG GET`: those of all versions take one at a time.
+const SETTINGS: [&str; 8] = ["tls-*", "port", "bind*", "protected-mode", "unixsocket*", "aclfile", "maxclients", "timeout"];
+
+/// How long it may take to tell them: a server that hangs is not to hold up the next case.
+const SETTINGS_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a Redis tells of its settings, as a file of its own form.
+pub(super) async fn settings(place: &Place) -> Vec<EvidenceFile> {
+    let asked = async {
+        let password = RedisConnectionInfo::default().set_password(place.paths.password.reveal()).set_skip_set_lib_name();
+        let mut connection = match open(place, &password).await {
+            // A user's own lines may have made it a server without a password.
+            Err(_) => open(place, &RedisConnectionInfo::default().set_skip_set_lib_name()).await?,
+            opened => opened?,
+        };
+        let mut lines = String::new();
+        for pattern in SETTINGS {
+            let found: Vec<(String, String)> = redis::cmd("CONFIG").arg("GET").arg(pattern).query_async(&mut connection).await?;
+            lines.extend(found.into_iter().map(|(name, value)| format!("{name} {value}\n")));
+        }
+        Ok::<_, RedisError>(lines)
+    };
+    vec![match tokio::time::timeout(SETTINGS_LIMIT, asked).await {
+        Ok(Ok(lines)) => of_text("redis-settings.conf", &lines),
+        Ok(Err(error)) => not_asked("its settings", error),
+        Err(_) => not_asked("its settings", format_args!("no answer within {SETTINGS_LIMIT:?}")),
+    }]
+}
+
+async fn open(place: &Place, settings: &RedisConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
+    let stream = place.machine.unix(&admin_socket(place)).await?;
+    let (connection, driver) = MultiplexedConnection::new_with_config(settings, stream, AsyncConnectionConfig::new()).await?;
+    // It ends as the connection is dropped.
+    tokio::spawn(driver);
+    Ok(connection)
+}
+
+/// Starts it with its files as they are, and waits until it takes connections.
+pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place) -> Result<Process, StartError> {
     let since = place.begin();
     let mark = since.mark;
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |status| status.len());
@@ -91,9 +137,7 @@ pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place, a
         spec = spec.arg(option).arg(value);
     }
     spec = spec.arg("--logfile").arg(paths.logs.join(paths.log_file)).arg("--dir").arg(&paths.data);
-    if let Some(socket) = admin {
-        spec = spec.arg("--unixsocket").arg(socket).arg("--unixsocketperm").arg("700");
-    }
+    spec = spec.arg("--unixsocket").arg(admin_socket(place)).arg("--unixsocketperm").arg("700");
     // There is nothing to bring to an end: no data, no shared memory. SIGTERM would wait for the next tick of its clock.
     spec.stop_signal = Signal::SIGKILL;
     let command = spec.command_line();
@@ -151,6 +195,10 @@ impl Placed for RedisServer {
         self.state.try_lock().map_or(ProcessState::Down, |mut state| state.child.as_mut().map_or(ProcessState::Down, ProcessState::of))
     }
 
+    async fn settings(&self) -> Vec<EvidenceFile> {
+        settings(&self.place).await
+    }
+
     async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
         let mut state = self.state.lock().await;
         let State { child, written, generation, applied } = &mut *state;
@@ -169,7 +217,7 @@ impl Placed for RedisServer {
         if let Some(mut old) = child.take() {
             old.stop(STOP_LIMIT).await;
         }
-        match start_once(&self.shared, &self.program, &self.place, None).await {
+        match start_once(&self.shared, &self.program, &self.place).await {
             Ok(new) => {
                 *child = Some(new);
                 *applied = Some(config.clone());

@@ -36,6 +36,7 @@ pub(super) fn text(summary: &Summary, tally: &Tally, style: Style) -> String {
     page.divergence(summary);
     page.slow(&summary.totals.slow_cases);
     page.unsound(tally);
+    page.counts("Evidence that is missing or not complete", &Tally::ranked(&tally.unkept));
     page.problems("Warnings", &summary.warnings);
     page.problems("Problems of the run", &summary.problems);
     page.problems("Left behind by the run", &summary.left_behind);

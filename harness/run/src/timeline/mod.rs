@@ -23,6 +23,7 @@ use super::not_run::{CaseError, NotRun};
 use check::timeline::{bound_mismatch, client_record};
 use environment::{Environment, InstallOptions, Installation};
 use model::case::Case;
+use model::change::Target;
 use model::outcome::{Mismatch, Outcome};
 use model::report::CaseRecord;
 use model::timeline::plan::TimelinePlan;
@@ -44,18 +45,20 @@ impl RunContext {
         let installation = match environment.install(&options).await {
             Ok(installation) => installation,
             Err(error) => {
-                let error = super::keep::log(self.evidence.as_deref(), &super::keep::directory(&case.id), error);
-                record.outcome = CaseError::Environment(error).into();
+                record.outcome = super::keep::log(self.evidence.as_ref(), &case.id, error).into();
                 return record;
             }
         };
         let outcome = self.run_phases(case, plan, &installation, &mut record).await.unwrap_or_else(Outcome::from);
         record.duration_ms = start.elapsed().as_secs_f64() * 1e3;
-        record.outcome = self.unless_lost(&super::keep::directory(&case.id), outcome, || installation.lost()).await;
+        record.outcome = self.unless_lost(&case.id, outcome, || installation.lost()).await;
         if let Some(server) = installation.server(case.key.service.into())
             && (record.outcome.kind().is_failure() || record.outcome.kind().is_error())
         {
-            record.evidence = self.keep_evidence(case, server.as_ref(), installation.gateway().as_deref(), &record);
+            let replica = installation.server(Target::Replica);
+            let mut servers = vec![("", server.as_ref())];
+            servers.extend(replica.as_deref().map(|replica| ("replica-", replica)));
+            self.keep_evidence(&servers, installation.gateway().as_deref(), &mut record).await;
         }
         installation.close().await;
         record

@@ -13,11 +13,12 @@ use super::super::instance::{LogPosition, Place, Placed as _, PortTries, StartEr
 use super::super::machine;
 use super::super::postgres::admin::{Later, end_client_sessions, end_wal_senders, prepare_application};
 use super::super::postgres::process::{main_file, reload, start_once};
+use super::super::postgres::settings;
 use super::super::shared::Shared;
 use super::super::written::Written;
 use super::server::{FilesAt, Installed, Parts, Process};
-use crate::Applied;
 use crate::error::{EnvironmentError, Failure, MachineError, StartCause};
+use crate::{Applied, EvidenceFile};
 use deployment::postgres::{self, ReplicaPlaces};
 use model::server::ServerKey;
 use serverlog::JsonLog;
@@ -142,6 +143,10 @@ impl Installed for InstalledPostgres {
         written.map_err(|error| self.place().not_configured(error))?;
         let objection = reload(self.shared(), self.place(), child, main.generation).await?;
         Ok(Applied { objection })
+    }
+
+    async fn ask_settings(&self) -> Vec<EvidenceFile> {
+        settings::open_and_ask(self.place()).await
     }
 
     async fn disconnect(&self) -> Result<(), EnvironmentError> {

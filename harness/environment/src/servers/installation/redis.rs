@@ -1,6 +1,5 @@
 //! The Redis of an installation.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +11,11 @@ use tokio::sync::Mutex;
 
 use super::super::instance::{Place, Placed as _, PortTries, StartError};
 use super::super::machine;
-use super::super::redis::{make_data, sets_several, start_once};
+use super::super::redis::{admin_socket, make_data, sets_several, settings, start_once};
 use super::super::shared::Shared;
 use super::server::{FilesAt, Installed, Parts, Process};
-use crate::Applied;
 use crate::error::{ConfigureCause, EnvironmentError, Failure};
+use crate::{Applied, EvidenceFile};
 use deployment::redis_conf::{CLIENT_CA, SERVER_CERTIFICATE, SERVER_KEY};
 use model::server::ServerKey;
 use os::toolchain::Tool;
@@ -29,8 +28,6 @@ const LINE_LIMIT: Duration = Duration::from_millis(500);
 pub(super) struct InstalledRedis {
     parts: Parts,
     program: Tool,
-    /// A unix socket for the harness alone: Redis wants no certificate there.
-    admin: PathBuf,
 }
 
 impl InstalledRedis {
@@ -39,7 +36,6 @@ impl InstalledRedis {
         let machine = shared.machine(key, name).await?;
         let started = async {
             let mut place = Place::make(&shared, Arc::clone(&machine), key, name, "redis.log", "redis.log", RedisLog::default()).await?;
-            let admin = place.paths.sockets.join("admin");
             let program = make_data(&place).await?;
             let mut process = Process::default();
             let mut tries = PortTries::default();
@@ -47,12 +43,12 @@ impl InstalledRedis {
                 place.take_port()?;
                 let files = files(&place.paths).map_err(|error| Failure::new(error, &place.log))?;
                 process.write(files, machine.as_ref()).await.map_err(|error| Failure::new(error, &place.log))?;
-                process.child = tries.result(start_once(&shared, &program, &place, Some(&admin)).await)?;
+                process.child = tries.result(start_once(&shared, &program, &place).await)?;
             }
-            Ok((program, admin, place, process))
+            Ok((program, place, process))
         };
-        let (program, admin, place, process) = started.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
-        Ok(Self { parts: Parts { shared, place, process: Mutex::new(process) }, program, admin })
+        let (program, place, process) = started.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
+        Ok(Self { parts: Parts { shared, place, process: Mutex::new(process) }, program })
     }
 
     /// Asks one thing over the unix socket.
@@ -60,7 +56,7 @@ impl InstalledRedis {
         let limit = self.shared().options.reload_limit;
         let settings = RedisConnectionInfo::default().set_password(self.place().paths.password.reveal()).set_skip_set_lib_name();
         let asked = async {
-            let stream = self.place().machine.unix(&self.admin).await?;
+            let stream = self.place().machine.unix(&admin_socket(self.place())).await?;
             let (mut connection, driver) = MultiplexedConnection::new_with_config(&settings, stream, AsyncConnectionConfig::new()).await?;
             // It ends as the connection is dropped.
             tokio::spawn(driver);
@@ -86,7 +82,7 @@ impl Installed for InstalledRedis {
     }
 
     async fn start_once(&self) -> Result<machine::Process, StartError> {
-        start_once(self.shared(), &self.program, self.place(), Some(&self.admin)).await
+        start_once(self.shared(), &self.program, self.place()).await
     }
 
     /// `CONFIG SET` of all TLS files in one command: with one after the other, certificate and key would not belong together in between. The
@@ -119,6 +115,10 @@ impl Installed for InstalledRedis {
             }
             Err(error) => Err(self.place().not_configured(ConfigureCause::BrokeOff(Arc::new(error)))),
         }
+    }
+
+    async fn ask_settings(&self) -> Vec<EvidenceFile> {
+        settings(self.place()).await
     }
 
     async fn disconnect(&self) -> Result<(), EnvironmentError> {

@@ -12,7 +12,7 @@ use super::super::machine::{self, Machine, Paused};
 use super::super::shared::Shared;
 use super::super::written::Written;
 use crate::error::{ConfigError, EnvironmentError, LostCause, MachineError, WrongState};
-use crate::{Applied, Server};
+use crate::{Applied, EvidenceFile, Server};
 use model::server::ServerConfig;
 
 /// All files of a server that come from the deployment.
@@ -63,6 +63,10 @@ impl<T: Installed> Placed for T {
         process.map_or(ProcessState::Down, |mut process| process.child.as_mut().map_or(ProcessState::Down, ProcessState::of))
     }
 
+    async fn settings(&self) -> Vec<EvidenceFile> {
+        self.ask_settings().await
+    }
+
     async fn configure(&self, _: &ServerConfig) -> Result<(), EnvironmentError> {
         Err(EnvironmentError::NotConfigurable(self.place().key))
     }
@@ -82,6 +86,9 @@ pub(super) trait Installed: Server + Placed {
 
     /// Makes it read its files again.
     async fn reload(&self) -> Result<Applied, EnvironmentError>;
+
+    /// Its effective settings, as it tells them.
+    async fn ask_settings(&self) -> Vec<EvidenceFile>;
 
     /// Ends the sessions of clients.
     async fn disconnect(&self) -> Result<(), EnvironmentError>;

@@ -29,8 +29,9 @@ pub(in super::super) enum Later {
 /// How long a session that is ended may take for it, in milliseconds: a backend ends at its next look, which idle ones have at once.
 const END_LIMIT_MS: u32 = 5000;
 
-/// Gives the prepared user and database `app` the deployment's names, and the user its password. It can be done once.
-pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place, later: Later) -> Result<(), AdminError> {
+/// Gives the prepared user and database `app` the deployment's names, and the user its password. It can be done once. The session that did it
+/// stays open as long as it is held, also where nobody can log in like that any more.
+pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place, later: Later) -> Result<Session, AdminError> {
     let Application { user, database } = shared.options.configurator.application();
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let (login, db, secret) = (quoted(&user), quoted(&database), quoted(shared.password.reveal()));
@@ -40,7 +41,15 @@ pub(in super::super) async fn prepare_application(shared: &Shared, place: &Place
         format!("SELECT {}({login}, {db}, {secret}, {})", data_directory::PREPARE, later == Later::Asks),
     ];
     let limit = shared.options.start_limit;
-    ask(place, limit, &statements).await.map(drop).map_err(|source| AdminError::Application { user, source })
+    let prepared = async {
+        let session = Session::open(place).await?;
+        for statement in &statements {
+            session.ask(statement).await?;
+        }
+        Ok(session)
+    };
+    let prepared = tokio::time::timeout(limit, prepared).await.unwrap_or(Err(AskError::Silent(limit)));
+    prepared.map_err(|source| AdminError::Application { user, source })
 }
 
 /// Ends the sessions of clients, and returns when they have ended. WAL senders and the harness's own sessions stay.

@@ -2,13 +2,14 @@
 
 pub(super) mod admin;
 pub(super) mod process;
+pub(super) mod settings;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use self::admin::{Later, prepare_application};
+use self::admin::{Later, Session, prepare_application};
 use self::process::{main_file, reload, start_once};
 use super::configure::ConfigFile;
 use super::configure::Paths;
@@ -17,8 +18,8 @@ use super::machine::Process;
 use super::manifest::HBA_FILE;
 use super::shared::Shared;
 use super::written::Written;
-use crate::EnvironmentError;
 use crate::error::{ConfigError, ConfigureCause, Failure, StartCause};
+use crate::{EnvironmentError, EvidenceFile};
 use model::server::{ServerConfig, ServerKey};
 use serverlog::JsonLog;
 
@@ -27,6 +28,8 @@ pub(super) struct PostgresServer {
     shared: Arc<Shared>,
     place: Place,
     state: Mutex<State>,
+    /// The harness's own session, and what it was told last, with the generation of that: nobody can log in as its role any more.
+    admin: Mutex<(Session, Option<(u64, Vec<EvidenceFile>)>)>,
 }
 
 /// What changes with every configuration.
@@ -61,10 +64,10 @@ impl PostgresServer {
             }
         };
         let (place, state) = server.await.map_err(|failure: Failure| failure.at_start_of(&key))?;
-        prepare_application(&shared, &place, Later::Never)
+        let session = prepare_application(&shared, &place, Later::Never)
             .await
             .map_err(|source| place.failure(LogPosition::default(), |said| StartCause::Application { source, said }).at_start_of(&key))?;
-        let server = Self { shared, place, state: Mutex::new(state) };
+        let server = Self { shared, place, state: Mutex::new(state), admin: Mutex::new((session, None)) };
         server.configure(&ServerConfig::default()).await?;
         Ok(server)
     }
@@ -96,6 +99,19 @@ impl Placed for PostgresServer {
 
     fn process_state(&self) -> ProcessState {
         self.state.try_lock().map_or(ProcessState::Down, |mut state| ProcessState::of(&mut state.child))
+    }
+
+    async fn settings(&self) -> Vec<EvidenceFile> {
+        let generation = self.state.lock().await.generation;
+        let mut admin = self.admin.lock().await;
+        let (session, told) = &mut *admin;
+        // Cases that share a configuration share what is said of it.
+        if let Some((_, files)) = told.as_ref().filter(|(of, _)| *of == generation) {
+            return files.clone();
+        }
+        let files = settings::ask(session).await;
+        *told = Some((generation, files.clone()));
+        files
     }
 
     async fn configure(&self, config: &ServerConfig) -> Result<(), EnvironmentError> {
