@@ -4,9 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use os::toolchain::Toolchain;
-
-use crate::support::{binary, harness, harness_says, newest_postgres, repository, write};
+use crate::support::{binary, harness, harness_says, in_mount_namespace, newest_postgres, repository, write};
 
 /// Two streams that nobody reads: a pipe whose other end is closed, and none at all.
 fn unread(command: &mut Command, stdout: bool, stderr: bool) {
@@ -54,7 +52,7 @@ fn what_nobody_reads_changes_no_exit_code_of_any_command() {
 }
 
 #[test]
-fn a_run_and_doctor_have_their_exit_codes_whoever_stops_reading() {
+fn a_run_has_its_exit_code_whoever_stops_reading() {
     let Some(build) = newest_postgres() else { return };
     let directory = tempfile::tempdir().expect("a directory");
     write(directory.path(), "checks/own/plain.yaml", WRONG);
@@ -76,14 +74,20 @@ fn a_run_and_doctor_have_their_exit_codes_whoever_stops_reading() {
         assert!(directory.path().join("m").is_file(), "{script}: the other report is written");
         fs::remove_file(directory.path().join("m")).expect("there");
     }
-    // Nothing on the PATH, and nothing in the toolchain.
-    for stdout in [false, true] {
-        let mut command = harness(directory.path(), &["doctor", "--toolchain", "nowhere"]);
-        command.env("PATH", directory.path());
-        unread(&mut command, stdout, false);
+}
+
+#[test]
+fn doctor_tells_by_its_exit_code_that_there_is_no_server_whoever_stops_reading() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // No server of the distribution's, and nothing on the PATH.
+    let mounts =
+        format!("mkdir -p /usr/lib/postgresql && mount -t tmpfs tmpfs /usr/lib/postgresql && export PATH={}", directory.path().display());
+    for (stdout, stderr) in [(false, false), (true, false), (true, true)] {
+        let inner = harness(directory.path(), &["doctor", "--toolchain", "nowhere"]);
+        let Some(mut command) = in_mount_namespace(&mounts, directory.path(), &inner) else { return };
+        unread(&mut command, stdout, stderr);
         let output = command.output().expect("it runs");
-        let found = Toolchain::find(Path::new("nowhere")).postgres.is_empty();
-        assert_eq!(output.status.code(), Some(if found { 3 } else { 0 }), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(3), "{stdout} {stderr}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

@@ -132,7 +132,10 @@ impl Stand {
             }
             (None, Some(build)) => Program::python(build, self.directory.path()),
             (None, None) => {
-                skipped(&format!("{name} is not installed: {}", self.toolchain.cost_of(name).unwrap_or("`make setup` brings it")));
+                skipped(&format!(
+                    "{name} is not installed: {}",
+                    self.toolchain.missing(name).map_or("`make setup` brings it", |missing| missing.cost.as_str())
+                ));
                 return None;
             }
         };

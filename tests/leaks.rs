@@ -41,6 +41,11 @@ fn nothing_is_left_after_sigterm() {
     interrupted_by(Signal::SIGTERM);
 }
 
+#[test]
+fn nothing_is_left_after_a_hangup() {
+    interrupted_by(Signal::SIGHUP);
+}
+
 fn interrupted_by(signal: Signal) {
     let Some(mut middle) = reach(ENDLESS, &[]) else { return };
     middle.signal(signal);

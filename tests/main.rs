@@ -2,10 +2,12 @@
 
 mod agents;
 mod await_expiry;
+mod bad_days;
 mod bad_files;
 mod broken_environments;
 mod broken_timelines;
 mod clock;
+mod closed_checkout;
 mod command_line;
 mod connect_fields;
 #[cfg(feature = "container")]

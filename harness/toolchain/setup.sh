@@ -323,7 +323,10 @@ finish_build() {
 
 # Only one set-up at a time in a folder. The lock goes with the process.
 take_lock() {
-  mkdir -p -- "$toolchain" "$logs"
+  if ! mkdir -p -- "$toolchain" "$logs" 2>/dev/null || ! [ -w "$toolchain" ]; then
+    say "user $(id -un) can't write to $toolchain; as its owner run 'make setup', or name a folder of your own: MTLS_CONFORMANCE_TOOLCHAIN=DIR make setup"
+    exit 3
+  fi
   if have flock; then
     exec 9>"$toolchain/.lock"
     flock -n 9 || { say "another set-up is at work; waiting for it" && flock 9; }

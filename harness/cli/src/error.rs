@@ -12,6 +12,7 @@ use expand::select::SelectError;
 use latency::LatencyError;
 use load::images::ImageError;
 use model::causes::with_causes;
+use os::access::Closed;
 use os::rundir::RunDirError;
 use report::target::ReportError;
 use session::SessionError;
@@ -25,6 +26,12 @@ pub(crate) enum CliError {
          --only-given-scenarios"
     )]
     NoScenarios,
+    /// The scenarios are there, or could be, and this user may not read them.
+    #[error(
+        "found no scenarios/claims.yaml that can be read: {0}; let its owner run `chmod -R go+rX` on the checkout, use one of your own, or give \
+         --scenarios with --only-given-scenarios"
+    )]
+    ClosedScenarios(Closed),
     /// Everything that is wrong in files of scenarios, images or manifests, a line each.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Files(Vec<load::LoadError>),
@@ -116,6 +123,7 @@ impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::NoScenarios
+            | Self::ClosedScenarios(_)
             | Self::Files(_)
             | Self::Images(_)
             | Self::Program(_)

@@ -15,7 +15,7 @@ pub enum Exit {
     Environment,
     /// 4: nothing ran: no case matched, a filter matched none, or all were skipped.
     NothingRan,
-    /// 5: interrupted by SIGINT or SIGTERM; the cases that had not begun by then were skipped.
+    /// 5: interrupted by SIGINT, SIGTERM or SIGHUP; the cases that had not begun by then were skipped.
     Interrupted,
 }
 

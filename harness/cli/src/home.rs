@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::args::{CacheArgs, PlacesArgs, SetArgs};
 use super::error::CliError;
 use load::ScenarioSet;
+use os::access::{self, Use};
 
 /// The last run's summary, in the cache directory: what `claims` shows.
 pub(super) const LAST_RUN: &str = "last-run.json";
@@ -20,7 +21,12 @@ pub(super) fn home() -> Result<PathBuf, CliError> {
             return Ok(found.to_path_buf());
         }
     }
-    Err(CliError::NoScenarios)
+    // What is closed may be what is looked for. Where it was built says nothing here.
+    let found = starts.iter().take(2).flatten().flat_map(|start| start.ancestors());
+    match found.filter_map(|directory| access::closed(&directory.join("scenarios/claims.yaml"), Use::Read)).next() {
+        Some(closed) => Err(CliError::ClosedScenarios(closed)),
+        None => Err(CliError::NoScenarios),
+    }
 }
 
 pub(super) fn scenario_set(args: &SetArgs) -> Result<ScenarioSet, CliError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use super::args::{ClaimsArgs, DoctorArgs, ListArgs};
 use super::error::CliError;
@@ -18,6 +19,7 @@ use model::case::Case;
 use model::connect::NAUTOBOT_MOUNT;
 use model::driver::DriverInfo;
 use model::report::Summary;
+use os::access::{self, Use};
 use os::rundir::RunDir;
 use os::space::Space;
 use os::toolchain::{POSTGRES_MAJORS, Toolchain};
@@ -50,7 +52,7 @@ pub(super) fn claims(args: &ClaimsArgs) -> Result<Exit, CliError> {
     let set = scenario_set(&args.set)?;
     let file = match &args.report {
         Some(file) => Some(file.clone()),
-        None => Some(cache_directory(&args.cache)?.join(LAST_RUN)).filter(|file| file.is_file()),
+        None => last_run(&cache_directory(&args.cache)?.join(LAST_RUN)),
     };
     let last = match &file {
         None => None,
@@ -83,6 +85,17 @@ pub(super) fn claims(args: &ClaimsArgs) -> Result<Exit, CliError> {
         let _ = writeln!(std::io::stderr(), "no run has left verdicts yet: `mtls-conformance run` does");
     }
     Ok(Exit::Conformant)
+}
+
+/// The last run's summary, where there is one that this user may read; says why not.
+fn last_run(file: &Path) -> Option<PathBuf> {
+    let closed = access::closed(file, Use::Read);
+    if let Some(closed) = &closed {
+        let way_out = "--cache DIR or MTLS_CONFORMANCE_CACHE names a folder of your own, --report FILE a JSON report";
+        // Where it is closed there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "the last run's verdicts can't be read: {closed}; {way_out}");
+    }
+    (closed.is_none() && file.is_file()).then(|| file.to_path_buf())
 }
 
 pub(super) fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {

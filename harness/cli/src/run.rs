@@ -232,16 +232,24 @@ fn today() -> Result<jiff::civil::Date, CliError> {
     text.parse().map_err(CliError::Clock)
 }
 
-/// Turns true at the first Ctrl-C or SIGTERM; the second one ends the process at once (the watcher cleans up then).
+/// Turns true at the first Ctrl-C, SIGTERM or SIGHUP (the terminal is closed); the second one ends the process at once (the watcher cleans up
+/// then). Under nohup(1) SIGHUP stays ignored.
 fn interruption() -> watch::Receiver<bool> {
     use tokio::signal::unix::{SignalKind, signal};
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+        let hangup = if ignores_hangup() { None } else { signal(SignalKind::hangup()).ok() };
+        let mut hangup = hangup.map(Box::new);
+        let mut hung_up = async || match &mut hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        };
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hung_up() => {}
             }
             if sender.send_replace(true) {
                 std::process::exit(i32::from(Exit::Interrupted.code()));
@@ -250,6 +258,13 @@ fn interruption() -> watch::Receiver<bool> {
         }
     });
     receiver
+}
+
+/// Whether this process was started with SIGHUP ignored: the mask is in hex (proc_pid_status(5)), and the lowest bit is that of signal 1.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// The binary that watches the run directory and loads libraries: ours, or the one that tests name.
@@ -333,12 +348,28 @@ fn report(
     Ok((summary, errors))
 }
 
+/// Puts a file in place of another at once: a run beside this one, or `claims`, sees one or the other.
+fn replace_private(file: &Path, text: &[u8]) -> std::io::Result<()> {
+    let new = file.with_extension(format!("{}.new", std::process::id()));
+    let written = tree::write_private(&new, text).and_then(|()| std::fs::rename(&new, file));
+    if written.is_err() {
+        // It may not be there at all.
+        let _ = std::fs::remove_file(&new);
+    }
+    written
+}
+
 /// For `claims`. A cache that can't be written makes no run fail.
 fn save_last_run(args: &RunArgs, summary: &Summary) {
     let Ok(directory) = cache_directory(&args.cache) else { return };
-    if tree::make_private_directories(&directory).is_ok()
-        && let Ok(text) = serde_json::to_vec(summary)
-    {
-        let _ = tree::write_private(&directory.join(LAST_RUN), &text);
+    // A summary is always JSON.
+    let text = serde_json::to_vec(summary).unwrap_or_default();
+    let file = directory.join(LAST_RUN);
+    if let Err(error) = tree::make_private_directories(&directory).and_then(|()| replace_private(&file, &text)) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "note: {} could not be written: {error}; `claims` will not show this run (--cache DIR or MTLS_CONFORMANCE_CACHE names another folder)",
+            file.display()
+        );
     }
 }

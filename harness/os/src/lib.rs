@@ -1,6 +1,7 @@
 //! Processes, run directories and polling: everything that must be stopped or removed again goes through here.
 
 pub mod accept;
+pub mod access;
 pub mod carry;
 pub mod child;
 pub mod command;

@@ -5,6 +5,7 @@
 //! distribution's is taken, since that is the one that people run.
 
 mod builds;
+mod closed;
 mod libpq;
 mod missing;
 mod names;
@@ -52,7 +53,7 @@ impl Toolchain {
                 missing: Vec::new(),
             }
         });
-        found.missing = missing::list(&found);
+        found.missing = missing::list(&found, places);
         found
     }
 

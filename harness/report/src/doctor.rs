@@ -7,7 +7,7 @@ use std::path::Path;
 use super::tables::Rows;
 use load::images::Images;
 use model::driver::DriverInfo;
-use os::toolchain::{Tool, Toolchain};
+use os::toolchain::{Missing, Tool, Toolchain};
 
 /// Writes one table of what is there and one list of what is missing. `drivers` are those that could be started, as they describe themselves.
 ///
@@ -61,8 +61,14 @@ pub fn write(out: &mut dyn Write, toolchain: &Toolchain, drivers: &[DriverInfo],
     if toolchain.missing.is_empty() {
         return writeln!(out, "nothing is missing");
     }
-    writeln!(out, "missing:")?;
-    toolchain.missing.iter().try_for_each(|missing| writeln!(out, "  {}: {}", missing.name, missing.cost))
+    let (closed, missing): (Vec<&Missing>, Vec<&Missing>) = toolchain.missing.iter().partition(|missing| missing.closed);
+    for (title, pieces) in [("missing:", missing), ("closed to this user:", closed)] {
+        if !pieces.is_empty() {
+            writeln!(out, "{title}")?;
+        }
+        pieces.iter().try_for_each(|piece| writeln!(out, "  {}: {}", piece.name, piece.cost))?;
+    }
+    Ok(())
 }
 
 /// Writes which images serve for what in containers, in the order of trying, and who named them. `here` is the digest or id of those that

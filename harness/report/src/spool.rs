@@ -18,6 +18,8 @@ pub struct Spool {
     entries: Vec<Entry>,
     scenarios: IndexSet<String>,
     redactor: Redactor,
+    /// Why the file lacks cases.
+    failed: Option<String>,
 }
 
 /// What is known of a spooled case without reading it.
@@ -45,19 +47,21 @@ impl Spool {
             let place = std::env::temp_dir();
             io::Error::new(source.kind(), format!("no temporary file for the cases could be made in {}: {source}", place.display()))
         })?;
-        Ok(Self { file: BufWriter::new(file), end: 0, entries: Vec::new(), scenarios: IndexSet::new(), redactor })
+        Ok(Self { file: BufWriter::new(file), end: 0, entries: Vec::new(), scenarios: IndexSet::new(), redactor, failed: None })
     }
 
     /// Takes a case.
     ///
     /// # Errors
     ///
-    /// Where the temporary file can't be written, such as on a full disk.
+    /// Where the temporary file can't be written, such as on a full disk: once. Later cases are not taken.
     pub fn push(&mut self, case: &CaseRecord) -> io::Result<()> {
+        if self.failed.is_some() {
+            return Ok(());
+        }
         let line = self.redactor.json_line(case)?;
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.write_all(b"\n")).map_err(|source| {
-            io::Error::new(source.kind(), format!("case {} could not be spooled to the temporary folder: {source}", case.id))
-        })?;
+        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.write_all(b"\n"));
+        written.map_err(|source| self.fail(&source))?;
         let scenario = self.scenarios.get_index_of(&case.scenario).unwrap_or_else(|| self.scenarios.insert_full(case.scenario.clone()).0);
         self.entries.push(Entry {
             id: case.id.as_str().into(),
@@ -71,13 +75,23 @@ impl Spool {
         Ok(())
     }
 
+    fn fail(&mut self, source: &io::Error) -> io::Error {
+        let place = std::env::temp_dir();
+        let text = format!("the cases could not be kept in {} for the reports: {source}; TMPDIR names another place", place.display());
+        self.failed = Some(text.clone());
+        io::Error::new(source.kind(), text)
+    }
+
     /// Everything spooled so far, by id.
     ///
     /// # Errors
     ///
     /// Where the rest can't be written to the temporary file.
     pub fn cases(&mut self) -> io::Result<SpooledCases<'_>> {
-        self.file.flush()?;
+        if let Some(failed) = &self.failed {
+            return Err(io::Error::other(format!("no report is written, since it would lack cases: {failed}")));
+        }
+        self.file.flush().map_err(|source| self.fail(&source))?;
         self.entries.sort_by(|one, other| one.id.cmp(&other.id));
         Ok(SpooledCases { file: self.file.get_ref(), entries: &self.entries, scenarios: &self.scenarios })
     }

@@ -84,7 +84,7 @@ pub enum ReportError {
         destination: String,
     },
     /// The destination can't be written.
-    #[error("the {format} report could not be written to {destination}: {source}")]
+    #[error("the {format} report could not be written to {destination}: {source}{way_out}", way_out = way_out(format, source))]
     Write {
         /// The name of [`Format::name`].
         format: &'static str,
@@ -93,6 +93,17 @@ pub enum ReportError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// What else can be done where the place is the obstacle.
+fn way_out(format: &str, source: &io::Error) -> String {
+    use io::ErrorKind as K;
+    match source.kind() {
+        K::PermissionDenied | K::ReadOnlyFilesystem | K::StorageFull | K::QuotaExceeded => {
+            format!("; `--report {format}=PATH` names another place")
+        }
+        _ => String::new(),
+    }
 }
 
 fn formats() -> String {

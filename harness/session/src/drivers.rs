@@ -92,8 +92,11 @@ pub fn missing(name: &str, toolchain: &Toolchain, own: &[OwnDriver]) -> Option<S
     if there {
         return None;
     }
-    let cost = toolchain.missing.iter().find(|missing| missing.name == name).map(|missing| format!(": {}", missing.cost));
-    Some(format!("driver {name} is not installed{}", cost.unwrap_or_else(|| ": `make setup` brings it".to_owned())))
+    Some(match toolchain.missing(name) {
+        Some(missing) if missing.closed => format!("driver {name} can't be used here: {}", missing.cost),
+        Some(missing) => format!("driver {name} is not installed: {}", missing.cost),
+        None => format!("driver {name} is not installed: `make setup` brings it"),
+    })
 }
 
 /// What the user brings to the drivers.

@@ -13,7 +13,8 @@ use tokio::task::JoinError;
 use super::MachineError;
 
 /// What can be done about a cache that can't be used.
-const ADVICE: &str = "the cache directory must be writable: free space, correct its owner, or name another";
+const ADVICE: &str = "the cache directory must be writable: free space, correct its owner, or name another with --cache DIR or \
+                      MTLS_CONFORMANCE_CACHE";
 
 /// The programs of a PostgreSQL version can't be run, or no data directory can be made with them.
 #[derive(Debug, Clone, thiserror::Error)]

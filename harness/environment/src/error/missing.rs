@@ -14,6 +14,14 @@ pub enum NotInstalled {
         /// What its absence costs, and what brings it.
         cost: String,
     },
+    /// It is there, and not for this user.
+    #[error("{product} can't be used here: {cost}")]
+    Closed {
+        /// Such as `PostgreSQL 17`.
+        product: String,
+        /// What that costs, what is closed, and what opens it.
+        cost: String,
+    },
     /// No image to run it from.
     #[cfg(feature = "container")]
     #[error(transparent)]

@@ -157,8 +157,11 @@ impl Machines for LocalMachines {
         if present {
             return None;
         }
-        let cost = toolchain.cost_of(&name).unwrap_or("`make setup` brings it");
-        Some(NotInstalled::Program { product, cost: cost.to_owned() })
+        Some(match toolchain.missing(&name) {
+            Some(missing) if missing.closed => NotInstalled::Closed { product, cost: missing.cost.clone() },
+            Some(missing) => NotInstalled::Program { product, cost: missing.cost.clone() },
+            None => NotInstalled::Program { product, cost: "`make setup` brings it".to_owned() },
+        })
     }
 
     fn unable_change(&self, change: &Change<String>) -> Option<SkipReason> {

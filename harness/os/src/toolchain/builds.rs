@@ -58,6 +58,9 @@ pub struct Missing {
     pub name: String,
     /// What can't be exercised without it, and what brings it, in one line.
     pub cost: String,
+    /// It is there, or could be, and this user may not read or execute it; `cost` says what is closed.
+    #[serde(default)]
+    pub closed: bool,
 }
 
 /// Everything that was looked for.
@@ -100,10 +103,10 @@ impl Toolchain {
         self.python.iter().find(|build| build.driver == driver)
     }
 
-    /// What a missing piece costs, by its name, which is also the driver's name where it is a driver.
+    /// A missing piece by its name, which is also the driver's name where it is a driver.
     #[must_use]
-    pub fn cost_of(&self, name: &str) -> Option<&str> {
-        self.missing.iter().find(|missing| missing.name == name).map(|missing| missing.cost.as_str())
+    pub fn missing(&self, name: &str) -> Option<&Missing> {
+        self.missing.iter().find(|missing| missing.name == name)
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::builds::LibpqBuild;
 use super::places::{Places, entries, name_of};
 use super::{postgres, python};
+use crate::access::{self, Use};
 
 const SONAME: &str = "libpq.so.5";
 
@@ -25,7 +26,7 @@ pub(super) fn find(places: &Places) -> Vec<LibpqBuild> {
 
 /// A library whose file name tells PostgreSQL's major version: `libpq.so.5` is a link to `libpq.so.5.17`.
 fn numbered(library: &Path, origin: &'static str) -> Option<(u16, LibpqBuild)> {
-    let real = library.canonicalize().ok()?;
+    let real = library.canonicalize().ok().filter(|real| access::may(real, Use::Read))?;
     let major = name_of(&real).strip_prefix(SONAME)?.strip_prefix('.')?.parse().ok()?;
     Some((major, LibpqBuild { driver: format!("libpq-{major}"), library: library.to_path_buf(), origin }))
 }
@@ -37,5 +38,9 @@ fn in_wheel(set: &python::Set) -> Option<LibpqBuild> {
 }
 
 fn wheel_library(folder: &Path) -> Option<PathBuf> {
-    entries(folder).into_iter().find(|path| name_of(path).starts_with("libpq-") && name_of(path).contains(".so"))
+    entries(folder).into_iter().find(|path| is_libpq(path) && access::may(path, Use::Read))
+}
+
+fn is_libpq(path: &Path) -> bool {
+    name_of(path).starts_with("libpq-") && name_of(path).contains(".so")
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::access::{self, Use};
+
 /// The folders that are searched; tests give their own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places {
@@ -38,10 +40,9 @@ impl Places {
     }
 }
 
-/// Whether `path` is a file that someone may execute.
+/// Whether `path` is a file that this user may execute.
 pub(super) fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    path.is_file() && access::may(path, Use::Execute)
 }
 
 /// The entries of a folder in the order of their names; none if it can't be read.

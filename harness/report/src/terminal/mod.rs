@@ -20,6 +20,9 @@ use run::event::{Event, Reporter};
 const COLOURED_BAR: &str = "{elapsed} {wide_bar:.green} {pos}/{len} cases, {per_sec:.0} {msg:.red} {prefix:.dim}";
 const PLAIN_BAR: &str = "{elapsed} {wide_bar} {pos}/{len} cases, {per_sec:.0} {msg} {prefix}";
 
+/// What writing to a terminal gives that was closed: EIO.
+const GONE: i32 = 5;
+
 /// Without a progress bar, a line says how far the run is after this number of cases.
 const CASES_A_LINE: usize = 2000;
 
@@ -59,8 +62,8 @@ impl Terminal {
             None => write(),
         };
         match written {
-            // Whoever read it has seen enough, as `head` has: the run and its reports go on.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            // Whoever read it has seen enough, as `head` has, or the terminal is gone: the run and its reports go on.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe || error.raw_os_error() == Some(GONE) => Ok(()),
             written => written,
         }
     }
@@ -226,24 +229,25 @@ mod tests {
     }
 
     /// Writes nothing, and says why.
-    struct Failing(io::ErrorKind);
+    struct Failing(i32);
 
     impl Write for Failing {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(self.0.into())
+            Err(io::Error::from_raw_os_error(self.0))
         }
 
         fn flush(&mut self) -> io::Result<()> {
-            Err(self.0.into())
+            Err(io::Error::from_raw_os_error(self.0))
         }
     }
 
     #[test]
     fn a_closed_standard_error_ends_no_run_and_a_full_disk_is_an_error() {
-        for (kind, is_error) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
-            let mut terminal = Terminal::new(Box::new(Failing(kind)), Style::plain(100), Redactor::default());
+        // EPIPE, EIO, ENOSPC.
+        for (error, is_error) in [(32, false), (GONE, false), (28, true)] {
+            let mut terminal = Terminal::new(Box::new(Failing(error)), Style::plain(100), Redactor::default());
             let failed = fixture::events().iter().any(|event| terminal.event(event).is_err());
-            assert_eq!(failed, is_error, "{kind}");
+            assert_eq!(failed, is_error, "{}", io::Error::from_raw_os_error(error));
         }
     }
 

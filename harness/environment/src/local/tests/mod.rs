@@ -353,10 +353,11 @@ fn what_is_not_installed_is_named_with_what_brings_it() {
         options.toolchain.postgres.retain(|build| build.major != 18);
         options.toolchain.missing.retain(|missing| missing.name != "postgres-18");
         options.toolchain.redis = None;
-        options
-            .toolchain
-            .missing
-            .push(os::toolchain::Missing { name: "redis".to_owned(), cost: "no claim about Redis; `apt install redis-server`".to_owned() });
+        options.toolchain.missing.push(os::toolchain::Missing {
+            name: "redis".to_owned(),
+            cost: "no claim about Redis; `apt install redis-server`".to_owned(),
+            closed: false,
+        });
     });
     let unable = fixture.environment.unable(postgres_key(18)).expect("it is missing");
     assert_eq!(unable, SkipReason::ServerMissing("PostgreSQL 18 is not installed: `make setup` brings it".to_owned()));
