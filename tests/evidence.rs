@@ -63,8 +63,9 @@ fn evidence(directory: &Path, report: &Report) -> PathBuf {
     directory.join(evidence)
 }
 
-fn read(file: PathBuf) -> String {
-    std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+fn read(file: impl AsRef<Path>) -> String {
+    let file = file.as_ref();
+    std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
 /// The values of a field in lines of JSON whose `key` is `name`.

@@ -160,7 +160,7 @@ impl RunDirectory {
 /// Makes the directory `name`, or `name-2` and so on where that is there.
 fn make_another(base: &Path, name: &str) -> Result<PathBuf, EvidenceError> {
     let name = shortened(name, NAME);
-    let mut path = base.join(&name);
+    let mut path = base.join(name);
     let mut number = 1;
     loop {
         match std::fs::DirBuilder::new().mode(0o700).create(&path) {

@@ -9,7 +9,7 @@ const SETUP: &str = "`make setup` brings it";
 
 /// Everything of a full toolchain that `found` lacks.
 pub(super) fn list(found: &Toolchain, places: &Places) -> Vec<Missing> {
-    let missing = |name: &str, cost: String, from: String| missing(places, name, cost, from);
+    let missing = |name: &str, cost: String, from: String| missing(places, name, &cost, &from);
     let servers = POSTGRES_MAJORS.iter().filter(|major| found.postgres(**major).is_none()).map(|major| {
         missing(
             &format!("postgres-{major}"),
@@ -41,7 +41,7 @@ pub(super) fn list(found: &Toolchain, places: &Places) -> Vec<Missing> {
 }
 
 /// `cost` is what can't be exercised, `from` what brings it where it is not there.
-fn missing(places: &Places, name: &str, cost: String, from: String) -> Missing {
+fn missing(places: &Places, name: &str, cost: &str, from: &str) -> Missing {
     match closed::piece(name, places) {
         Some(closed) => {
             let cost = format!("{cost}, since {closed}: {}", closed::way_out(&closed, places));

@@ -28,8 +28,14 @@ pub(super) struct PostgresServer {
     shared: Arc<Shared>,
     place: Place,
     state: Mutex<State>,
-    /// The harness's own session, and what it was told last, with the generation of that: nobody can log in as its role any more.
-    admin: Mutex<(Session, Option<(u64, Vec<EvidenceFile>)>)>,
+    /// Kept open, since nobody can log in as its role any more.
+    admin: Mutex<Admin>,
+}
+
+/// The harness's own session with a server, and what it was told last, with the generation of the configuration that it was told of.
+struct Admin {
+    session: Session,
+    told: Option<(u64, Vec<EvidenceFile>)>,
 }
 
 /// What changes with every configuration.
@@ -67,7 +73,7 @@ impl PostgresServer {
         let session = prepare_application(&shared, &place, Later::Never)
             .await
             .map_err(|source| place.failure(LogPosition::default(), |said| StartCause::Application { source, said }).at_start_of(&key))?;
-        let server = Self { shared, place, state: Mutex::new(state), admin: Mutex::new((session, None)) };
+        let server = Self { shared, place, state: Mutex::new(state), admin: Mutex::new(Admin { session, told: None }) };
         server.configure(&ServerConfig::default()).await?;
         Ok(server)
     }
@@ -104,7 +110,7 @@ impl Placed for PostgresServer {
     async fn settings(&self) -> Vec<EvidenceFile> {
         let generation = self.state.lock().await.generation;
         let mut admin = self.admin.lock().await;
-        let (session, told) = &mut *admin;
+        let Admin { session, told } = &mut *admin;
         // Cases that share a configuration share what is said of it.
         if let Some((_, files)) = told.as_ref().filter(|(of, _)| *of == generation) {
             return files.clone();
