@@ -45,7 +45,7 @@ pub(super) fn routes(objects: &Objects, redis: Option<&Redis>) -> Result<Vec<Tls
         routes.push(route);
     }
     for source in &objects.gateways {
-        check_attached(objects, source)?;
+        check_attached(objects, redis, source)?;
     }
     Ok(routes)
 }
@@ -72,7 +72,11 @@ fn check_listeners(gateway: &Source) -> Result<(), LoadError> {
 }
 
 /// Checks that the listeners of a Gateway for the servers' names have a route.
-fn check_attached(objects: &Objects, gateway: &Source) -> Result<(), LoadError> {
+fn check_attached(objects: &Objects, redis: Option<&Redis>, gateway: &Source) -> Result<(), LoadError> {
+    let secrets = objects.cluster.iter().map(|(cluster, _)| &cluster.certificates.server_tls).chain(redis.map(|redis| &redis.server_tls));
+    let secrets: Vec<&String> = secrets.collect();
+    let of_server = objects.certificates.iter().filter(|(certificate, _)| secrets.contains(&&certificate.spec.secret_name));
+    let names: Vec<&String> = of_server.flat_map(|(certificate, _)| &certificate.spec.dns_names).collect();
     for (index, listener) in gateway.tree().items_at(&["spec", "listeners"]).iter().enumerate() {
         let name = listener.text_at(&["name"]).unwrap_or_default();
         let Some(host) = listener.text_at(&["hostname"]).filter(|_| listener.text_at(&["protocol"]) == Some("TLS")) else { continue };
@@ -80,8 +84,7 @@ fn check_attached(objects: &Objects, gateway: &Source) -> Result<(), LoadError> 
             let parent = |field| route.text(&["spec", "parentRefs", "0", field]);
             parent("name") == gateway.text(&["metadata", "name"]) && parent("sectionName") == Some(name)
         };
-        let mut names = objects.certificates.iter().flat_map(|(certificate, _)| &certificate.spec.dns_names);
-        if names.any(|name| name.eq_ignore_ascii_case(host)) && !objects.tls_routes.iter().any(attached) {
+        if names.iter().any(|name| name.eq_ignore_ascii_case(host)) && !objects.tls_routes.iter().any(attached) {
             let message = format!(
                 "no TLSRoute is attached to the listener `{name}`, whose host name is a server's: whoever connects there is refused. Add the \
                  route, or leave the listener out"

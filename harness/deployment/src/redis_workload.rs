@@ -101,9 +101,12 @@ fn place_of_lines(objects: &Objects, config_map: &str) -> Option<Place> {
     objects.config_maps.iter().find(|source| source.text(&["metadata", "name"]) == Some(config_map)).map(|source| source.at(&DATA))
 }
 
-/// A Redis of which no `redis.conf` tells anything would be left out in silence.
+/// A Redis with a certificate of which no `redis.conf` tells anything would be left out in silence. One without is another application's, or
+/// has nothing to do with TLS.
 fn check_no_redis(objects: &Objects) -> Result<(), LoadError> {
-    for (_, workload) in &objects.workloads {
+    let written = |secret: &str| objects.certificates.iter().any(|(certificate, _)| certificate.spec.secret_name == secret);
+    let with_certificate = |(workload, _): &&(Workload, Source)| workload.secrets.iter().any(|mount| written(&mount.secret));
+    for (_, workload) in objects.workloads.iter().filter(with_certificate) {
         let Some(pod) = workload.tree().get(&["spec", "template", "spec"]) else { continue };
         for container in pod.items_at(&["containers"]) {
             let words = container.items_at(&["command"]).iter().chain(container.items_at(&["args"])).filter_map(Tree::text);
@@ -111,7 +114,7 @@ fn check_no_redis(objects: &Objects) -> Result<(), LoadError> {
             let image = container.text_at(&["image"]).and_then(|image| image.rsplit('/').next()).unwrap_or_default();
             if by_command || image.split([':', '@']).next() == Some("redis") {
                 let position = container.get(&["image"]).unwrap_or(container).position;
-                let message = "this container runs Redis, and no ConfigMap here has the key `redis.conf`, from which Redis is configured in a \
+                let message = "this container runs Redis with a certificate, and no ConfigMap here has the key `redis.conf`, from which Redis is configured in a \
                                run: give the ConfigMap that it mounts this key, or leave the workload out";
                 return Err(LoadError::new(Place::at(&workload.file, position), message));
             }

@@ -406,3 +406,47 @@ fn a_route_leads_to_the_port_of_redis_that_speaks_tls() {
         assert_eq!(route(ports, &container), Err(expected.to_owned()));
     }
 }
+
+#[test]
+fn what_belongs_to_other_applications_is_not_refused() {
+    let directory = repository().join("kind/deployment");
+    let names = ["10-certificate-authority.yaml", "20-server-certificates.yaml", "30-client-certificates.yaml", "40-postgres.yaml"];
+    let mut texts: Vec<(PathBuf, String)> =
+        names.iter().map(|name| (name.into(), yaml::read(&directory.join(name)).expect("readable"))).collect();
+    let others = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: queue}
+spec:
+  template:
+    spec:
+      containers:
+        - {name: redis, image: \"redis:7\"}
+---
+apiVersion: cert-manager.io/v1
+kind: Certificate
+metadata: {name: mail, namespace: nautobot}
+spec:
+  secretName: mail
+  dnsNames: [mail.example.com]
+  issuerRef: {name: mtls-ca-issuer}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: shared}
+spec:
+  gatewayClassName: envoy
+  listeners:
+    - {name: mail, port: 443, protocol: TLS, hostname: mail.example.com, tls: {mode: Passthrough}}
+    - {name: web, port: 443, protocol: HTTPS, hostname: web.example.com}
+    - {name: rest, port: 443, protocol: HTTPS, hostname: \"*.example.com\"}
+";
+    texts.push(("90-others.yaml".into(), others.to_owned()));
+    let manifests = Manifests::from_texts(Path::new("DIR"), texts.clone()).unwrap_or_else(|error| panic!("{error}"));
+    assert!(manifests.redis.is_none() && manifests.routes.is_empty());
+    // The same listener for the name of a server leads nowhere.
+    let others = others.replace("mail.example.com, tls", "nautobot-db.dc.example.com, tls");
+    texts.last_mut().expect("some").1 = others;
+    let error = Manifests::from_texts(Path::new("DIR"), texts).expect_err("no route").to_string();
+    assert!(error.starts_with("90-others.yaml:24:14: no TLSRoute is attached to the listener `mail`"), "{error}");
+}
