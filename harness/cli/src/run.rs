@@ -348,24 +348,13 @@ fn report(
     Ok((summary, errors))
 }
 
-/// Puts a file in place of another at once: a run beside this one, or `claims`, sees one or the other.
-fn replace_private(file: &Path, text: &[u8]) -> std::io::Result<()> {
-    let new = file.with_extension(format!("{}.new", std::process::id()));
-    let written = tree::write_private(&new, text).and_then(|()| std::fs::rename(&new, file));
-    if written.is_err() {
-        // It may not be there at all.
-        let _ = std::fs::remove_file(&new);
-    }
-    written
-}
-
 /// For `claims`. A cache that can't be written makes no run fail.
 fn save_last_run(args: &RunArgs, summary: &Summary) {
     let Ok(directory) = cache_directory(&args.cache) else { return };
     // A summary is always JSON.
     let text = serde_json::to_vec(summary).unwrap_or_default();
     let file = directory.join(LAST_RUN);
-    if let Err(error) = tree::make_private_directories(&directory).and_then(|()| replace_private(&file, &text)) {
+    if let Err(error) = tree::make_private_directories(&directory).and_then(|()| tree::replace(&file, &text, 0o600, None)) {
         let _ = writeln!(
             std::io::stderr(),
             "note: {} could not be written: {error}; `claims` will not show this run (--cache DIR or MTLS_CONFORMANCE_CACHE names another folder)",

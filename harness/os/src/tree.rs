@@ -108,24 +108,33 @@ pub fn make_directory(path: &Path, mode: u32, owner: Option<&RunAs>) -> io::Resu
     give(path, owner)
 }
 
-/// Writes one file anew, by a rename: whoever reads it meanwhile reads all of the old or all of the new one. A file of an odd mode
-/// (unreadable, read-only) is replaced, not written to.
+/// Writes one file anew, by a rename: whoever reads it meanwhile reads all of the old or all of the new one, also where two processes write
+/// it. A file of an odd mode (unreadable, read-only) is replaced, not written to.
 ///
 /// # Errors
 /// Those of the system calls; the old file is then as it was.
 pub fn replace(path: &Path, contents: &[u8], mode: u32, owner: Option<&RunAs>) -> io::Result<()> {
     let mut new = path.to_path_buf().into_os_string();
-    new.push(".new");
-    match std::fs::remove_file(&new) {
+    new.push(format!(".{}.new", std::process::id()));
+    let new = Path::new(&new);
+    match std::fs::remove_file(new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    let written = write_new(new, contents, mode, owner).and_then(|()| std::fs::rename(new, path));
+    if written.is_err() {
+        // It may not be there at all.
+        let _ = std::fs::remove_file(new);
+    }
+    written
+}
+
+fn write_new(path: &Path, contents: &[u8], mode: u32, owner: Option<&RunAs>) -> io::Result<()> {
     // Never readable by others for a moment: it may be a key.
-    let mut opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let mut opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     opened.write_all(contents)?;
     opened.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    give(Path::new(&new), owner)?;
-    std::fs::rename(&new, path)
+    give(path, owner)
 }
 
 /// Makes a directory that nobody else may look into, with those above it that are missing. One that is there stays as it is.

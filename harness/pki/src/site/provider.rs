@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::PkiError;
-use crate::identity;
 use model::credential::ProviderText;
+use os::tree;
 
 /// A secrets provider. What it gives back is not always the text that was put in.
 #[derive(Debug)]
@@ -31,9 +31,7 @@ impl Provider {
         let path = self.path(credential, field);
         let folder = self.directory.join(credential);
         make_private(&self.directory).and_then(|()| make_private(&folder)).map_err(|error| failed(&folder, error))?;
-        let new = folder.join(format!(".{field}.new"));
-        identity::write_file(&new, &self.text.of(text), 0o600)?;
-        fs::rename(&new, &path).map_err(|error| failed(&path, error))
+        tree::replace(&path, self.text.of(text).as_bytes(), 0o600, None).map_err(|error| failed(&path, error))
     }
 
     /// A field of a credential; `None` if there is none.
