@@ -16,7 +16,7 @@ use super::rustls::{RustlsDriver, RustlsOptions};
 use super::{Driver, DriverError, HeldSession, Opened, Queried};
 use model::driver::DriverInfo;
 use model::observation::{ClientObservation, ClientOutcome, Phases};
-use os::user::RunAs;
+use os::user::{BecomeError, RunAs};
 
 /// The hidden subcommand that the client runs as.
 pub const COMMAND: &str = "own-client";
@@ -54,7 +54,7 @@ pub fn main(args: &ServedArgs) -> ExitCode {
         OwnClient::Rustls => Arc::new(RustlsDriver::new(RustlsOptions::default())),
         OwnClient::RedisRs => Arc::new(RedisDriver::new()),
     };
-    let became = args.run_as.as_ref().map_or(Ok(()), |user| user.become_it().map_err(|source| ServeError::User { user: user.uid, source }));
+    let became = args.run_as.as_ref().map_or(Ok(()), RunAs::become_it).map_err(ServeError::from);
     let runtime = became.and_then(|()| tokio::runtime::Runtime::new().map_err(ServeError::Runtime));
     let served = runtime.and_then(|runtime| runtime.block_on(serve(driver, &args.name)));
     match served {
@@ -70,8 +70,8 @@ pub fn main(args: &ServedArgs) -> ExitCode {
 /// The client could not go on.
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
-    #[error("could not become user {user}: {source}")]
-    User { user: u32, source: std::io::Error },
+    #[error(transparent)]
+    User(#[from] BecomeError),
     #[error("could not start its threads: {0}")]
     Runtime(#[source] std::io::Error),
     #[error(transparent)]

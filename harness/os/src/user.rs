@@ -37,6 +37,16 @@ pub struct RunAs {
     pub groups: Vec<u32>,
 }
 
+/// This process may not become another user's.
+#[derive(Debug, thiserror::Error)]
+#[error("could not become user {user}: {source}")]
+pub struct BecomeError {
+    /// The number of that user.
+    user: u32,
+    /// What the system call said.
+    source: io::Error,
+}
+
 /// A text that is no user to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected UID:GID or UID:GID:GROUP,..., as numbers")]
@@ -149,16 +159,18 @@ impl RunAs {
     /// Makes this whole process one of this user for good. It still ends with its parent.
     ///
     /// # Errors
-    /// Those of setgroups(2), setresgid(2), setresuid(2) and prctl(2).
-    pub fn become_it(&self) -> io::Result<()> {
+    /// [`BecomeError`]: those of setgroups(2), setresgid(2), setresuid(2) and prctl(2).
+    pub fn become_it(&self) -> Result<(), BecomeError> {
         let (uid, gid) = self.ids();
-        let with_parent = prctl::get_pdeathsig()?;
-        setgroups(&self.group_ids())?;
-        setresgid(gid, gid, gid)?;
-        setresuid(uid, uid, uid)?;
-        // The kernel forgets it with the user.
-        prctl::set_pdeathsig(with_parent)?;
-        Ok(())
+        let become_it = || {
+            let with_parent = prctl::get_pdeathsig()?;
+            setgroups(&self.group_ids())?;
+            setresgid(gid, gid, gid)?;
+            setresuid(uid, uid, uid)?;
+            // The kernel forgets it with the user.
+            prctl::set_pdeathsig(with_parent)
+        };
+        become_it().map_err(|source| BecomeError { user: self.uid, source: source.into() })
     }
 
     /// Has a command run as this user.

@@ -18,7 +18,7 @@ use crate::pipe::{PipeError, greet, read_requests, write_line};
 use crate::protocol::{Answer, Request};
 use model::driver::{DriverInfo, Family};
 use model::server::Service;
-use os::user::RunAs;
+use os::user::{BecomeError, RunAs};
 
 use library::Libpq;
 pub use library::LibraryError;
@@ -52,8 +52,8 @@ enum ChildFailure {
     #[error(transparent)]
     Library(#[from] LibraryError),
     /// It may not change its user.
-    #[error("could not become user {user}: {source}")]
-    User { user: u32, source: std::io::Error },
+    #[error(transparent)]
+    User(#[from] BecomeError),
     /// The harness is gone, or speaks something else.
     #[error(transparent)]
     Pipe(#[from] PipeError),
@@ -81,7 +81,7 @@ pub fn child_main(args: &ChildArgs) -> ExitCode {
 fn serve(args: &ChildArgs) -> Result<(), ChildFailure> {
     let library = Libpq::load(&args.library)?;
     if let Some(user) = &args.run_as {
-        user.become_it().map_err(|source| ChildFailure::User { user: user.uid, source })?;
+        user.become_it()?;
     }
     let driver = info(&library, &args.name);
     greet(driver, CONCURRENCY).map_err(PipeError::from)?;
