@@ -54,7 +54,6 @@ pub(super) fn routes(objects: &Objects, redis: Option<&Redis>) -> Result<Vec<Tls
 fn check_listeners(gateway: &Source) -> Result<(), LoadError> {
     let listeners = gateway.tree().items_at(&["spec", "listeners"]);
     for (index, listener) in listeners.iter().enumerate() {
-        let at = |field: &str| gateway.at(&["spec", "listeners", &index.to_string(), field]);
         let name = listener.text_at(&["name"]).unwrap_or_default();
         // The rule of the API's own schema. A host name's letters have no case.
         let own = |listener: &Tree| {
@@ -65,7 +64,7 @@ fn check_listeners(gateway: &Source) -> Result<(), LoadError> {
             let message = format!(
                 "`{name}` has the port, protocol and host name of the listener `{first}`: the Gateway API wants a combination of its own for each"
             );
-            return Err(LoadError::new(at("name"), message));
+            return Err(gateway.error(&["spec", "listeners", &index.to_string(), "name"], message));
         }
     }
     Ok(())

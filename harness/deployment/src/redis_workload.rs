@@ -50,6 +50,11 @@ fn containers_with<'a>(workload: &'a Source, config_map: &str) -> Vec<&'a Tree> 
     pod.items_at(&["containers"]).iter().filter(mounts_it).collect()
 }
 
+/// Whether a word of a command is the server's program, with whichever path.
+fn is_redis_server(word: &str) -> bool {
+    word.rsplit('/').next() == Some("redis-server")
+}
+
 /// Checks the options of `redis-server` in the containers that mount a ConfigMap: they win over its lines.
 fn check_command(workload: &Source, config_map: &str) -> Result<(), LoadError> {
     for container in containers_with(workload, config_map) {
@@ -61,7 +66,7 @@ fn check_command(workload: &Source, config_map: &str) -> Result<(), LoadError> {
             for word in text.split_whitespace().map(|word| word.trim_matches(['"', '\''])) {
                 if matches!(word, "|" | "||" | "&" | "&&" | ";") || word.ends_with(';') {
                     of_server = false;
-                } else if word.rsplit('/').next() == Some("redis-server") {
+                } else if is_redis_server(word) {
                     of_server = true;
                 } else if let (true, Some(option)) = (of_server, word.strip_prefix("--"))
                     && let Some(message) = redis_lines::option_objection(&option.to_ascii_lowercase())
@@ -110,7 +115,7 @@ fn check_no_redis(objects: &Objects) -> Result<(), LoadError> {
         let Some(pod) = workload.tree().get(&["spec", "template", "spec"]) else { continue };
         for container in pod.items_at(&["containers"]) {
             let words = container.items_at(&["command"]).iter().chain(container.items_at(&["args"])).filter_map(Tree::text);
-            let by_command = words.flat_map(str::split_whitespace).any(|word| word.rsplit('/').next() == Some("redis-server"));
+            let by_command = words.flat_map(str::split_whitespace).any(is_redis_server);
             let image = container.text_at(&["image"]).and_then(|image| image.rsplit('/').next()).unwrap_or_default();
             if by_command || image.split([':', '@']).next() == Some("redis") {
                 let position = container.get(&["image"]).unwrap_or(container).position;
