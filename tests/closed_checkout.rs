@@ -6,10 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{binary, newest_postgres, repository, skipped, toolchain, write};
-
-/// The number of `nobody`.
-const NOBODY: u32 = 65_534;
+use crate::support::{NOBODY, binary, can_be_another, newest_postgres, repository, toolchain, write};
 
 /// A directory that everybody may read, and the harness in it.
 struct Checkout {
@@ -20,8 +17,7 @@ struct Checkout {
 impl Checkout {
     /// `None` where a test can't be another user; says so.
     fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            skipped("only root can be another user");
+        if !can_be_another() {
             return None;
         }
         let directory = tempfile::tempdir().expect("a directory");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{binary, harness, harness_says, in_mount_namespace, newest_postgres, repository, write};
+use crate::support::{TRUSTS_AND_FAILS, binary, harness, harness_says, in_mount_namespace, newest_postgres, repository, write};
 
 /// Two streams that nobody reads: a pipe whose other end is closed, and none at all.
 fn unread(command: &mut Command, stdout: bool, stderr: bool) {
@@ -55,9 +55,9 @@ fn what_nobody_reads_changes_no_exit_code_of_any_command() {
 fn a_run_has_its_exit_code_whoever_stops_reading() {
     let Some(build) = newest_postgres() else { return };
     let directory = tempfile::tempdir().expect("a directory");
-    write(directory.path(), "checks/own/plain.yaml", WRONG);
+    write(directory.path(), "checks/own/trust.yaml", TRUSTS_AND_FAILS);
     let major = build.major.to_string();
-    let wrong = ["run", "own/plain", "--scenarios", "checks", "--postgres", &major, "--report", "json=-", "--report", "markdown=m"];
+    let wrong = ["run", "own/trust", "--scenarios", "checks", "--postgres", &major, "--report", "json=-", "--report", "markdown=m"];
     let program = binary().display().to_string();
     for script in [
         "\"$@\" | head -1",
@@ -90,22 +90,6 @@ fn doctor_tells_by_its_exit_code_that_there_is_no_server_whoever_stops_reading()
         assert_eq!(output.status.code(), Some(3), "{stdout} {stderr}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
-
-/// Wrong about plaintext.
-const WRONG: &str = "\
-id: own/plain
-title: Wrong about plaintext
-claims: []
-deployment: documented
-matrix:
-  driver: [rustls]
-server:
-  pg_hba: [host all all all trust]
-steps:
-  - connect: {sslmode: disable}
-    expect:
-      - session: {tls: true}
-";
 
 #[test]
 fn a_missing_program_of_exec_driver_is_bad_usage_and_says_what_was_tried() {

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use os::user::RunAs;
 
-use crate::support::{REPORT, Ran, Running, harness, newest_postgres, open_directory, ran, repository, skipped, toolchain, write};
+use crate::support::{NOBODY, REPORT, Ran, Running, harness, newest_postgres, open_directory, ran, repository, skipped, toolchain, write};
 
 /// The modes of a volume of Kubernetes with an fsGroup, for files of the client itself, of root and of somebody else.
 const CREDENTIALS: &str = "\
@@ -113,7 +113,7 @@ fn what_becomes_of_a_key_that_its_group_can_read_does_not_depend_on_who_runs_the
     let RunUsers { harness, servers, clients } = &users;
     assert!(harness == "root" && servers != harness && clients != harness && servers != clients, "{users:?}");
 
-    let nobody = RunAs::alone(65_534);
+    let nobody = RunAs::alone(NOBODY);
     if !reachable(crate::support::binary(), &nobody) || !reachable(&toolchain().postgres(build.major).expect("there").bin, &nobody) {
         return skipped("another user can't reach the harness or PostgreSQL");
     }
@@ -188,7 +188,7 @@ fn clients_of_root_are_one_user_who_can_read_no_key_of_a_server_nor_the_servers_
         assert!(std::fs::read_to_string(key).is_ok_and(|text| text.contains("PRIVATE KEY")), "{}: {said}", key.display());
         assert!(can_read(key, &reader), "{} as user {}", key.display(), reader.uid);
         assert!(!can_read(key, &other), "{} as user {}", key.display(), other.uid);
-        assert!(!can_read(key, &RunAs::alone(65_534)), "{} as anybody", key.display());
+        assert!(!can_read(key, &RunAs::alone(NOBODY)), "{} as anybody", key.display());
     }
     let users = clients_of(run.pid());
     assert!(users.len() >= 3 && users.iter().all(|user| *user == clients), "{users:?}");

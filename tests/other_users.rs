@@ -10,26 +10,7 @@ use nix::unistd::Pid;
 use os::tree::processes_in;
 use os::user::RunAs;
 
-use crate::support::{Running, harness, newest_postgres, open_directory, skipped, write};
-
-/// Lets everybody in, and fails, so that there is evidence.
-const SCENARIO: &str = "\
-id: own/trust
-title: A rule that trusts everybody
-claims: []
-deployment: documented
-matrix:
-  driver: [rustls]
-server:
-  pg_hba: [host all all all trust]
-steps:
-  - connect: {sslmode: disable}
-    expect:
-      - session: {tls: true}
-";
-
-/// The number of `nobody`.
-const NOBODY: u32 = 65_534;
+use crate::support::{NOBODY, Running, TRUSTS_AND_FAILS, can_be_another, harness, newest_postgres, open_directory, skipped, write};
 
 /// Runs a program as another user, who is in no group of ours.
 fn as_another(program: &str, args: &[&str]) -> Output {
@@ -74,9 +55,8 @@ fn readable(directory: &Path) -> Vec<String> {
 }
 
 /// Whether a test can be another user who has psql; says why not.
-fn can_be_another() -> bool {
-    if !nix::unistd::geteuid().is_root() {
-        skipped("only root can be another user");
+fn can_be_another_with_psql() -> bool {
+    if !can_be_another() {
         return false;
     }
     let has_psql = Command::new("psql").arg("--version").output().is_ok();
@@ -89,12 +69,12 @@ fn can_be_another() -> bool {
 #[test]
 fn under_trust_another_user_gets_a_session_but_no_power_and_no_file() {
     let Some(build) = newest_postgres() else { return };
-    if !can_be_another() {
+    if !can_be_another_with_psql() {
         return;
     }
     // As a checkout is: what is in it decides.
     let directory = open_directory();
-    write(directory.path(), "checks/own/trust.yaml", SCENARIO);
+    write(directory.path(), "checks/own/trust.yaml", TRUSTS_AND_FAILS);
     let major = build.major.to_string();
     let args = ["run", "own/trust", "--scenarios", "checks", "--postgres", &major, "--cache", "cache", "--hold", "on-failure"];
     let mut run = Running::start(harness(directory.path(), &args));
@@ -140,12 +120,12 @@ fn user_of(pid: i32) -> u32 {
 #[test]
 fn under_trust_another_user_has_no_power_over_a_server_in_a_container() {
     use crate::containers::{CONTAINERS, IMAGES, Outside};
-    if !can_be_another() {
+    if !can_be_another_with_psql() {
         return;
     }
     let Some(_outside) = Outside::here(&IMAGES) else { return };
     let directory = tempfile::tempdir().expect("a directory");
-    write(directory.path(), "checks/own/trust.yaml", SCENARIO);
+    write(directory.path(), "checks/own/trust.yaml", TRUSTS_AND_FAILS);
     let args = ["run", "own/trust", "--scenarios", "checks", "--postgres", "17", "--hold", "on-failure"];
     let mut run = Running::start(harness(directory.path(), &[&args[..], &CONTAINERS].concat()));
     run.wait_for_texts(&["holding the servers", "(log "]);

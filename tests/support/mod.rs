@@ -48,6 +48,34 @@ pub(crate) fn open_directory() -> tempfile::TempDir {
     directory
 }
 
+/// The number of `nobody`, who has no files and no group of ours.
+pub(crate) const NOBODY: u32 = 65_534;
+
+/// Whether a test can be another user; says why not.
+pub(crate) fn can_be_another() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        skipped("only root can be another user");
+    }
+    is_root
+}
+
+/// The scenario `own/trust`, whose rule trusts everybody. It is wrong about its plaintext session, so that its one case fails and leaves evidence.
+pub(crate) const TRUSTS_AND_FAILS: &str = "\
+id: own/trust
+title: A rule that trusts everybody
+claims: []
+deployment: documented
+matrix:
+  driver: [rustls]
+server:
+  pg_hba: [host all all all trust]
+steps:
+  - connect: {sslmode: disable}
+    expect:
+      - session: {tls: true}
+";
+
 /// Writes a file below a directory, with the folders that it needs.
 pub(crate) fn write(directory: &Path, file: &str, text: &str) {
     let path = directory.join(file);
