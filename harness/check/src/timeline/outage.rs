@@ -80,6 +80,7 @@ pub fn bound_mismatch(bound: OutageBound, client: &ClientRecord, phase: usize) -
     let closed: f64 = client.outages.iter().filter_map(|outage| Some(outage.to_ms? - outage.from_ms)).sum();
     let (holds, expected) = match bound {
         OutageBound::None => (client.outages.is_empty(), "no outage".to_owned()),
+        OutageBound::Ends => (!client.outages.is_empty() && !open, "an outage that ends".to_owned()),
         OutageBound::AtMostMs(limit) => {
             let holds = !client.outages.is_empty() && !open && closed <= limit as f64;
             (holds, format!("an outage of at most {limit} ms that ends"))
@@ -174,6 +175,8 @@ mod tests {
         let open = record(&[attempt(0, true), attempt(20, false)]);
         let holds = |bound, record: &ClientRecord| bound_mismatch(bound, record, 0).is_none();
         assert!(holds(OutageBound::None, &never) && !holds(OutageBound::None, &short) && !holds(OutageBound::None, &open));
+        assert!(holds(OutageBound::Ends, &short) && !holds(OutageBound::Ends, &open));
+        assert!(!holds(OutageBound::Ends, &never), "one that never began has not ended");
         assert!(holds(OutageBound::AtMostMs(24), &short), "20 to 44 ms");
         assert!(!holds(OutageBound::AtMostMs(23), &short));
         assert!(!holds(OutageBound::AtMostMs(1000), &never), "a bound that nothing tests is a stale one");

@@ -151,14 +151,15 @@ pub struct OutageExpect {
     pub clients: IndexMap<String, OutageBound>,
 }
 
-/// A bound of an outage: from the beginning of the first attempt that failed to the end of the first that was served again. A bound tells
-/// an outage from none, and one that ends from one that never does: how long it lasts follows from the length of the phases. A client that
+/// A bound of an outage: from the beginning of the first attempt that failed to the end of the first that was served again. A client that
 /// waits has no outage, however long: its longest answer (`latency.max_ms`) tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum OutageBound {
     /// No attempt of the client fails.
     None,
+    /// There is an outage, and it ends. How long it lasts follows from the phases that it goes through, each of which has its own limit.
+    Ends,
     /// There is an outage, it ends, and all together last at most so many milliseconds.
     AtMostMs(u64),
     /// The same or none, for what may be over between two attempts, such as a restart.
