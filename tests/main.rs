@@ -16,6 +16,7 @@ mod documentation;
 #[cfg(feature = "container")]
 mod environments;
 mod evidence;
+mod few_capabilities;
 mod gateways;
 mod held_sessions;
 mod hold;

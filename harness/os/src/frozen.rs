@@ -32,8 +32,10 @@ impl Frozen {
         send(first, Signal::SIGSTOP);
         poll::until(&format!("process {first} to stop"), limit, INTERVAL, || std::future::ready(stopped(first))).await?;
         // Twice: one that was not listed yet may have been started in between.
-        let all = || frozen.stop_the_rest().and_then(|()| frozen.stop_the_rest());
-        poll::until("every process to stop", limit, INTERVAL, || std::future::ready(all())).await?;
+        let all = || frozen.stop_the_rest(first).and_then(|()| frozen.stop_the_rest(first));
+        let all_stopped = poll::until("every process to stop", limit, INTERVAL, || std::future::ready(all())).await;
+        // It may be none of those that are found when this is dropped.
+        all_stopped.inspect_err(|_| send(first, Signal::SIGCONT))?;
         Ok(frozen)
     }
 
@@ -50,19 +52,19 @@ impl Frozen {
         processes
     }
 
-    /// Sends SIGSTOP to those that have not stopped yet.
-    fn stop_the_rest(&self) -> Result<(), NotStopped> {
-        let going: Vec<ProcessState> = self
-            .processes()
-            .into_iter()
-            .filter_map(|pid| {
-                let NotStopped(states) = stopped(pid).err()?;
-                send(pid, Signal::SIGSTOP);
-                Some(states)
-            })
-            .flatten()
-            .collect();
-        if going.is_empty() { Ok(()) } else { Err(NotStopped(going)) }
+    /// Sends SIGSTOP to those that have not stopped yet. Where `first` is not found among them, the others would not be either.
+    fn stop_the_rest(&self, first: i32) -> Result<(), NotStopped> {
+        let processes = self.processes();
+        if !processes.contains(&first) && state(first).is_some() {
+            return Err(NotStopped::NotFound { pid: first, directory: self.directory.clone() });
+        }
+        let going = processes.into_iter().filter_map(|pid| {
+            let state = goes_on(pid)?;
+            send(pid, Signal::SIGSTOP);
+            Some(state)
+        });
+        let going: Vec<ProcessState> = going.collect();
+        if going.is_empty() { Ok(()) } else { Err(NotStopped::GoOn(going)) }
     }
 }
 
@@ -89,13 +91,25 @@ struct ProcessState {
     state: char,
 }
 
-/// Processes that go on, at least one: `1234 is R, 1235 is S`.
+/// Why not all have stopped.
 #[derive(Debug)]
-struct NotStopped(Vec<ProcessState>);
+enum NotStopped {
+    /// At least one process goes on.
+    GoOn(Vec<ProcessState>),
+    /// The first process does not work in the directory, or this process may not look where it works.
+    NotFound { pid: i32, directory: PathBuf },
+}
 
 impl fmt::Display for NotStopped {
+    /// `1234 is R, 1235 is S`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, ProcessState { pid, state }) in self.0.iter().enumerate() {
+        let going = match self {
+            Self::GoOn(going) => going,
+            Self::NotFound { pid, directory } => {
+                return write!(f, "process {pid} was not found among those that work in {}", directory.display());
+            }
+        };
+        for (number, ProcessState { pid, state }) in going.iter().enumerate() {
             let separator = if number == 0 { "" } else { ", " };
             write!(f, "{separator}{pid} is {state}")?;
         }
@@ -103,14 +117,21 @@ impl fmt::Display for NotStopped {
     }
 }
 
-/// Whether a process has stopped, or is gone, which is as good.
+/// The state of a process, a letter of proc(5); `None` if it is gone, or waits to be reaped.
+fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The state stands after the name, which is in parentheses and may hold others.
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).filter(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// The state of a process that neither has stopped nor is gone, which is as good.
+fn goes_on(pid: i32) -> Option<ProcessState> {
+    state(pid).filter(|state| !matches!(state, 'T' | 't')).map(|state| ProcessState { pid, state })
+}
+
+/// Whether a process has stopped, or is gone.
 fn stopped(pid: i32) -> Result<(), NotStopped> {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return Ok(()) };
-    // proc(5): the state stands after the name, which is in parentheses and may hold others.
-    match stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
-        Some('T' | 't' | 'Z' | 'X') | None => Ok(()),
-        Some(state) => Err(NotStopped(vec![ProcessState { pid, state }])),
-    }
+    goes_on(pid).map_or(Ok(()), |state| Err(NotStopped::GoOn(vec![state])))
 }
 
 /// Its arguments, or the title that it gave itself.
@@ -132,6 +153,10 @@ mod tests {
     struct Guarded(Child);
 
     impl Guarded {
+        fn pid(&self) -> i32 {
+            self.0.id().try_into().expect("a pid")
+        }
+
         fn wait(&mut self) -> ExitStatus {
             self.0.wait().expect("waits")
         }
@@ -143,11 +168,6 @@ mod tests {
             let _ = self.0.kill();
             let _ = self.0.wait();
         }
-    }
-
-    fn state(pid: u32) -> char {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
-        stat.rsplit_once(") ").expect("a name").1.chars().next().expect("a state")
     }
 
     /// A shell with two children that write to a file each, as fast as they can, all working in `directory`.
@@ -175,7 +195,7 @@ mod tests {
         assert_eq!(tree::processes_in(directory.path()).len(), 3);
         let before = sizes(directory.path());
         for pid in tree::processes_in(directory.path()) {
-            assert_eq!(state(pid.try_into().expect("a pid")), 'T');
+            assert_eq!(state(pid), Some('T'));
         }
         assert_eq!(sizes(directory.path()), before);
         drop(frozen);
@@ -201,10 +221,24 @@ mod tests {
         let start = |name: &str| Guarded(Command::new("sleep").arg(name).current_dir(directory.path()).spawn().expect("starts"));
         let (mut first, spared) = (start("1000"), start("1234"));
         let frozen = Frozen::freeze(directory.path(), first.0.id(), |command| command.ends_with("1234"), LIMIT).await.expect("it stops");
-        assert_eq!(state(first.0.id()), 'T');
-        assert_ne!(state(spared.0.id()), 'T');
+        assert_eq!(state(first.pid()), Some('T'));
+        assert_ne!(state(spared.pid()), Some('T'));
         frozen.kill();
         assert_eq!(first.wait().signal(), Some(9));
-        assert!(!matches!(state(spared.0.id()), 'T' | 'Z'), "it goes on");
+        assert!(state(spared.pid()).is_some_and(|state| state != 'T'), "it goes on");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_not_found_in_the_directory_is_an_error_and_goes_on() {
+        let [directory, elsewhere] = [(), ()].map(|()| tempfile::tempdir().expect("a directory"));
+        let first = Guarded(Command::new("sleep").arg("1000").current_dir(elsewhere.path()).spawn().expect("starts"));
+        let limit = Duration::from_millis(50);
+        let error = Frozen::freeze(directory.path(), first.0.id(), |_| false, limit).await.expect_err("its children would go on");
+        assert!(error.to_string().contains("was not found among those that work in"), "{error}");
+        poll::until("it to go on", LIMIT, INTERVAL, || {
+            std::future::ready(if state(first.pid()) == Some('T') { Err("it is stopped") } else { Ok(()) })
+        })
+        .await
+        .expect("nothing stays stopped");
     }
 }

@@ -18,3 +18,4 @@ pub mod space;
 pub mod toolchain;
 pub mod tree;
 pub mod user;
+pub mod working_directory;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::user::RunAs;
+use super::working_directory;
 
 /// A tree could not be copied.
 #[derive(Debug, thiserror::Error)]
@@ -206,7 +207,7 @@ pub fn processes_in(directory: &Path) -> Vec<i32> {
         .flatten()
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let working = std::fs::read_link(entry.path().join("cwd")).ok()?;
+            let working = working_directory::of(pid)?;
             // The kernel writes ` (deleted)` behind the path of a removed directory.
             let text = working.to_str()?;
             let working = Path::new(text.strip_suffix(" (deleted)").unwrap_or(text));
