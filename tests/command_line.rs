@@ -1,6 +1,7 @@
 //! What the command line says of itself, of options that match nothing, and of output that nobody reads.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -89,6 +90,19 @@ fn doctor_tells_by_its_exit_code_that_there_is_no_server_whoever_stops_reading()
         let output = command.output().expect("it runs");
         assert_eq!(output.status.code(), Some(3), "{stdout} {stderr}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn doctor_gives_the_working_directory_to_nobody() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let owner = || {
+        let status = fs::metadata(directory.path()).expect("there");
+        (status.uid(), status.gid(), status.mode())
+    };
+    let before = owner();
+    harness_says(directory.path(), &["doctor"]);
+    assert_eq!(owner(), before);
+    assert_eq!(fs::read_dir(directory.path()).expect("there").flatten().filter(|entry| entry.file_name() != ".cache").count(), 0);
 }
 
 #[test]

@@ -28,6 +28,9 @@ class Mount:
     """
 
     def __init__(self, directory: str) -> None:
+        if not os.path.isabs(directory):
+            # The working directory would be the one that is given away: what is mounted over it is not what `.` leads to.
+            raise ValueError(f"--mount takes an absolute path, not {directory!r}")
         self.directory = os.path.normpath(directory)
         self._unable: str | None = None
         self._error: OSError | None = None

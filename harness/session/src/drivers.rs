@@ -19,6 +19,7 @@ use driver::rustls::{RustlsDriver, RustlsOptions};
 use driver::served::OwnClient;
 use driver::{Driver, DriverError, Opened, catalogue};
 use model::connect::ConnectRequest;
+use model::connect::NAUTOBOT_MOUNT;
 use model::driver::{DriverInfo, Family};
 use model::observation::ClientObservation;
 use model::server::Service;
@@ -100,7 +101,7 @@ pub fn missing(name: &str, toolchain: &Toolchain, own: &[OwnDriver]) -> Option<S
 }
 
 /// What the user brings to the drivers.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Own<'a> {
     /// Clients behind the exec protocol.
     pub drivers: &'a [OwnDriver],
@@ -108,6 +109,13 @@ pub struct Own<'a> {
     pub nautobot_config: Option<&'a Path>,
     /// Where that file finds tls.crt, tls.key and ca.crt.
     pub nautobot_mount: &'a str,
+}
+
+impl Default for Own<'_> {
+    /// Nothing of his own. The directory is ours: an empty path would be the working directory, which is then given to clients.
+    fn default() -> Self {
+        Self { drivers: &[], nautobot_config: None, nautobot_mount: NAUTOBOT_MOUNT }
+    }
 }
 
 /// Starts the drivers of these names, at the same time, and waits for their programs as `limits` says. They run as [`RunAs::of_clients`]. One
