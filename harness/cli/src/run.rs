@@ -127,7 +127,7 @@ async fn carry_out(
     let (events, received) = mpsc::unbounded_channel();
     let begun = Event::RunStarted { environment: Box::new(record), planned: cases.len(), started_at: fold.started_at().to_owned() };
     let _ = events.send(begun);
-    for line in session.lines_without_clients(&manifests, &cases) {
+    for line in session.unseen_lines(&manifests, &cases) {
         let _ = events.send(Event::Warning(line.to_string()));
     }
     for problem in overdue(set, today()?) {

@@ -27,6 +27,7 @@ mod references;
 pub mod secret;
 mod source;
 pub mod template;
+pub mod unseen;
 mod workload;
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
-//! Ranges of a deployment's own pg_hba.conf: which network of the run stands for which range, and which range no client of a run is in.
+//! Ranges of a deployment's own pg_hba.conf: which network of the run stands for which range.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -9,8 +8,7 @@ use ipnet::IpNet;
 use super::Manifests;
 use super::cluster::Cluster;
 use super::hba::HbaRange;
-use load::Place;
-use model::network::{NetworkName, Networks};
+use model::network::NetworkName;
 
 /// `NAME=RANGE`: in the deployment, the clients of a network are in this range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +91,7 @@ pub enum NameNetworksError {
 impl Manifests {
     /// Gives ranges of the Cluster's pg_hba to networks: a line whose range holds that of a network holds for the network's clients, too,
     /// whose addresses the environment chooses. For each such network a line with `${range:NETWORK}` follows it, at the same place among
-    /// the other lines; of a line with just this range nothing else stays.
+    /// the other lines; of a line with just this range nothing else stays, unless the range is that of all addresses.
     ///
     /// # Errors
     /// [`NameNetworksError`].
@@ -106,7 +104,7 @@ impl Manifests {
         }
         let Some(first) = given.first() else { return Ok(()) };
         let cluster = self.cluster.as_mut().ok_or(NameNetworksError::NoCluster { given: *first })?;
-        let ranges: Vec<IpNet> = ranges(cluster).map(|line| line.found.range).collect();
+        let ranges: Vec<IpNet> = ranges(cluster).collect();
         for given in given {
             if !ranges.iter().any(|range| range.contains(&given.range)) {
                 let mut texts: Vec<String> = Vec::new();
@@ -124,89 +122,36 @@ impl Manifests {
         }
         Ok(())
     }
-
-    /// The lines of the Cluster's pg_hba that no client of a run can match, since none has an address in their range. `networks` are the
-    /// environment's; besides, a client can be at any address of loopback.
-    #[must_use]
-    pub fn lines_without_clients(&self, networks: &Networks) -> Vec<LineWithoutClients> {
-        let Some(cluster) = &self.cluster else { return Vec::new() };
-        let loopback = [net(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), net(IpAddr::V6(Ipv6Addr::LOCALHOST), 128)];
-        let mut without = Vec::new();
-        for HbaLine { place, line, next, found } in ranges(cluster) {
-            let holds_client = networks.0.values().any(|network| found.range.contains(&network.client));
-            let holds_loopback = loopback.iter().any(|own| own.contains(&found.range) || found.range.contains(own));
-            // Its own lines for networks follow it.
-            let is_named = next.is_some_and(|next| NetworkName::ALL.iter().any(|network| found.named(line, *network) == next));
-            if !holds_client && !holds_loopback && !is_named {
-                without.push(LineWithoutClients { place: place.clone(), line: line.trim().to_owned(), range: found.range });
-            }
-        }
-        without
-    }
 }
 
-fn net(address: IpAddr, length: u8) -> IpNet {
-    IpNet::new_assert(address, length).trunc()
+/// The ranges of the lines of a Cluster's pg_hba that have one.
+fn ranges(cluster: &Cluster) -> impl Iterator<Item = IpNet> {
+    cluster.postgresql.pg_hba.iter().flat_map(|item| item.lines()).filter_map(|line| Some(HbaRange::of(line)?.range))
 }
 
-/// A line of a Cluster's pg_hba that has a range.
-struct HbaLine<'a> {
-    /// The item that it stands in.
-    place: &'a Place,
-    line: &'a str,
-    /// The line that follows it in the same item.
-    next: Option<&'a str>,
-    found: HbaRange,
-}
-
-/// The lines of a Cluster's pg_hba that have a range.
-fn ranges(cluster: &Cluster) -> impl Iterator<Item = HbaLine<'_>> {
-    let items = cluster.pg_hba_places.iter().zip(&cluster.postgresql.pg_hba);
-    items.flat_map(|(place, item)| {
-        let followed = item.lines().zip(item.lines().skip(1).map(Some).chain([None]));
-        followed.filter_map(move |(line, next)| Some(HbaLine { place, line, next, found: HbaRange::of(line)? }))
-    })
-}
-
-/// A line of pg_hba, with one behind it for each network whose range it holds; in their place where it is just that range.
+/// A line of pg_hba, with one behind it for each network whose range it holds; in their place where it is just that range. A line for
+/// every address stays: whoever is in no network that was named can match it as well.
 fn with_networks(line: &str, given: &[NetworkRange]) -> Vec<String> {
     let mut lines = vec![line.to_owned()];
     if let Some(found) = HbaRange::of(line) {
         for given in given.iter().filter(|given| found.range.contains(&given.range)) {
             lines.push(found.named(line, given.network));
         }
-        if given.iter().any(|given| given.range == found.range) {
+        if found.range.prefix_len() > 0 && given.iter().any(|given| given.range == found.range) {
             lines.remove(0);
         }
     }
     lines
 }
 
-/// A line of pg_hba that a run says nothing about.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{place}: no client of this run is in {range}, so that nothing was seen of `{line}`; if it is a network's of scenarios, say which: \
-     --network pods={range}"
-)]
-pub struct LineWithoutClients {
-    /// The item of `pg_hba`.
-    place: Place,
-    /// The line, as it is written.
-    line: String,
-    /// Its addresses.
-    range: IpNet,
-}
-
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
+pub(crate) mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
-    use model::network::Network;
 
     /// The shipped deployment with these lines in place of its one.
-    fn with_lines(lines: &[&str]) -> Manifests {
+    pub(crate) fn with_lines(lines: &[&str]) -> Manifests {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kind/deployment");
         let mut files: Vec<PathBuf> = std::fs::read_dir(&directory)
             .expect("the folder")
@@ -267,28 +212,9 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_clients_is_told_with_its_place() {
-        let network = |range: &str, client: &str| Network { range: range.to_owned(), client: client.parse().expect("an address") };
-        let networks = Networks(BTreeMap::from([(NetworkName::Pods, network("172.16.0.0/16", "172.16.0.7"))]));
-        let mut manifests = with_lines(&[
-            "hostssl all all 10.0.0.0/8 cert",
-            "hostssl all all 172.16.0.0/24 cert",
-            "hostssl all all 172.16.1.0/24 cert",
-            "hostssl all all 127.0.0.1/32 cert",
-            "hostssl all all ::/0 cert",
-            "hostssl all all samenet cert",
-        ]);
-        let told =
-            |manifests: &Manifests| -> Vec<String> { manifests.lines_without_clients(&networks).iter().map(ToString::to_string).collect() };
-        let both = told(&manifests);
-        assert_eq!(both.len(), 2, "{both:?}");
-        assert!(
-            both[0].contains(":20:9: no client of this run is in 10.0.0.0/8") && both[0].contains("--network pods=10.0.0.0/8"),
-            "{}",
-            both[0]
-        );
-        assert!(both[1].contains(":22:9: no client of this run is in 172.16.1.0/24"), "{}", both[1]);
-        manifests.name_networks(&["pods=10.0.0.0/8".parse().expect("NAME=RANGE")]).expect("it is there");
-        assert_eq!(told(&manifests), both[1..]);
+    fn a_line_for_every_address_stays_one() {
+        let lines = ["host all all 0.0.0.0/0 trust", "hostssl all all ::/0 cert"];
+        let expected = ["host all all 0.0.0.0/0 trust\nhost all all ${range:sites} trust", lines[1]];
+        assert_eq!(named(&lines, &["sites=0.0.0.0/0"]).expect("it is there"), expected);
     }
 }

@@ -242,6 +242,11 @@ impl Case {
         steps.chain(clients.filter(|client| client.kind != ClientKind::Replication).map(|client| &client.connect))
     }
 
+    /// Where its clients come from, as far as it says.
+    pub fn sources(&self) -> impl Iterator<Item = Source> {
+        self.connections().filter_map(|plan| plan.source)
+    }
+
     /// The drivers that it needs.
     pub fn drivers(&self) -> impl Iterator<Item = &str> {
         self.connections().map(|plan| plan.driver.as_str())

@@ -13,6 +13,7 @@ mod space;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub use error::SessionError;
 
 use credentials::Issued;
 use deployment::Manifests;
-use deployment::networks::LineWithoutClients;
+use deployment::unseen::UnseenLine;
 use drivers::{Own, OwnDriver};
 use environment::local::{self, LocalOptions};
 use environment::{Environment, InstallationTemplate, ManifestConfigurator, Servers, ServersOptions};
@@ -267,11 +268,18 @@ impl Session {
         }
     }
 
-    /// Lines of the deployment's pg_hba that no client of the run can match; none where no case's server has them.
+    /// Lines of the deployment's pg_hba of which the run sees nothing that holds for the deployment; none where no case's server has them.
     #[must_use]
-    pub fn lines_without_clients(&self, manifests: &Manifests, cases: &[Arc<Case>]) -> Vec<LineWithoutClients> {
-        let has_them = |case: &Arc<Case>| case.skip.is_none() && case.key.service == Service::Postgres && case.config.pg_hba.is_none();
-        if cases.iter().any(has_them) { manifests.lines_without_clients(&self.environment.networks()) } else { Vec::new() }
+    pub fn unseen_lines(&self, manifests: &Manifests, cases: &[Arc<Case>]) -> Vec<UnseenLine> {
+        let has_them = |case: &&Arc<Case>| case.skip.is_none() && case.key.service == Service::Postgres && case.config.pg_hba.is_none();
+        let networks = self.environment.networks();
+        let mut cases = cases.iter().filter(has_them).peekable();
+        if cases.peek().is_none() {
+            return Vec::new();
+        }
+        let mut clients: BTreeSet<IpAddr> = networks.0.values().map(|network| network.client).collect();
+        clients.extend(cases.flat_map(|case| case.sources()).filter_map(|source| networks.address(source).ok()));
+        manifests.unseen_lines(&clients.into_iter().collect::<Vec<_>>())
     }
 
     /// Runs cases; see [`run_cases`].

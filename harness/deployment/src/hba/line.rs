@@ -79,6 +79,69 @@ impl HbaRange {
     }
 }
 
+/// What a line says of addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HbaAddress {
+    /// `all`.
+    All,
+    /// A range.
+    Range(HbaRange),
+    /// An address with a mask that is no prefix, such as `255.0.255.0`.
+    Masked {
+        /// The address.
+        base: IpAddr,
+        /// The bits of it that count.
+        mask: IpAddr,
+    },
+    /// `samehost`, `samenet`: the server's own addresses, or its own networks.
+    Own(&'static str),
+    /// A host's name, or the end of one, which begins with a dot.
+    Name(String),
+}
+
+impl HbaAddress {
+    /// The addresses of a line. `None` for a comment, `local`, and what is no line of `pg_hba.conf`.
+    #[must_use]
+    pub fn of(line: &str) -> Option<Self> {
+        if let Some(range) = HbaRange::of(line) {
+            return Some(Self::Range(range));
+        }
+        let fields = fields(line);
+        let address = fields.get(3).filter(|_| fields[0].text.starts_with("host"))?;
+        // In quotes it is a name, whatever it says.
+        match &line[address.bytes.clone()] {
+            "all" => return Some(Self::All),
+            "samehost" => return Some(Self::Own("samehost")),
+            "samenet" => return Some(Self::Own("samenet")),
+            _ => {}
+        }
+        let numbers = |field: &Field| field.text.parse::<IpAddr>().ok();
+        Some(match (numbers(address), fields.get(4).and_then(numbers)) {
+            (Some(base), Some(mask)) => Self::Masked { base, mask },
+            _ => Self::Name(address.text.clone()),
+        })
+    }
+
+    /// Whether it holds an address. Which ones a host has and which name an address has is not known here: it holds none.
+    #[must_use]
+    pub fn holds(&self, client: IpAddr) -> bool {
+        match self {
+            Self::All => true,
+            Self::Range(found) => found.range.contains(&client),
+            Self::Masked { base, mask } => match (base, mask, client) {
+                (IpAddr::V4(base), IpAddr::V4(mask), IpAddr::V4(client)) => {
+                    base.to_bits() & mask.to_bits() == client.to_bits() & mask.to_bits()
+                }
+                (IpAddr::V6(base), IpAddr::V6(mask), IpAddr::V6(client)) => {
+                    base.to_bits() & mask.to_bits() == client.to_bits() & mask.to_bits()
+                }
+                _ => false,
+            },
+            Self::Own(_) | Self::Name(_) => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +176,35 @@ mod tests {
             "host all",
         ] {
             assert_eq!(HbaRange::of(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_no_range_are_told_apart() {
+        let address = |line: &str| HbaAddress::of(line);
+        assert_eq!(address("host all all all trust"), Some(HbaAddress::All));
+        assert_eq!(address("host all all \"all\" trust"), Some(HbaAddress::Name("all".to_owned())));
+        assert_eq!(address("host all all samehost trust"), Some(HbaAddress::Own("samehost")));
+        assert_eq!(address("host all all samenet trust"), Some(HbaAddress::Own("samenet")));
+        assert_eq!(address("host all all .shop.example trust"), Some(HbaAddress::Name(".shop.example".to_owned())));
+        assert!(matches!(address("host all all 10.0.0.0/8 trust"), Some(HbaAddress::Range(_))));
+        for line in ["", "# host all all all trust", "local all all peer", "host all"] {
+            assert_eq!(address(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_mask_that_is_no_prefix_holds_the_addresses_whose_bits_are_the_same() {
+        let four = HbaAddress::of("host all all 10.0.7.0 255.0.255.0 trust").expect("an address");
+        let six = HbaAddress::of("host all all fd00::7 ff00::ff trust").expect("an address");
+        for (address, client, holds) in [
+            (&four, "10.99.7.1", true),
+            (&four, "10.99.8.1", false),
+            (&four, "fd00::7", false),
+            (&six, "fd12::107", true),
+            (&six, "fd12::8", false),
+        ] {
+            assert_eq!(address.holds(client.parse().expect("an address")), holds, "{address:?} {client}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use load::LoadError;
 
 use super::source::Source;
-pub use line::HbaRange;
+pub use line::{HbaAddress, HbaRange};
 
 /// What a line of `pg_hba.conf` can begin with.
 const TYPES: [&str; 6] = ["host", "hostgssenc", "hostnogssenc", "hostnossl", "hostssl", "local"];
