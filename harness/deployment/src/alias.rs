@@ -52,6 +52,17 @@ pub enum AliasError {
         /// The name, with those that there are.
         unknown: UnknownName,
     },
+    /// One object would have two names.
+    #[error(
+        "--alias {first} and --alias {second}: an object has one name; where two names of scenarios mean the same object, `--scenarios` with \
+         credentials of your own says so"
+    )]
+    TwoNames {
+        /// What was given first.
+        first: Alias,
+        /// What was given then.
+        second: Alias,
+    },
     /// Two objects would have one name.
     #[error("--alias {alias}: two {kind}s would be called `{}`; a name is one object's", alias.name)]
     Twice {
@@ -125,6 +136,11 @@ impl Manifests {
             let unknown = UnknownName::new("Certificate, Secret or Issuer", &alias.own, names.iter().copied());
             return Err(AliasError::Unknown { alias: alias.clone(), unknown });
         }
+        for (index, second) in aliases.iter().enumerate() {
+            if let Some(first) = aliases[..index].iter().find(|first| first.own == second.own && first.name != second.name) {
+                return Err(AliasError::TwoNames { first: first.clone(), second: second.clone() });
+            }
+        }
         for kind in KINDS {
             let before = (kind.objects)(self).len();
             for name in (kind.places)(self) {
@@ -188,6 +204,18 @@ mod tests {
         assert_eq!(first.place, shipped().certificate("nautobot-mtls-client-site-dc").expect("is there").place);
         let error = alias(&mut shipped(), &["mtls-ca=nautobot-mtls-client"]).expect_err("is taken").to_string();
         assert_eq!(error, "--alias mtls-ca=nautobot-mtls-client: two Certificates would be called `mtls-ca`; a name is one object's");
+    }
+
+    #[test]
+    fn an_object_has_one_name_and_can_be_given_it_twice() {
+        let error = alias(&mut shipped(), &["web=nautobot-mtls-client", "worker=nautobot-mtls-client"]).expect_err("two names").to_string();
+        assert!(
+            error.starts_with("--alias web=nautobot-mtls-client and --alias worker=nautobot-mtls-client: an object has one name"),
+            "{error}"
+        );
+        let mut manifests = shipped();
+        alias(&mut manifests, &["web=nautobot-mtls-client", "web=nautobot-mtls-client"]).expect("it is one name");
+        assert!(manifests.certificate("web").is_some());
     }
 
     #[test]
