@@ -29,6 +29,7 @@ mod other_users;
 mod outcomes;
 #[cfg(feature = "container")]
 mod pods;
+mod repeat;
 mod run_directory;
 mod sabotage;
 mod schema;

@@ -3,6 +3,7 @@
 use super::args::ImageArgs;
 use super::error::CliError;
 use load::images::{ImageFile, ImageSettings, Images, from_variables};
+use os::shell::in_shell;
 
 /// For every use the images that may serve.
 pub(super) fn images(args: &ImageArgs) -> Result<Images, CliError> {
@@ -19,9 +20,9 @@ pub(super) fn images(args: &ImageArgs) -> Result<Images, CliError> {
 
 /// The flags that say the same again, for the command that repeats a case.
 pub(super) fn options(args: &ImageArgs) -> Vec<String> {
-    let images = args.image.iter().map(|named| format!("--image {named}"));
-    let file = args.images.iter().map(|file| format!("--images {}", file.display()));
-    let set = args.image_set.iter().map(|set| format!("--image-set {set}"));
+    let images = args.image.iter().map(|named| format!("--image {}", in_shell(&named.to_string())));
+    let file = args.images.iter().map(|file| format!("--images {}", in_shell(&file.display().to_string())));
+    let set = args.image_set.iter().map(|set| format!("--image-set {}", in_shell(set)));
     images.chain(file).chain(set).collect()
 }
 
@@ -35,10 +36,10 @@ mod tests {
     fn a_repeated_command_names_the_same_images() {
         let args = ImageArgs {
             image: vec!["redis=mine:1".parse().expect("is valid"), "postgres-17=mine:2".parse().expect("is valid")],
-            images: Some(PathBuf::from("mine.yaml")),
+            images: Some(PathBuf::from("my images.yaml")),
             image_set: Some("cnpg".to_owned()),
         };
-        assert_eq!(options(&args), ["--image redis=mine:1", "--image postgres-17=mine:2", "--images mine.yaml", "--image-set cnpg"]);
+        assert_eq!(options(&args), ["--image redis=mine:1", "--image postgres-17=mine:2", "--images 'my images.yaml'", "--image-set cnpg"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `run`: plans, wires environment, drivers and reporters together, and folds the events into an exit code.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use model::network::{NetworkName, Source};
 use model::report::Summary;
 use model::server::ServerKey;
 use os::redact::Redactor;
+use os::shell::in_shell;
 use os::toolchain::{NAUTOBOT_DRIVERS, Toolchain};
 use os::tree;
 use report::run_result::RunResult;
@@ -272,39 +274,44 @@ fn harness_binary() -> Result<PathBuf, CliError> {
     std::env::current_exe().map_err(CliError::OwnBinary)
 }
 
-/// The options that a repeated case needs to be the same case.
+/// An option and its value, for a shell.
+fn option(name: &str, value: &dyn fmt::Display) -> String {
+    format!("{name} {}", in_shell(&value.to_string()))
+}
+
+/// The options that a repeated case needs to be the same case, for a shell.
 fn repro_options(args: &RunArgs) -> String {
     let mut options = Vec::new();
     #[cfg(feature = "container")]
     if let EnvironmentName::Container = args.environment {
-        options.push("--environment container".to_owned());
+        options.push(option("--environment", &"container"));
     }
     if let Some(manifests) = &args.manifests {
-        options.push(format!("--manifests {}", manifests.display()));
+        options.push(option("--manifests", &manifests.display()));
     }
     for alias in &args.alias {
-        options.push(format!("--alias {alias}"));
+        options.push(option("--alias", alias));
     }
     for network in &args.network {
-        options.push(format!("--network {network}"));
+        options.push(option("--network", network));
     }
     for scenarios in &args.set.scenarios {
-        options.push(format!("--scenarios {}", scenarios.display()));
+        options.push(option("--scenarios", &scenarios.display()));
     }
     if args.set.only_given_scenarios {
         options.push("--only-given-scenarios".to_owned());
     }
     if let Some(config) = &args.nautobot_config {
-        options.push(format!("--nautobot-config {}", config.display()));
+        options.push(option("--nautobot-config", &config.display()));
     }
     if args.nautobot_mount != NAUTOBOT_MOUNT {
-        options.push(format!("--nautobot-mount {}", args.nautobot_mount));
+        options.push(option("--nautobot-mount", &args.nautobot_mount));
     }
     if let Some(timeout) = args.timeout {
-        options.push(format!("--timeout {}", timeout.as_secs_f64()));
+        options.push(option("--timeout", &timeout.as_secs_f64()));
     }
     for driver in &args.exec_driver {
-        options.push(format!("--exec-driver {driver}"));
+        options.push(option("--exec-driver", driver));
     }
     options.extend(images::options(&args.images));
     options.join(" ")

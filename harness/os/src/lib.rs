@@ -14,6 +14,7 @@ pub mod poll;
 pub mod redact;
 pub mod rundir;
 pub mod shared_memory;
+pub mod shell;
 pub mod space;
 pub mod toolchain;
 pub mod tree;

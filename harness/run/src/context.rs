@@ -14,6 +14,7 @@ use model::case::{Case, ConnectPlan, Expectation};
 use model::network::Networks;
 use model::outcome::{Outcome, SkipReason};
 use model::report::{CaseRecord, StepRecord};
+use os::shell::in_shell;
 
 /// Every time limit of a case, in one place.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +123,7 @@ impl RunContext {
 
     fn repro(&self, case: &Case) -> String {
         let options = if self.repro_options.is_empty() { String::new() } else { format!(" {}", self.repro_options) };
-        format!("mtls-conformance run {}{options}", case.id)
+        format!("mtls-conformance run {}{options}", in_shell(&case.id))
     }
 }
 
