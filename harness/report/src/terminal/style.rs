@@ -8,6 +8,8 @@ use comfy_table::Table;
 const UNKNOWN_WIDTH: u16 = 120;
 /// Narrower terminals get lines that wrap.
 const NARROWEST: u16 = 60;
+/// Lines are no longer than that on a wider terminal, and there is no bar: each step would draw all of its columns anew.
+const WIDEST: u16 = 1000;
 
 /// How a reporter writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +30,13 @@ impl Style {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let width = if terminal { Table::new().use_stderr().width() } else { None };
-        Self {
-            color: terminal && !dumb && !set("NO_COLOR"),
-            progress: terminal && !dumb,
-            width: width.unwrap_or(UNKNOWN_WIDTH).max(NARROWEST),
-        }
+        Self { color: terminal && !dumb && !set("NO_COLOR"), ..Self::of_width(width, terminal && !dumb) }
+    }
+
+    /// No colour, and a bar where a terminal takes one and has so many columns that it can be drawn often.
+    fn of_width(width: Option<u16>, takes_bar: bool) -> Self {
+        let width = width.unwrap_or(UNKNOWN_WIDTH);
+        Self { color: false, progress: takes_bar && width <= WIDEST, width: width.clamp(NARROWEST, WIDEST) }
     }
 
     /// No colour, no progress.
@@ -62,4 +66,24 @@ pub(super) enum Emphasis {
     Odd,
     Head,
     Faint,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_of_any_width_gets_lines_that_can_be_read_and_a_bar_that_can_be_drawn() {
+        for (width, takes_bar, progress, columns) in [
+            (None, false, false, UNKNOWN_WIDTH),
+            (None, true, true, UNKNOWN_WIDTH),
+            (Some(0), true, true, NARROWEST),
+            (Some(80), true, true, 80),
+            (Some(80), false, false, 80),
+            (Some(1000), true, true, 1000),
+            (Some(u16::MAX), true, false, WIDEST),
+        ] {
+            assert_eq!(Style::of_width(width, takes_bar), Style { color: false, progress, width: columns }, "{width:?} {takes_bar}");
+        }
+    }
 }
