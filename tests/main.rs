@@ -37,5 +37,6 @@ mod server_keys;
 mod silent_programs;
 mod support;
 mod timed_out;
+mod unclassified;
 mod wrong_manifests;
 mod wrong_on_purpose;

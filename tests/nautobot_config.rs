@@ -54,18 +54,24 @@ steps:
 ";
 
 /// Runs those with this file and these further arguments; `None` where something that it needs is not installed.
-fn run_own(config: &str, scenarios: &str, more: &[&str]) -> Option<Ran> {
+fn run_own(config: &str, select: &str, more: &[&str]) -> Option<Ran> {
+    let scenarios: Vec<(&str, &str)> = ["postgres", "redis"].into_iter().zip(SCENARIOS.split("---\n")).collect();
+    run_scenarios(config, &scenarios, select, more)
+}
+
+/// The same with these scenarios, by file.
+fn run_scenarios(config: &str, scenarios: &[(&str, &str)], select: &str, more: &[&str]) -> Option<Ran> {
     let toolchain = toolchain();
     if toolchain.python("nautobot-django").is_none() || toolchain.postgres(15).is_none() || toolchain.redis.is_none() {
         skipped("Nautobot's clients, PostgreSQL 15 or Redis is not installed; `make setup` brings them");
         return None;
     }
     let directory = tempfile::tempdir().expect("a directory");
-    for (file, scenario) in ["postgres", "redis"].iter().zip(SCENARIOS.split("---\n")) {
+    for (file, scenario) in scenarios {
         write(directory.path(), &format!("scenarios/own/{file}.yaml"), scenario);
     }
     write(directory.path(), "own.py", config);
-    let args = ["run", "--scenarios", "scenarios", "--nautobot-config", "own.py", scenarios];
+    let args = ["run", "--scenarios", "scenarios", "--nautobot-config", "own.py", select];
     Some(ran(directory.path(), harness(directory.path(), &[&args[..], more, &REPORT[..]].concat())))
 }
 
@@ -102,6 +108,32 @@ fn a_file_that_looks_elsewhere_finds_the_certificates_where_it_is_said_and_only_
     assert!(ran.said.contains("/opt/nautobot/certs/tls.crt"), "the path is named as the file knows it: {}", ran.said);
     let repro = &ran.report.cases[0].repro;
     assert!(repro.ends_with("--timeout 20.5"), "{repro}");
+}
+
+/// What decides about TLS is the file's: these say it themselves.
+const OF_THE_FILE: &str = "\
+id: own/redis
+title: TLS that the scenario decides
+claims: []
+service: redis
+deployment: documented
+matrix: {driver: [nautobot-redis, nautobot-kombu], tls: [no-verify, verify-ca, \"off\"]}
+server: {certificate: redis-server-wrong-san}
+steps:
+  - connect: {tls: \"${tls}\"}
+    expect:
+      - session: {tls: true}
+";
+
+#[test]
+fn a_case_that_takes_tls_out_of_the_files_hands_is_skipped_and_not_run_without_it() {
+    let config = "from nautobot.core.settings import *\n";
+    let Some(ran) = run_scenarios(config, &[("redis", OF_THE_FILE)], "own/redis", &[]) else { return };
+    assert_eq!((ran.code, ran.report.cases.len()), (4, 6), "{}", ran.said);
+    for case in &ran.report.cases {
+        let Outcome::Skipped(SkipReason::DriverUnable(reason)) = &case.outcome else { panic!("{}: {:?}", case.id, case.outcome) };
+        assert!(reason.contains("`tls` is for the configuration file to decide"), "{reason}");
+    }
 }
 
 #[test]
