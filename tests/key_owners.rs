@@ -190,6 +190,10 @@ fn clients_of_root_are_one_user_who_can_read_no_key_of_a_server_nor_the_servers_
         assert!(!can_read(key, &other), "{} as user {}", key.display(), other.uid);
         assert!(!can_read(key, &RunAs::alone(NOBODY)), "{} as anybody", key.display());
     }
+    // Nor what is no secret: the servers' user can't enter the directory of what clients are given.
+    let certificate = of_client.with_file_name("tls.crt");
+    assert!(can_read(&certificate, &RunAs { groups: vec![servers], ..RunAs::alone(clients) }), "{}: {said}", certificate.display());
+    assert!(!can_read(&certificate, &RunAs::alone(servers)), "{}: {said}", certificate.display());
     let users = clients_of(run.pid());
     assert!(users.len() >= 3 && users.iter().all(|user| *user == clients), "{users:?}");
     kill(Pid::from_raw(run.pid()), Signal::SIGINT).expect("it is there");
