@@ -1,6 +1,7 @@
 //! From scenarios to cases: every cell of each matrix with its expectation, names checked, deviations matched; and which of them are meant.
 
 mod deviations;
+mod env;
 mod expansion;
 mod faults;
 mod names;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 
+use super::env::first_clash;
 use load::{LoadError, Place, yaml};
 use model::case::{ConnectPlan, DEFAULT_IDENTITY, DEFAULT_TRUST, Expectation, Expected, PasswordChoice, SessionExpectation};
 use model::connect::{RedisTls, SslMode, SslNegotiation, TlsVersion};
@@ -186,7 +187,8 @@ impl Resolver<'_> {
         if let (true, true, Some(text)) = (plaintext_port, gateway, field!(port)) {
             return Err(self.error(text, "the gateway leads to the TLS port alone: `port: plaintext` goes with `via: server`"));
         }
-        Ok(ConnectPlan {
+        let env = over.and_then(|over| over.env.as_ref()).or(connect.env.as_ref());
+        let plan = ConnectPlan {
             driver,
             sslmode: self.named(field!(sslmode), &modes, None)?,
             sslnegotiation: self.named(field!(sslnegotiation), &negotiations, None)?,
@@ -205,11 +207,15 @@ impl Resolver<'_> {
             replication: self.named(field!(replication), &[("true", true), ("false", false)], false)?,
             plaintext_port,
             gateway,
-            env: match over.and_then(|over| over.env.as_ref()).or(connect.env.as_ref()) {
+            env: match env {
                 Some(env) => env.iter().map(|(name, text)| Ok((name.clone(), self.replaced(text)?))).collect::<Result<_, LoadError>>()?,
                 None => BTreeMap::new(),
             },
-        })
+        };
+        match env.and_then(|env| first_clash(self.service, env, &plan)) {
+            Some((text, clash)) => Err(self.error(text, clash.to_string())),
+            None => Ok(plan),
+        }
     }
 
     fn only_for(&self, service: Service, fields: &[Option<&Text>]) -> Result<(), LoadError> {

@@ -1,5 +1,6 @@
 //! What scenarios say of networks, from the file to a case as it is in an environment.
 
+mod env;
 mod errors;
 
 use super::{Catalogue, expand};

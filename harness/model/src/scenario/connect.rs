@@ -75,7 +75,8 @@ pub struct Connect {
     /// Environment variables of `nautobot_config.py`. `${identity:NAME/FILE}` and `${trust:NAME}` are paths of files, `${range:NETWORK}`
     /// and `${address:NETWORK}` as in `pg_hba`. A control that has `env` replaces all of it. The drivers `nautobot-*` only. They take
     /// every option about TLS from there: a case is skipped where `sslmode`, `sslnegotiation`, `tls`, `min_tls`, `max_tls` or `alpn` says
-    /// one as well.
+    /// one as well. Variables that the harness itself sets are errors (`NAUTOBOT_DB_HOST`, `PGPORT`, ...), and so is one of libpq that another
+    /// field says, too (`PGSSLMODE` beside `sslmode`).
     #[serde(default)]
     pub env: Option<BTreeMap<String, Text>>,
     /// PostgreSQL: `true` for a session of streaming replication, which only `replication` lines of pg_hba.conf match. It takes no SQL, so
