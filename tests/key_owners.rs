@@ -14,7 +14,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use os::user::RunAs;
 
-use crate::support::{NOBODY, REPORT, Ran, Running, harness, newest_postgres, open_directory, ran, repository, skipped, toolchain, write};
+use crate::support::{
+    NOBODY, REPORT, Ran, Running, can_be_another, harness, newest_postgres, open_directory, ran, repository, skipped, toolchain, write,
+};
 
 /// The modes of a volume of Kubernetes with an fsGroup, for files of the client itself, of root and of somebody else.
 const CREDENTIALS: &str = "\
@@ -220,4 +222,44 @@ fn can_read(file: &Path, user: &RunAs) -> bool {
     let mut command = Command::new("cat");
     user.runs(command.arg(file).current_dir("/"));
     command.output().expect("cat runs").status.success()
+}
+
+/// `openssl` at the server: with the server's own key, with a client's, which is brought there, and with a file of root's.
+const COMMANDS: &str = "\
+id: own/commands
+title: Commands beside the server
+claims: []
+deployment: documented
+steps:
+  - openssl: {args: [pkey, -noout, -check, -in, \"${server:server.key}\"]}
+    expect: [{output: Key is valid}]
+  - openssl: {args: [pkey, -noout, -check, -in, \"${identity:app/tls.key}\"], at: server}
+    expect: [{output: Key is valid}]
+  - openssl: {args: [verify, -CAfile, \"${server:client-ca.crt}\", \"${identity:app/tls.crt}\"]}
+    expect: [{output: \"${identity:app/tls.crt}: OK\"}]
+  - openssl: {args: [pkey, -noout, -in, CLOSED], at: server}
+    expect: [{output: Permission denied, status: 1}]
+";
+
+#[test]
+fn a_command_at_the_server_runs_as_the_servers_user_who_reads_no_file_of_root() {
+    let Some(build) = newest_postgres() else { return };
+    if !can_be_another() {
+        return;
+    }
+    let directory = open_directory();
+    let closed = directory.path().join("closed.key");
+    write(directory.path(), "closed.key", "a key of root's");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+    write(directory.path(), "checks/own/commands.yaml", &COMMANDS.replace("CLOSED", &closed.display().to_string()));
+    let args = ["run", "own/commands", "--scenarios", "checks", "--postgres", &build.major.to_string()];
+    let run = ran(directory.path(), harness(directory.path(), &[&args[..], &REPORT[..]].concat()));
+    let [case] = &run.report.cases[..] else { panic!("{}", run.said) };
+    if let Outcome::Skipped(SkipReason::MachineLacks(reason)) = &case.outcome {
+        return skipped(reason);
+    }
+    assert_eq!(case.outcome, Outcome::Pass, "{}", run.said);
+    // The report has the paths that the scenario means, not those of copies.
+    let command = case.steps[1].command.as_ref().expect("it ran");
+    assert!(command.ends_with("identities/app/tls.key"), "{command}");
 }

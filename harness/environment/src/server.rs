@@ -75,8 +75,8 @@ pub trait Server: Send + Sync {
     /// The same file on the server's own machine.
     fn own_file(&self, name: &str) -> Option<PathBuf>;
 
-    /// Runs the `openssl` of the server's own machine, in a container as the server's user. `files` are those of this machine that `args`
-    /// name: they are brought there first, under the same paths.
+    /// Runs the `openssl` of the server's own machine, as the server's user. `files` are those of this machine that `args` name: they are
+    /// brought there first, under the same paths in a container.
     ///
     /// # Errors
     /// [`CommandError`]. How the command ended is no error.

@@ -205,7 +205,7 @@ pub struct Openssl {
 pub enum CommandPlace {
     /// On the machine of the harness.
     Here,
-    /// On the server's machine. In a container it runs as the server's user, as `kubectl exec` has it, with the paths of CloudNativePG
+    /// On the server's machine, as the server's user, as `kubectl exec` has it. In a container it has the paths of CloudNativePG
     /// (`${server:client-ca.crt}` is `/controller/certificates/client-ca.crt`), and clients' files that it names are copied there first.
     Server,
 }

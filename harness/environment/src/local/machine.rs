@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
+use super::copies::Copies;
 use super::port::PortSource;
 use super::{build, initdb, networks};
 use crate::CommandError;
@@ -298,10 +299,13 @@ impl Machine for LocalMachine {
         Ok(Process::Local(spec.spawn().await?))
     }
 
-    async fn openssl(&self, args: &[String], _: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
+    async fn openssl(&self, args: &[String], files: &[PathBuf], limit: Duration) -> Result<CommandRun, CommandError> {
         let missing = || CommandError::Missing(SkipReason::MachineLacks("the `openssl` command is not installed".to_owned()));
         let tool = self.toolchain.openssl.as_ref().ok_or_else(missing)?;
-        Ok(command::run(&tool.path, args, None, limit).await?)
+        let Some(user) = &self.user else { return Ok(command::run(&tool.path, args, None, limit).await?) };
+        let copies = Copies::make(&self.run_directory, files, user)?;
+        let ran = command::run(&tool.path, &copies.there(args), Some(user), limit).await?;
+        Ok(copies.back(ran))
     }
 
     async fn unix(&self, socket: &Path) -> io::Result<Box<dyn Stream>> {

@@ -1,6 +1,7 @@
 //! Real servers as processes on loopback.
 
 mod build;
+mod copies;
 mod initdb;
 mod machine;
 mod networks;
