@@ -309,6 +309,10 @@ impl Environment for FakeEnvironment {
         }
     }
 
+    async fn objection(&self, _: ServerKey, _: &ServerConfig) -> Result<Option<String>, EnvironmentError> {
+        Ok(None)
+    }
+
     async fn install(&self, _: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError> {
         Ok(Arc::new(FakeInstallation { server: Arc::new(FakeServer::start(None, None)) }))
     }

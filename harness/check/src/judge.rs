@@ -25,6 +25,9 @@ pub fn judge(expectation: &Expectation, observation: &Observation, context: &Con
     match (&expectation.expected, &observation.client.outcome) {
         (Expected::Session(expected), ClientOutcome::Session(session)) => judgement.session(expected, session, context),
         (Expected::Refused(classes), ClientOutcome::Refused(refused)) => judgement.refused(classes, expectation, refused, context),
+        (expected @ Expected::Objection(_), outcome) => {
+            judgement.add(Witness::Server, "objection", describe(expected), format!("it started, and the client saw {}", short(outcome)));
+        }
         (expected, outcome) => judgement.add(Witness::Client, "outcome", describe(expected), short(outcome)),
     }
     for (name, expected) in &expectation.settings {
@@ -44,6 +47,21 @@ pub fn judge(expectation: &Expectation, observation: &Observation, context: &Con
         && *events != wire.events()
     {
         judgement.add(Witness::Wire, "wire", in_short(events), in_short(&wire.events()));
+    }
+    judgement.mismatches
+}
+
+/// Every difference between an expectation and a server that did not start with its configuration; `said` is what it wrote.
+#[must_use]
+pub fn judge_objection(expectation: &Expectation, said: &str, step: usize) -> Vec<Mismatch> {
+    let mut judgement = Judgement { step, mismatches: Vec::new() };
+    match &expectation.expected {
+        Expected::Objection(texts) => {
+            for text in texts.iter().filter(|text| !said.contains(text.as_str())) {
+                judgement.add(Witness::ServerLog, "objection", format!("a line with `{text}`"), said.to_owned());
+            }
+        }
+        other => judgement.add(Witness::Server, "start", describe(other), format!("the server did not start: {said}")),
     }
     judgement.mismatches
 }
@@ -140,6 +158,7 @@ pub fn describe(expected: &Expected) -> String {
             let names: Vec<String> = classes.iter().map(ToString::to_string).collect();
             format!("refused ({})", names.join(" or "))
         }
+        Expected::Objection(texts) => format!("the server does not start, and says {}", texts.join(", ")),
         Expected::Output { lines, status } => format!("exit status {status} and output with {}", lines.join(", ")),
     }
 }
@@ -374,6 +393,27 @@ mod tests {
         assert!(same_class(&refusal, &refused(Refusal::Alert(Alert::UnknownCa), "")));
         assert!(!same_class(&refusal, &refused(Refusal::Alert(Alert::BadCertificate), "")));
         assert!(!same_class(&refusal, &session(true, None)));
+    }
+
+    #[test]
+    fn an_objection_needs_every_text_and_a_server_that_started_is_none() {
+        let objection = |texts: &[&str]| Expectation {
+            expected: Expected::Objection(texts.iter().map(|text| (*text).to_owned()).collect()),
+            ..expect_session(true, None)
+        };
+        let said = "FATAL: private key file \"server.key\" has group or world access\nLOG: database system is shut down";
+        let found = |expectation: &Expectation| {
+            judge_objection(expectation, said, 2)
+                .into_iter()
+                .map(|mismatch| (mismatch.step, mismatch.witness, mismatch.what))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(&objection(&["has group or world access", "shut down"])), []);
+        assert_eq!(found(&objection(&["has group or world access", "must be owned"])), [(2, Witness::ServerLog, "objection".to_owned())]);
+        assert_eq!(found(&expect_session(true, None)), [(2, Witness::Server, "start".to_owned())]);
+        let started = judge(&objection(&["has group"]), &observed(session(true, None), &[], &[]), &context());
+        assert_eq!(started.len(), 1);
+        assert_eq!((started[0].witness, started[0].observed.as_str()), (Witness::Server, "it started, and the client saw a TLS session"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use model::claim::Subject;
 use model::network::Networks;
 use model::outcome::SkipReason;
 use model::report::Component;
-use model::server::ServerKey;
+use model::server::{ServerConfig, ServerKey};
 
 /// Where servers come from.
 #[async_trait]
@@ -42,6 +42,14 @@ pub trait Environment: Send + Sync {
     async fn release(&self, key: ServerKey) {
         let _ = key;
     }
+
+    /// Whether a server of that key starts with this configuration, beside the one that cases share: what it says against it where it ends
+    /// by itself; `None` where it starts. It is stopped, and what it has written is removed.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] if that can't be told: something else kept it from starting, or it starts in the same place with the deployment's
+    /// own configuration no more than with this one.
+    async fn objection(&self, key: ServerKey, config: &ServerConfig) -> Result<Option<String>, EnvironmentError>;
 
     /// An installation for one timeline, its servers running.
     ///

@@ -276,6 +276,14 @@ impl Expansion<'_> {
             let step = StepAt { step, index, row };
             steps.push(self.step(&step, expectation, &resolver, cell, &id)?);
         }
+        if let (Some(started), true) =
+            (steps.iter().position(|step| !step.expectation.is_objection()), steps.iter().any(|step| step.expectation.is_objection()))
+        {
+            return Err(self.at_row(
+                &chosen[started],
+                format!("case {id}: another step expects an `objection`, and nothing can be done with a server that does not start"),
+            ));
+        }
         let timeline = scenario.timeline.as_ref().map(|timeline| self.timeline(timeline, &chosen, &resolver, cell)).transpose()?;
         let deployment = DeploymentKind::ALL.into_iter().find(|kind| cell.get("deployment").is_some_and(|(value, _)| value == kind.name()));
         let key = ServerKey {

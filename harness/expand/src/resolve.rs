@@ -19,6 +19,9 @@ use model::text::{Scalar, Text, Texts};
 pub(crate) const UNCLASSIFIED_ALONE: &str = "`unclassified` alone can't be expected: any failure would do; name the class that is meant, or \
      give the client's own words as `text`";
 
+/// What is said of a row with none of these, or with several.
+const ONE_EXPECTATION: &str = "an expectation has exactly one of `session`, `refused`, `objection` and `output`";
+
 /// Axis name to (value's short name, what `${axis}` stands for).
 pub(crate) type Cell = IndexMap<String, (String, String)>;
 
@@ -258,6 +261,8 @@ impl Resolver<'_> {
     pub(crate) fn expectation(&self, row: &Expect, place: (u64, u64)) -> Result<Expectation, LoadError> {
         let at_row = |message: &str| LoadError::new(Place::at(self.file, place), message);
         let expected = match (&row.session, &row.refused, &row.output) {
+            (None, None, None) if row.objection.is_some() => self.objection(row, place)?,
+            _ if row.objection.is_some() => return Err(at_row(ONE_EXPECTATION)),
             (Some(session), None, None) => Expected::Session(self.session(session)?),
             (None, Some(refused), None) => {
                 let classes = refused.classes();
@@ -272,7 +277,7 @@ impl Resolver<'_> {
             (None, None, Some(_)) | (None, None, None) if row.output.is_some() || row.status.is_some() => {
                 Expected::Output { lines: self.outputs(row.output.as_ref())?, status: row.status.unwrap_or(0) }
             }
-            _ => return Err(at_row("an expectation has exactly one of `session`, `refused` and `output`")),
+            _ => return Err(at_row(ONE_EXPECTATION)),
         };
         if row.status.is_some() && !matches!(expected, Expected::Output { .. }) {
             return Err(at_row("`status` goes with `output`"));
@@ -291,6 +296,30 @@ impl Resolver<'_> {
             wire: row.wire.clone(),
             settings: self.settings(row)?,
         })
+    }
+
+    /// A row of a server that does not start. No client and no wire is there to say more.
+    fn objection(&self, row: &Expect, place: (u64, u64)) -> Result<Expected, LoadError> {
+        let at_row = |message: String| LoadError::new(Place::at(self.file, place), message);
+        let beside = [
+            ("stage", row.stage.is_some()),
+            ("text", row.text.is_some()),
+            ("server_log", row.server_log.is_some()),
+            ("wire", row.wire.is_some()),
+            ("settings", !row.settings.is_empty()),
+            ("status", row.status.is_some()),
+        ];
+        if let Some((field, _)) = beside.iter().find(|(_, there)| *there) {
+            return Err(at_row(format!(
+                "`{field}` has no meaning beside `objection`: the server does not start, so that nobody connects; its words stand in \
+                 `objection` itself"
+            )));
+        }
+        let texts = self.all_networked(row.objection.as_ref())?;
+        if texts.is_empty() || texts.iter().any(|text| text.trim().is_empty()) {
+            return Err(at_row("`objection` needs the server's own words: any failure would do without them".to_owned()));
+        }
+        Ok(Expected::Objection(texts))
     }
 
     /// Whether there is a text that not every message holds.

@@ -48,6 +48,8 @@ pub enum Expected {
     Session(SessionExpectation),
     /// A refusal of one of these classes.
     Refused(Vec<Refusal>),
+    /// The server does not start with its configuration, and says these texts.
+    Objection(Vec<String>),
     /// A command's output lines and exit status.
     Output {
         /// Lines that the output must hold.
@@ -111,9 +113,16 @@ pub struct PlannedStep {
 }
 
 impl Expectation {
+    /// Whether the server is not to start.
+    #[must_use]
+    pub fn is_objection(&self) -> bool {
+        matches!(self.expected, Expected::Objection(_))
+    }
+
     fn at(&self, networks: &Networks) -> Result<Self, NoNetwork> {
         let expected = match &self.expected {
             Expected::Output { lines, status } => Expected::Output { lines: networks.fill_all(lines)?, status: *status },
+            Expected::Objection(texts) => Expected::Objection(networks.fill_all(texts)?),
             other => other.clone(),
         };
         Ok(Self {
@@ -245,6 +254,13 @@ impl Case {
     /// Where its clients come from, as far as it says.
     pub fn sources(&self) -> impl Iterator<Item = Source> {
         self.connections().filter_map(|plan| plan.source)
+    }
+
+    /// Whether its server may be one that does not start: by its own rows, or by those of a known deviation.
+    #[must_use]
+    pub fn may_see_objection(&self) -> bool {
+        let deviation = self.deviation.iter().map(|deviation| &deviation.observed);
+        self.steps.iter().map(|step| &step.expectation).chain(deviation).any(Expectation::is_objection)
     }
 
     /// The drivers that it needs.

@@ -100,7 +100,7 @@ pub struct StepRecord {
     /// The command line, for steps that run one, with the paths of the machine that it ran on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// What a command printed, for steps that run one.
+    /// What a command printed, for steps that run one; what the server said, where it did not start with the case's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
 }

@@ -210,8 +210,8 @@ pub enum CommandPlace {
     Server,
 }
 
-/// A row of expectations. It has exactly one of `session`, `refused` and `output`. Beside the row, the witnesses must agree among
-/// themselves in every case: a session in plaintext that the wire saw as TLS fails, whatever the row says.
+/// A row of expectations. It has exactly one of `session`, `refused`, `objection` and `output`. Beside the row, the witnesses must agree
+/// among themselves in every case: a session in plaintext that the wire saw as TLS fails, whatever the row says.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
@@ -227,6 +227,12 @@ pub struct Expect {
     /// A class of refusal, or a list of classes of which one must be seen, where clients word one thing in several ways.
     #[serde(default)]
     pub refused: Option<RefusedExpect>,
+    /// The server does not start with the case's configuration, and says so in these words: each text must be in its log or output. Nobody
+    /// connects then, so that every step of the case has such a row, and no other field stands beside it. In its place the same server,
+    /// with the deployment's own configuration, must start: that is the control. A server that starts in spite of such a row fails the
+    /// case; one that does not start without such a row is an error. The texts can name networks, as `pg_hba` can.
+    #[serde(default)]
+    pub objection: Option<Texts>,
     /// How far a refused client must have come. Asserted where the driver can tell.
     #[serde(default)]
     pub stage: Option<Stage>,

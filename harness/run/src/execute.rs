@@ -11,13 +11,13 @@ use super::not_run::{CaseError, ControlError, Disagreement, NotRun};
 use super::observe::{request, takes_configuration};
 use super::step::StepResult;
 use check::agree::disagreements;
-use check::judge::{Context, judge};
+use check::judge::{Context, judge, judge_objection};
 use check::short::by_connection;
 use environment::{EnvironmentError, EvidenceFile, Gateway, Server};
 use model::case::{Action, Case, ConnectPlan, Expectation, PlannedStep};
 use model::connect::{ConnectRequest, SslMode, SslNegotiation};
 use model::observation::ClientOutcome;
-use model::outcome::Outcome;
+use model::outcome::{Mismatch, Outcome};
 use model::report::{CaseRecord, ClientRecord, StepRecord};
 use model::server::Service;
 use model::text::name_of;
@@ -110,12 +110,24 @@ impl RunContext {
             as_deviation &= result.mismatches.is_empty() || result.deviation.is_some_and(|mismatches| mismatches.is_empty());
             mismatches.extend(result.mismatches);
         }
-        Ok(match (&case.deviation, mismatches.is_empty()) {
-            (None, true) => Outcome::Pass,
-            (Some(deviation), true) => Outcome::UnexpectedPass { deviation: deviation.id.clone() },
-            (Some(deviation), false) if as_deviation => Outcome::Deviates { deviation: deviation.id.clone() },
-            (_, false) => Outcome::Fail(mismatches),
-        })
+        Ok(judged(case, mismatches, as_deviation))
+    }
+
+    /// The record of a case whose server did not start with its configuration; `said` is what it wrote.
+    pub(crate) fn judge_objection(&self, case: &Case, said: &str) -> CaseRecord {
+        let mut record = self.record_without_run(case, CaseError::NotCarriedOut.into());
+        let mut mismatches = Vec::new();
+        let mut as_deviation = case.deviation.is_some();
+        for (index, step) in case.steps.iter().enumerate() {
+            record.steps[index].output = Some(said.to_owned());
+            let of_step = judge_objection(&step.expectation, said, index);
+            let as_observed = case.deviation.as_ref().map(|deviation| judge_objection(&deviation.observed, said, index));
+            as_deviation &= of_step.is_empty() || as_observed.is_some_and(|mismatches| mismatches.is_empty());
+            mismatches.extend(of_step);
+        }
+        record.control = Some("started with the deployment's own configuration".to_owned());
+        record.outcome = judged(case, mismatches, as_deviation);
+        record
     }
 
     async fn connect_step(
@@ -208,6 +220,16 @@ impl RunContext {
         }
         let kept = evidence.keep(&record.id, files, &logs);
         (record.evidence, record.evidence_error) = (kept.directory, kept.error);
+    }
+}
+
+/// What came of a case that was carried out. `as_deviation`: it differs as its known deviation describes.
+fn judged(case: &Case, mismatches: Vec<Mismatch>, as_deviation: bool) -> Outcome {
+    match (&case.deviation, mismatches.is_empty()) {
+        (None, true) => Outcome::Pass,
+        (Some(deviation), true) => Outcome::UnexpectedPass { deviation: deviation.id.clone() },
+        (Some(deviation), false) if as_deviation => Outcome::Deviates { deviation: deviation.id.clone() },
+        (_, false) => Outcome::Fail(mismatches),
     }
 }
 

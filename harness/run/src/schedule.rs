@@ -177,6 +177,7 @@ impl Shared {
                 let lost: Vec<_> = cases.extract_if(.., |case| case.needs_gateway()).collect();
                 self.end_all(&lost, outcome);
             }
+            let cases = self.await_objection(environment.as_ref(), key, &config, cases).await;
             self.serve_configuration(&server, gateway.as_ref().and_then(|gateway| gateway.as_ref().ok()), &config, cases).await;
         }
         drop(server);
@@ -225,6 +226,40 @@ impl Shared {
             return Err(Outcome::Skipped(reason));
         }
         environment.gateway(key).await.map_err(|error| keep::log(self.run_context.evidence.as_ref(), &key.to_string(), error).into())
+    }
+
+    /// Where a case of this configuration may be one whose server does not start: starts one, beside the one that cases share. Those that are
+    /// about such a server end with that; the others are left, and all of them where it starts.
+    async fn await_objection(
+        &self,
+        environment: &dyn Environment,
+        key: ServerKey,
+        config: &ServerConfig,
+        mut cases: Vec<Arc<Case>>,
+    ) -> Vec<Arc<Case>> {
+        if !cases.iter().any(|case| case.may_see_objection()) || self.stopped().is_some() {
+            return cases;
+        }
+        let tried = {
+            // The semaphore is never closed.
+            let _permit = self.starts.acquire().await;
+            environment.objection(key, config).await
+        };
+        match tried {
+            Ok(None) => {}
+            Ok(Some(said)) => {
+                for case in cases.extract_if(.., |case| case.may_see_objection()) {
+                    self.finish(self.run_context.judge_objection(&case, &said));
+                }
+            }
+            Err(error) => {
+                let error = keep::log(self.run_context.evidence.as_ref(), &key.to_string(), error);
+                let outcome = error.into();
+                let lost: Vec<_> = cases.extract_if(.., |case| case.may_see_objection()).collect();
+                self.end_all(&lost, &outcome);
+            }
+        }
+        cases
     }
 
     async fn serve_configuration(

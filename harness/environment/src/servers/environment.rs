@@ -16,6 +16,7 @@ use super::postgres::PostgresServer;
 use super::random::random_hex;
 use super::redis::RedisServer;
 use super::shared::{ServersOptions, Shared};
+use super::trial;
 use crate::error::EnvironmentError;
 use crate::{Environment, Gateway, InstallOptions, Installation, Server};
 use agent::ClientContainer;
@@ -25,7 +26,7 @@ use model::connect::Password;
 use model::network::Networks;
 use model::outcome::SkipReason;
 use model::report::Component;
-use model::server::{ServerKey, Service};
+use model::server::{ServerConfig, ServerKey, Service};
 use os::{shared_memory, tree};
 
 /// Servers on machines. Must be used inside one tokio runtime. Dropping it stops the servers, in order if slowly;
@@ -139,6 +140,16 @@ impl Servers {
     }
 }
 
+/// Removes what a server of this name has written. What can't be removed now goes with the run's directory.
+pub(super) async fn remove_files(shared: &Shared, name: &str) {
+    let directory = shared.options.run_directory.join(name);
+    let _ = tokio::task::spawn_blocking(move || {
+        shared_memory::release_below(&directory);
+        tree::remove(&directory, REMOVAL)
+    })
+    .await;
+}
+
 async fn start(shared: &Arc<Shared>, key: ServerKey) -> Started {
     match key.service {
         Service::Postgres => Ok(Arc::new(PostgresServer::start(Arc::clone(shared), key).await?)),
@@ -180,14 +191,15 @@ impl Environment for Servers {
         if let Some(slot) = slot
             && slot.stop().await
         {
-            let directory = self.shared.options.run_directory.join(key.to_string());
-            // What can't be removed now goes with the run's directory.
-            let _ = tokio::task::spawn_blocking(move || {
-                shared_memory::release_below(&directory);
-                tree::remove(&directory, REMOVAL)
-            })
-            .await;
+            remove_files(&self.shared, &key.to_string()).await;
         }
+    }
+
+    async fn objection(&self, key: ServerKey, config: &ServerConfig) -> Result<Option<String>, EnvironmentError> {
+        if self.slots().closed {
+            return Err(EnvironmentError::Closed(key));
+        }
+        trial::objection(&self.shared, key, config).await
     }
 
     async fn install(&self, options: &InstallOptions) -> Result<Arc<dyn Installation>, EnvironmentError> {

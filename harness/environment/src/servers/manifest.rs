@@ -44,15 +44,23 @@ impl ManifestConfigurator {
             Some(name) => self.pki.identity(name)?,
             None => secret(&defaults.server_secret)?,
         };
+        // What a scenario's credential lacks on purpose the server lacks, too.
+        let of_server = |file| match &config.certificate {
+            Some(_) => Ok(identity.content(file).map(str::to_owned)),
+            None => content(&identity, file).map(Some),
+        };
         let client_ca = match config.client_ca.as_deref() {
             Some("none") => None,
-            Some(name) => Some(read(&self.pki.trust(name)?)?),
+            Some(name) => {
+                let path = self.pki.trust(name)?;
+                if path.exists() { Some(read(&path)?) } else { None }
+            }
             None => Some(content(&*secret(&defaults.client_ca_secret)?, SecretFile::Ca)?),
         };
         let crl = config.crl.as_deref().map(|crl| read(&self.pki.crl(crl)?)).transpose()?;
         let mut files = ServerFiles {
-            certificate: Some(content(&identity, SecretFile::Certificate)?),
-            key: Some(content(&identity, SecretFile::Key)?),
+            certificate: of_server(SecretFile::Certificate)?,
+            key: of_server(SecretFile::Key)?,
             key_access: Some((identity.key_mode, owner(identity.key_owner))),
             client_ca,
             crl,

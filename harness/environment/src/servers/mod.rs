@@ -15,6 +15,7 @@ pub(super) mod random;
 mod redis;
 mod reload;
 mod shared;
+mod trial;
 mod written;
 
 pub use configure::{ConfigFile, Configurator, FileOwner, Paths};

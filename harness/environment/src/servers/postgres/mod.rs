@@ -80,7 +80,7 @@ impl PostgresServer {
 }
 
 /// All files for this configuration; `rules` in place of the deployment's pg_hba.conf.
-fn files(
+pub(super) fn files(
     shared: &Shared,
     key: ServerKey,
     paths: &Paths,
