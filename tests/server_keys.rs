@@ -1,9 +1,14 @@
 //! Servers that refuse their configuration: their key files, and whatever else keeps them from starting.
 
+use std::os::unix::process::CommandExt as _;
+
 use model::outcome::{ErrorKind, Outcome, OutcomeKind, SkipReason, Witness};
 use model::report::CaseRecord;
+use os::user::RunAs;
 
-use crate::support::{REPORT, harness, newest_postgres, ran, write};
+use crate::support::{
+    NOBODY, REPORT, binary, can_be_another, harness, newest_postgres, open_directory, ran, repository, skipped, toolchain, write,
+};
 
 const CREDENTIALS: &str = "\
 identities:
@@ -141,4 +146,48 @@ fn a_server_that_does_not_start_can_be_expected_by_its_words_and_one_that_starts
     assert!(said.contains("has group or world access"), "{said}");
     assert_eq!(of("keys/known")[0].outcome, Outcome::Deviates { deviation: "key-open".to_owned() });
     assert_eq!(run.code, 1, "{}", run.said);
+}
+
+#[test]
+fn a_server_key_that_the_harness_cannot_give_away_skips_its_cases() {
+    let Some(build) = newest_postgres() else { return };
+    if !can_be_another() {
+        return;
+    }
+    let nobody = RunAs::alone(NOBODY);
+    let bin = toolchain().postgres(build.major).expect("it is there").bin.clone();
+    let reachable = |path: &std::path::Path| os::tree::reachable(path.parent().unwrap_or(path), &nobody);
+    if !reachable(binary()) || !reachable(&bin) {
+        return skipped("another user can't reach the harness or PostgreSQL");
+    }
+    let directory = open_directory();
+    write(directory.path(), "checks/credentials.yaml", CREDENTIALS);
+    write(directory.path(), "checks/keys/server.yaml", UNEXPECTED);
+    write(directory.path(), "checks/bug/server-key.yaml", HANDED);
+    let (scenarios, manifests) = (repository().join("scenarios"), repository().join("kind/deployment"));
+    let (scenarios, manifests) = (scenarios.display().to_string(), manifests.display().to_string());
+    let major = build.major.to_string();
+    let args = ["run", "keys/server", "bug/server-key", "--scenarios", "checks", "--scenarios", &scenarios, "--only-given-scenarios"];
+    let more = ["--postgres", &major, "--driver", "rustls", "--manifests", &manifests, "--cache", "cache"];
+    let mut command = harness(directory.path(), &[&args[..], &more, &REPORT].concat());
+    os::tree::give(directory.path(), Some(&nobody)).expect("root gives away");
+    command.uid(nobody.uid).gid(nobody.gid);
+    let run = ran(directory.path(), command);
+    assert_eq!(run.report.cases.len(), 6, "{}", run.said);
+    for case in &run.report.cases {
+        let owner = match case.values["certificate"].as_str() {
+            "server-key-of-another" => "another user",
+            "server-key-of-root" => "root",
+            _ => {
+                assert!(!matches!(case.outcome, Outcome::Skipped(_)), "{}: {:?}", case.id, case.outcome);
+                continue;
+            }
+        };
+        let Outcome::Skipped(SkipReason::MachineLacks(reason)) = &case.outcome else { panic!("{}: {:?}", case.id, case.outcome) };
+        let expected = format!(
+            "the server's server.key is to belong to {owner}, and only a harness that root runs can give a file away: user {NOBODY} runs \
+             this one"
+        );
+        assert_eq!(*reason, expected, "{}", case.id);
+    }
 }

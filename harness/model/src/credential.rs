@@ -165,13 +165,12 @@ pub struct Identity {
     /// The identity whose key stands in `tls.key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_of: Option<String>,
-    /// Octal mode of `tls.key`, at a client and at a server; `"0600"` if absent. PostgreSQL takes no key of its own that others can read:
-    /// its cases are then errors in its words.
+    /// Octal mode of `tls.key`, at a client and at a server; `"0600"` if absent. PostgreSQL takes no key of its own that others can read,
+    /// and does not start: `objection` expects that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_mode: Option<String>,
     /// `true`: `tls.key` belongs to another user, who is neither the one that client or server runs as, nor root; at a client, to the group
-    /// of that client. Only a harness that root runs can give files away: otherwise cases of clients are skipped, and those of servers are
-    /// errors.
+    /// of that client. Only a harness that root runs, or the container of a server, can give files away: otherwise the case is skipped.
     #[serde(default, skip_serializing_if = "is_false")]
     pub key_owned_by_other: bool,
     /// `true`: `tls.key` belongs to root and to the group of the user that client or server runs as, as in a volume of Kubernetes with an

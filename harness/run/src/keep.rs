@@ -104,7 +104,8 @@ fn end_of(log: &Path) -> io::Result<Vec<u8>> {
 /// An error of the environment as a case's: its log is copied to the directory `name` of the evidence and named there, a server's where cases
 /// share it, else that of the case. Where that can't be done the error says so; it quotes the log's last lines anyway.
 pub(super) fn log(evidence: Option<&Evidence>, name: &str, error: EnvironmentError) -> CaseError {
-    let Some((evidence, log)) = evidence.zip(error.log()) else { return CaseError::Environment(error) };
+    let failed = error.skip().is_none();
+    let Some((evidence, log)) = evidence.filter(|_| failed).zip(error.log()) else { return CaseError::Environment(error) };
     match evidence.keep_log(name, log) {
         Ok(kept) => CaseError::Environment(error.with_log_at(kept)),
         Err(unkept) => CaseError::Unkept { source: Box::new(error), unkept },

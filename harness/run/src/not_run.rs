@@ -163,6 +163,11 @@ fn of_agent(error: &AgentError) -> ErrorKind {
 
 impl From<CaseError> for Outcome {
     fn from(error: CaseError) -> Self {
+        if let CaseError::Environment(environment) = &error
+            && let Some(reason) = environment.skip()
+        {
+            return Self::Skipped(reason);
+        }
         Self::Errored { kind: error.kind(), text: with_causes(&error) }
     }
 }

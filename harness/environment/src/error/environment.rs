@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use model::outcome::ErrorKind;
+use model::outcome::{ErrorKind, SkipReason};
 use model::server::ServerKey;
 use os::dial::is_own_failure;
 
@@ -177,6 +177,23 @@ impl EnvironmentError {
             | Self::NotConfigurable(_)
             | Self::OldRedis { .. } => ErrorKind::Harness,
         }
+    }
+
+    /// Why a case that ends with this error is skipped: this machine lacks something, and nothing has failed. `None`: it is an error.
+    #[must_use]
+    pub fn skip(&self) -> Option<SkipReason> {
+        let machine = match self {
+            Self::Start { source, .. } => match source.as_ref() {
+                StartCause::Machine(machine) => machine,
+                _ => return None,
+            },
+            Self::Configure { source, .. } => match source.as_ref() {
+                ConfigureCause::Machine(machine) => machine,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        matches!(machine, MachineError::NotGiven { .. }).then(|| SkipReason::MachineLacks(machine.to_string()))
     }
 
     /// The log that tells more; `None` where there is none.

@@ -34,6 +34,16 @@ pub enum MachineError {
         /// What the system call said.
         source: Arc<io::Error>,
     },
+    /// A file of a server is to belong to somebody else: only root can give files away.
+    #[error("the server's {name} is to belong to {owner}, and only a harness that root runs can give a file away: {harness} runs this one")]
+    NotGiven {
+        /// The file's name.
+        name: String,
+        /// `root` or `another user`.
+        owner: &'static str,
+        /// Who runs the harness.
+        harness: String,
+    },
     /// A process of this machine could not be started.
     #[error(transparent)]
     Child(Arc<ChildError>),
@@ -91,7 +101,9 @@ impl MachineError {
                 AgentError::Refused { .. } | AgentError::Local { .. } => ErrorKind::Harness,
             },
             Self::Processes(_) | Self::Survived { .. } => ErrorKind::Limit,
-            Self::File { .. } | Self::Copy { .. } | Self::Bring { .. } | Self::Child(_) | Self::Loopback => ErrorKind::Harness,
+            Self::File { .. } | Self::Copy { .. } | Self::Bring { .. } | Self::NotGiven { .. } | Self::Child(_) | Self::Loopback => {
+                ErrorKind::Harness
+            }
             #[cfg(feature = "container")]
             Self::Container(_) => ErrorKind::Lost,
         }

@@ -261,6 +261,13 @@ impl Machine for LocalMachine {
                 FileOwner::Other => Some(RunAs::another(self.user())),
                 FileOwner::Root => Some(RunAs::root_with_group_of(self.user())),
             };
+            if other.is_some() && !nix::unistd::geteuid().is_root() {
+                return Err(MachineError::NotGiven {
+                    name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                    owner: if *owner == FileOwner::Root { "root" } else { "another user" },
+                    harness: user::shown(None),
+                });
+            }
             tree::replace(path, contents, *mode, other.as_ref().or(self.user())).map_err(MachineError::file("write", path))?;
         }
         Ok(())
