@@ -267,8 +267,9 @@ pub enum Refusal {
     Closed(Stage),
     /// Nothing came in time, at this stage.
     TimedOut(Stage),
-    /// A failure that no class covers yet, at this stage: the observation's text tells. An expectation of it needs a `text` beside it,
-    /// which says which failure is meant.
+    /// A failure that no class covers yet, at this stage: the observation's text tells. Where a client can't tell the stage, as psycopg2,
+    /// it is how far the wire shows that the connection came, behind a TLS handshake `post-handshake`; over a unix socket `connect`. An
+    /// expectation of it needs a `text` beside it, which says which failure is meant.
     Unclassified(Stage),
 }
 

@@ -6,7 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connect::TlsVersion;
-use super::refusal::Alert;
+use super::refusal::{Alert, Stage};
+
+/// The length of PostgreSQL's SSLRequest.
+const SSL_REQUEST: u64 = 8;
 
 /// One step of a connection as it is visible on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -90,6 +93,10 @@ pub struct WireConnection {
     pub alpn: Option<String>,
     /// Alerts in the clear, in order.
     pub alerts: Vec<WireAlert>,
+    /// Whether the client had finished its TLS handshake, as far as the wire tells: under TLS 1.3 it sent more than an alert behind
+    /// ServerHello; up to 1.2 the server sent its ChangeCipherSpec.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub handshake_finished: bool,
     /// SQLSTATE of a plaintext ErrorResponse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<String>,
@@ -117,5 +124,53 @@ impl WireTrace {
     #[must_use]
     pub fn events(&self) -> Vec<WireEvent> {
         self.connections.iter().flat_map(|connection| connection.events.iter().copied()).collect()
+    }
+
+    /// How far the last connection had come when it ended. What TLS encrypts is not told apart: it is [`Stage::PostHandshake`].
+    #[must_use]
+    pub fn reached(&self) -> Stage {
+        let Some(last) = self.connections.last().filter(|connection| connection.upstream_error.is_none()) else { return Stage::Connect };
+        let saw = |event| last.events.contains(&event);
+        match last.bytes_up {
+            _ if saw(WireEvent::Authenticated) => Stage::Query,
+            _ if saw(WireEvent::AuthRefused) => Stage::Authentication,
+            _ if last.handshake_finished => Stage::PostHandshake,
+            _ if saw(WireEvent::SslAccepted) || saw(WireEvent::DirectTls) => Stage::Handshake,
+            0 => Stage::Connect,
+            // No other first message of PostgreSQL is as short.
+            SSL_REQUEST => Stage::SslRequest,
+            _ => Stage::Authentication,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reached(events: &[WireEvent], bytes_up: u64, handshake_finished: bool) -> Stage {
+        let connection = WireConnection { events: events.to_vec(), bytes_up, handshake_finished, ..WireConnection::default() };
+        // A first try that came further says nothing of the last.
+        let first = WireConnection { events: vec![WireEvent::Authenticated], ..WireConnection::default() };
+        WireTrace { connections: vec![first, connection], error: None }.reached()
+    }
+
+    #[test]
+    fn how_far_a_connection_came_is_what_the_wire_showed_last() {
+        use WireEvent::{AuthRefused, Authenticated, Connect, DirectTls, SslAccepted, SslRefused};
+        assert_eq!(WireTrace::default().reached(), Stage::Connect);
+        assert_eq!(reached(&[Connect], 0, false), Stage::Connect);
+        assert_eq!(reached(&[Connect], 8, false), Stage::SslRequest);
+        assert_eq!(reached(&[Connect, SslRefused], 8, false), Stage::SslRequest);
+        assert_eq!(reached(&[Connect, SslRefused], 90, false), Stage::Authentication);
+        assert_eq!(reached(&[Connect], 82, false), Stage::Authentication);
+        assert_eq!(reached(&[Connect, SslAccepted], 300, false), Stage::Handshake);
+        assert_eq!(reached(&[Connect, DirectTls], 300, false), Stage::Handshake);
+        assert_eq!(reached(&[Connect, SslAccepted], 300, true), Stage::PostHandshake);
+        assert_eq!(reached(&[Connect, AuthRefused], 90, false), Stage::Authentication);
+        assert_eq!(reached(&[Connect, Authenticated], 90, false), Stage::Query);
+        let unreachable =
+            WireConnection { upstream_error: Some("connection refused".to_owned()), bytes_up: 8, ..WireConnection::default() };
+        assert_eq!(WireTrace { connections: vec![unreachable], error: None }.reached(), Stage::Connect);
     }
 }

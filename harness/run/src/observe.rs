@@ -21,6 +21,7 @@ use model::outcome::SkipReason;
 use model::refusal::Refusal;
 use model::scenario::CommandPlace;
 use model::server::Service;
+use model::wire::WireTrace;
 use os::toolchain::NAUTOBOT_DRIVERS;
 
 /// A client's testimony, before the other witnesses were asked.
@@ -137,6 +138,7 @@ impl RunContext {
         if let Some(error) = wire.as_ref().and_then(|wire| wire.error.as_ref()) {
             return Err(CaseError::Relay(error.clone()).into());
         }
+        let client = at_its_stage(client, wire.as_ref());
         let peers: Vec<_> = wire.iter().flat_map(|wire| &wire.connections).filter_map(|connection| connection.upstream).collect();
         let enough = |lines: &[LogLine]| wanted.iter().all(|text| log_has(lines, text));
         let server_log = if peers.is_empty() {
@@ -156,6 +158,16 @@ impl RunContext {
 /// Whether the driver of a plan takes its options about TLS from the application's configuration file.
 pub(super) fn takes_configuration(plan: &ConnectPlan) -> bool {
     NAUTOBOT_DRIVERS.contains(&plan.driver.as_str())
+}
+
+/// A failure without a class has a stage. Where the client can't tell it, as psycopg2, the wire does.
+fn at_its_stage(mut client: ClientObservation, wire: Option<&WireTrace>) -> ClientObservation {
+    if let (ClientOutcome::Refused(refused), Some(wire)) = (&mut client.outcome, wire)
+        && let (Refusal::Unclassified(stage), None) = (&mut refused.refusal, refused.stage)
+    {
+        *stage = wire.reached();
+    }
+    client
 }
 
 fn is_timeout(outcome: &ClientOutcome) -> bool {

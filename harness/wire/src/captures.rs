@@ -6,11 +6,11 @@
 use super::properties::Conversation;
 use super::watch::Watch;
 use model::connect::TlsVersion::{V1_2, V1_3};
-use model::refusal::Alert;
+use model::refusal::{Alert, Stage};
 use model::server::Service;
 use model::wire::Side::{self, Client, Server};
 use model::wire::WireEvent::{AuthRefused, Authenticated, Connect, DirectTls, GssRefused, ServerHello, SslAccepted, SslRefused};
-use model::wire::{ClientHello, WireAlert, WireConnection, WireEvent};
+use model::wire::{ClientHello, WireAlert, WireConnection, WireEvent, WireTrace};
 
 /// Every captured conversation, with the service that the watcher is told.
 pub(super) const ALL: [(Service, &str); 15] = [
@@ -63,6 +63,10 @@ fn redis(text: &str) -> WireConnection {
     watched(Service::Redis, &conversation(text))
 }
 
+fn reached(connection: WireConnection) -> Stage {
+    WireTrace { connections: vec![connection], error: None }.reached()
+}
+
 fn sent(side: Side, bytes: &[u8]) -> (Side, Vec<u8>) {
     (side, bytes.to_vec())
 }
@@ -77,6 +81,7 @@ fn plaintext_that_the_server_lets_in() {
     assert_eq!(trace.events, [Connect, Authenticated]);
     assert_eq!((trace.bytes_up, trace.bytes_down), (63, 414));
     assert_eq!(trace.client_hello, None);
+    assert_eq!(reached(trace), Stage::Query);
 }
 
 #[test]
@@ -84,6 +89,7 @@ fn plaintext_that_the_server_refuses_has_its_sqlstate() {
     let trace = postgres(include_str!("captures/plain-refused.txt"));
     assert_eq!(trace.events, [Connect, AuthRefused]);
     assert_eq!(trace.sqlstate.as_deref(), Some("28000"));
+    assert_eq!(reached(trace), Stage::Authentication);
 }
 
 #[test]
@@ -93,6 +99,7 @@ fn a_retried_tls_1_3_handshake_has_one_server_hello() {
     assert_eq!(trace.client_hello, Some(ClientHello { sni: Some("db.example".into()), alpn: vec![], versions: vec![V1_3, V1_2] }));
     assert_eq!(trace.tls_version, Some(V1_3));
     assert_eq!(trace.alerts, []);
+    assert_eq!((trace.handshake_finished, reached(trace)), (true, Stage::PostHandshake));
 }
 
 #[test]
@@ -101,7 +108,8 @@ fn encrypted_close_notify_of_tls_1_2_is_no_alert_in_the_clear() {
     assert_eq!(trace.events, [Connect, SslAccepted, ServerHello]);
     assert_eq!(trace.tls_version, Some(V1_2));
     assert_eq!(trace.alerts, []);
-    assert_eq!(trace.client_hello.map(|hello| hello.versions), Some(vec![V1_2]));
+    assert_eq!(trace.client_hello.as_ref().map(|hello| hello.versions.clone()), Some(vec![V1_2]));
+    assert_eq!(reached(trace), Stage::PostHandshake);
 }
 
 #[test]
@@ -109,6 +117,7 @@ fn a_refused_certificate_shows_in_tls_1_2() {
     let trace = postgres(include_str!("captures/tls12-unknown-ca.txt"));
     assert_eq!(trace.events, [Connect, SslAccepted, ServerHello, WireEvent::Alert]);
     assert_eq!(trace.alerts, [WireAlert { from: Server, alert: Alert::UnknownCa }]);
+    assert_eq!(reached(trace), Stage::Handshake);
 }
 
 #[test]
@@ -116,6 +125,7 @@ fn a_client_that_refuses_the_server_shows_in_tls_1_2() {
     let trace = postgres(include_str!("captures/tls12-client-refuses.txt"));
     assert_eq!(trace.events, [Connect, SslAccepted, ServerHello, WireEvent::Alert]);
     assert_eq!(trace.alerts, [WireAlert { from: Client, alert: Alert::UnknownCa }]);
+    assert_eq!(reached(trace), Stage::Handshake);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use model::wire::{ClientHello, Side};
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 pub(super) const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
 
 /// Handshake types, RFC 8446 section 4.
 const CLIENT_HELLO: u8 = 1;
@@ -36,6 +37,8 @@ pub(super) enum Item {
     Alert(Alert),
     /// Up to TLS 1.2, all that follows is encrypted; TLS 1.3 sends it for show.
     ChangeCipherSpec,
+    /// A record of so many bytes of application data, as which TLS 1.3 sends all that it encrypts: nothing more is to be read.
+    Encrypted(usize),
     /// Encrypted, or no TLS: nothing more is to be read.
     End,
 }
@@ -51,7 +54,7 @@ enum Position {
     Alert,
     /// That many bytes of no interest are left.
     Skip(usize),
-    /// [`Item::End`] was told: what comes now is dropped.
+    /// [`Item::Encrypted`] or [`Item::End`] was told: what comes now is dropped.
     End,
 }
 
@@ -138,7 +141,11 @@ impl TlsReader {
                 self.position = Position::Skip(length);
                 return Some(Item::ChangeCipherSpec);
             }
-            // Application data, an alert that is encrypted (its length tells), an empty handshake record (no sender makes one), or no TLS.
+            APPLICATION_DATA => {
+                self.position = Position::End;
+                return Some(Item::Encrypted(length));
+            }
+            // An alert that is encrypted (its length tells), an empty handshake record (no sender makes one), or no TLS.
             _ => return Some(self.end()),
         }
         None
@@ -250,6 +257,11 @@ mod tests {
         assert_eq!(items(Side::Client, &[&record(HANDSHAKE, 0)[..], &UNKNOWN_CA].concat()), [Item::End]);
         assert_eq!(items(Side::Client, &[&record(ALERT, 26)[..], &UNKNOWN_CA].concat()), [Item::End]);
         assert_eq!(items(Side::Client, &[&record(ALERT, 1)[..], &UNKNOWN_CA].concat()), [Item::End]);
+    }
+
+    #[test]
+    fn application_data_is_told_with_its_length_and_ends_what_is_readable() {
+        assert_eq!(items(Side::Client, &[&record(APPLICATION_DATA, 53)[..], &UNKNOWN_CA].concat()), [Item::Encrypted(53)]);
     }
 
     #[test]

@@ -18,6 +18,10 @@ use model::wire::{Side, WireAlert, WireConnection, WireEvent};
 /// Bytes watched in each direction. The plaintext of a TLS 1.2 handshake with long certificate chains fits easily.
 const PREFIX: usize = 128 * 1024;
 
+/// The longest record of an alert that TLS 1.3 encrypts: two bytes, the type, and the tag of AEAD_AES_128_GCM and its like (RFC 8446
+/// sections 5.2 and 6). That of a Finished is 32 bytes longer at least.
+const LONGEST_ALERT: usize = 2 + 1 + 16;
+
 /// What the client's next bytes are.
 #[derive(Debug)]
 enum ClientState {
@@ -206,7 +210,16 @@ impl Watch {
             }
             Item::Alert(alert) => self.alert(side, alert),
             Item::ChangeCipherSpec if self.tls13 => {}
-            Item::ChangeCipherSpec | Item::End => self.ignore(side),
+            Item::ChangeCipherSpec => {
+                // Up to TLS 1.2 the client's Finished comes first, and the server's ends the client's handshake.
+                self.trace.handshake_finished |= side == Side::Server;
+                self.ignore(side);
+            }
+            Item::Encrypted(length) => {
+                self.trace.handshake_finished |= side == Side::Client && self.tls13 && length > LONGEST_ALERT;
+                self.ignore(side);
+            }
+            Item::End => self.ignore(side),
         }
     }
 
@@ -294,6 +307,9 @@ mod tests {
         assert_eq!(watch(Service::Postgres, &sent).events, [WireEvent::Connect]);
     }
 
+    /// A handshake record of a client, too short for a hello.
+    const A_RECORD: [u8; 6] = [HANDSHAKE, 3, 1, 0, 1, 1];
+
     /// A ServerHello of TLS 1.2, or of 1.3 with `supported_versions`, in a record.
     fn server_hello(version: u8) -> Vec<u8> {
         let extension: &[u8] = if version == 4 { &[0, 6, 0, 43, 0, 2, 3, 4] } else { &[] };
@@ -311,6 +327,20 @@ mod tests {
         };
         assert_eq!(alerts(4), [WireAlert { from: Side::Server, alert: Alert::UnknownCa }]);
         assert_eq!(alerts(3), [], "it is encrypted");
+    }
+
+    #[test]
+    fn a_client_of_tls_1_3_that_answers_by_more_than_an_alert_has_finished_its_handshake() {
+        let finished = |version, length: u8| {
+            let answer = [&[20, 3, 3, 0, 1, 1, 23, 3, 3, 0, length][..], &vec![9; length.into()]].concat();
+            let hello = server_hello(version);
+            watch(Service::Redis, &[(Side::Client, &A_RECORD), (Side::Server, &hello), (Side::Client, &answer)]).handshake_finished
+        };
+        let early = [&A_RECORD[..], &[23, 3, 3, 0, 53]].concat();
+        assert!(!watch(Service::Redis, &[(Side::Client, &early)]).handshake_finished, "there is no answer of the server");
+        // A Finished of SHA-256 with a tag of 16 bytes; an alert with one of 16, of 8.
+        assert_eq!([53, 19, 11].map(|length| finished(4, length)), [true, false, false]);
+        assert!(!finished(3, 53), "up to TLS 1.2 the server ends it");
     }
 
     #[test]

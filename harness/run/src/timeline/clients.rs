@@ -184,9 +184,9 @@ impl Finished {
     async fn note(self, context: &TimelineContext, index: usize) -> Result<(), NotRun> {
         let Self { call, phase } = self;
         let (from, to) = (context.attempt_log.at(call.begun), context.attempt_log.at(call.ended));
-        let result = result(&call.pending.client.outcome, to.saturating_sub(from));
         let wanted = waited_for(context, phase, &call.pending.client);
         let observation = context.run_context.witnesses(call.pending, &context.connect_context(index), wanted.as_ref(), None).await?;
+        let result = result(&observation.client.outcome, to.saturating_sub(from));
         context.attempt_log.add(index, Attempt { from, to, fresh: true, result, observation: Some(observation) });
         Ok(())
     }
