@@ -91,8 +91,7 @@ impl RunContext {
     }
 
     async fn steps(&self, case: &Case, connect_context: &ConnectContext<'_>, record: &mut CaseRecord) -> Result<Outcome, NotRun> {
-        let mut mismatches = Vec::new();
-        let mut as_deviation = case.deviation.is_some();
+        let mut judged = Judged::new(case);
         for (index, step) in case.steps.iter().enumerate() {
             let result = match &step.action {
                 Action::Connect(plan) => self.connect_step(case, index, step, plan, connect_context, &mut record.connections).await?,
@@ -106,27 +105,22 @@ impl RunContext {
                 (record.client, record.phases) = (Some(client), Some(phases));
             }
             record.control = result.control.or(record.control.take());
-            // A step that passes may stand beside one that deviates; one that fails must show the deviation's signature.
-            as_deviation &= result.mismatches.is_empty() || result.deviation.is_some_and(|mismatches| mismatches.is_empty());
-            mismatches.extend(result.mismatches);
+            judged.add(result.mismatches, result.deviation);
         }
-        Ok(judged(case, mismatches, as_deviation))
+        Ok(judged.outcome())
     }
 
     /// The record of a case whose server did not start with its configuration; `said` is what it wrote.
     pub(crate) fn judge_objection(&self, case: &Case, said: &str) -> CaseRecord {
         let mut record = self.record_without_run(case, CaseError::NotCarriedOut.into());
-        let mut mismatches = Vec::new();
-        let mut as_deviation = case.deviation.is_some();
+        let mut judged = Judged::new(case);
         for (index, step) in case.steps.iter().enumerate() {
             record.steps[index].output = Some(said.to_owned());
-            let of_step = judge_objection(&step.expectation, said, index);
-            let as_observed = case.deviation.as_ref().map(|deviation| judge_objection(&deviation.observed, said, index));
-            as_deviation &= of_step.is_empty() || as_observed.is_some_and(|mismatches| mismatches.is_empty());
-            mismatches.extend(of_step);
+            let deviation = case.deviation.as_ref().map(|deviation| judge_objection(&deviation.observed, said, index));
+            judged.add(judge_objection(&step.expectation, said, index), deviation);
         }
         record.control = Some("started with the deployment's own configuration".to_owned());
-        record.outcome = judged(case, mismatches, as_deviation);
+        record.outcome = judged.outcome();
         record
     }
 
@@ -223,13 +217,33 @@ impl RunContext {
     }
 }
 
-/// What came of a case that was carried out. `as_deviation`: it differs as its known deviation describes.
-fn judged(case: &Case, mismatches: Vec<Mismatch>, as_deviation: bool) -> Outcome {
-    match (&case.deviation, mismatches.is_empty()) {
-        (None, true) => Outcome::Pass,
-        (Some(deviation), true) => Outcome::UnexpectedPass { deviation: deviation.id.clone() },
-        (Some(deviation), false) if as_deviation => Outcome::Deviates { deviation: deviation.id.clone() },
-        (_, false) => Outcome::Fail(mismatches),
+/// What came of the steps of a case.
+struct Judged<'a> {
+    case: &'a Case,
+    mismatches: Vec<Mismatch>,
+    /// Whether all that differs so far differs as the case's known deviation describes.
+    as_deviation: bool,
+}
+
+impl<'a> Judged<'a> {
+    fn new(case: &'a Case) -> Self {
+        Self { case, mismatches: Vec::new(), as_deviation: case.deviation.is_some() }
+    }
+
+    /// A step: how it differs from its expectation, and from the deviation's signature. A step that passes may stand beside one that
+    /// deviates; one that fails must show the signature.
+    fn add(&mut self, mismatches: Vec<Mismatch>, deviation: Option<Vec<Mismatch>>) {
+        self.as_deviation &= mismatches.is_empty() || deviation.is_some_and(|mismatches| mismatches.is_empty());
+        self.mismatches.extend(mismatches);
+    }
+
+    fn outcome(self) -> Outcome {
+        match (&self.case.deviation, self.mismatches.is_empty()) {
+            (None, true) => Outcome::Pass,
+            (Some(deviation), true) => Outcome::UnexpectedPass { deviation: deviation.id.clone() },
+            (Some(deviation), false) if self.as_deviation => Outcome::Deviates { deviation: deviation.id.clone() },
+            (_, false) => Outcome::Fail(self.mismatches),
+        }
     }
 }
 
