@@ -1,27 +1,27 @@
 //! The command that repeats a case: pasted into a shell it runs the same case against the same deployment.
 
+use std::path::Path;
 use std::process::Command;
 
 use model::outcome::OutcomeKind;
 
-use crate::support::{REPORT, harness, newest_postgres, ran, repository, write};
+use crate::support::{REPORT, harness, newest_postgres, ran, shipped_manifests, write_manifests};
 
 #[test]
 fn the_command_that_repeats_a_case_can_be_pasted_whatever_the_names_of_folders_are() {
     let Some(build) = newest_postgres() else { return };
     let directory = tempfile::tempdir().expect("a directory");
     // A deployment of somebody else: another name, another range, in a folder whose name a shell takes apart.
-    let deploy = directory.path().join("it's my $deploy");
-    let copied = Command::new("cp").arg("-r").arg(repository().join("kind/deployment")).arg(&deploy).status();
-    assert!(copied.expect("cp runs").success());
+    let mut manifests = shipped_manifests();
     for (file, from, to) in [
         ("30-client-certificates.yaml", "nautobot-mtls-client\n", "web-client\n"),
         ("40-postgres.yaml", "- hostssl all all 0.0.0.0/0 cert", "- hostssl all all 10.0.0.0/8 trust"),
     ] {
-        let text = std::fs::read_to_string(deploy.join(file)).expect("reads");
+        let text = manifests.get_mut(Path::new(file)).expect("it is shipped");
         assert!(text.contains(from), "{file}: {text}");
-        write(&deploy, file, &text.replace(from, to));
+        *text = text.replace(from, to);
     }
+    write_manifests(&directory.path().join("it's my $deploy"), &manifests);
     let major = build.major;
     let case = format!(
         "postgres/documented-rule:deployment=documented,postgres={major},driver=rustls,sslmode=verify-full,identity=none,password=none"

@@ -192,7 +192,7 @@ struct Seen {
 
 fn seen(files: &BTreeMap<PathBuf, String>, run: &str) -> Seen {
     let directory = tempfile::tempdir().expect("a directory");
-    write_manifests(directory.path(), files);
+    write_manifests(&directory.path().join("manifests"), files);
     let args: Vec<&str> = ["run", "--manifests", "manifests"].into_iter().chain(REPORT).chain(run.split_whitespace()).collect();
     let output = harness(directory.path(), &args).output().expect("the harness runs");
     let report = std::fs::read(directory.path().join("report.json")).ok();

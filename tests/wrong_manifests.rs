@@ -12,7 +12,7 @@ fn manifests(directory: &Path, file: &str, line: &str, other: &str) {
     let text = files.get_mut(Path::new(file)).expect("a shipped file");
     assert_eq!(text.matches(line).count(), 1, "{line:?} in {file}");
     *text = text.replace(line, other);
-    write_manifests(directory, &files);
+    write_manifests(&directory.join("manifests"), &files);
 }
 
 fn run_redis(port: &str) -> Option<Ran> {

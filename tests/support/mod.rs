@@ -99,10 +99,10 @@ pub(crate) fn shipped_manifests() -> BTreeMap<PathBuf, String> {
     files
 }
 
-/// Writes manifests into the folder `manifests` of a directory.
-pub(crate) fn write_manifests(directory: &Path, files: &BTreeMap<PathBuf, String>) {
+/// Writes manifests into a folder.
+pub(crate) fn write_manifests(folder: &Path, files: &BTreeMap<PathBuf, String>) {
     for (name, text) in files {
-        write(&directory.join("manifests"), name.to_str().expect("a name"), text);
+        write(folder, name.to_str().expect("a name"), text);
     }
 }
 
