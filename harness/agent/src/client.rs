@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -124,6 +124,14 @@ impl Agent {
     /// [`AgentError`] with the first one that can't be removed.
     pub async fn remove(&self, paths: &[PathBuf]) -> Result<(), AgentError> {
         self.ask(&Request::Remove(paths.to_vec())).await.map(|Done {}| ())
+    }
+
+    /// The length of a file in bytes.
+    ///
+    /// # Errors
+    /// [`AgentError`]: no such file there.
+    pub async fn length(&self, path: &Path) -> Result<u64, AgentError> {
+        self.ask(&Request::Length(path.to_path_buf())).await
     }
 
     pub(super) fn pairs(&self) -> &Pairs {

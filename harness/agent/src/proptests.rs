@@ -38,6 +38,7 @@ fn request() -> impl Strategy<Value = Request> {
             Request::Write(all.into_iter().map(|(path, contents, mode, owner)| FileSpec { path, contents, mode, owner }).collect())
         }),
         vec(path(), 0..3).prop_map(Request::Remove),
+        path().prop_map(Request::Length),
         (path(), any::<u64>()).prop_map(|(path, from)| Request::Follow { path, from }),
         any::<(std::net::SocketAddr, Option<std::net::IpAddr>)>().prop_map(|(server, source)| Request::Dial { server, source }),
         path().prop_map(Request::Pack),

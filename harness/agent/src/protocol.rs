@@ -43,6 +43,8 @@ pub(super) enum Request {
     Write(Vec<FileSpec>),
     /// Removes files and trees.
     Remove(Vec<PathBuf>),
+    /// The length of a file in bytes.
+    Length(PathBuf),
     /// Starts a child: answers with [`Spawned`], then [frames](super::frame::Kind) both ways. The connection's end stops the child.
     Spawn {
         /// The program, and how it is to run.
@@ -96,6 +98,7 @@ impl fmt::Display for Request {
             Self::MakeDirectories(directories) => write!(f, "make {} directories", directories.len()),
             Self::Write(files) => write!(f, "write {} files", files.len()),
             Self::Remove(paths) => write!(f, "remove {} paths", paths.len()),
+            Self::Length(path) => write!(f, "look at {}", path.display()),
             Self::Spawn { child, .. } => write!(f, "start `{}`", child.program.display()),
             Self::Run { child, .. } => write!(f, "run `{}`", child.program.display()),
             Self::Follow { path, .. } => write!(f, "follow {}", path.display()),

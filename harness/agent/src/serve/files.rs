@@ -51,6 +51,11 @@ pub(super) fn make_above(directory: &Path) -> io::Result<()> {
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(PARENT_MODE))
 }
 
+pub(super) fn length(path: &Path) -> Result<u64, Failure> {
+    let status = std::fs::metadata(path).map_err(|error| Failure::io(format_args!("look at {}", path.display()), &error))?;
+    Ok(status.len())
+}
+
 pub(super) fn write(files: &[FileSpec]) -> Result<Done, Failure> {
     for file in files {
         let owner = file.owner.map(Owner::user);

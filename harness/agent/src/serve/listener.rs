@@ -105,6 +105,7 @@ async fn answer(mut stream: TcpStream, request: Request, lifetime: &Arc<Lifetime
         Request::MakeDirectories(directories) => reply(&mut stream, blocking(move || files::make(&directories)).await).await,
         Request::Write(written) => reply(&mut stream, blocking(move || files::write(&written)).await).await,
         Request::Remove(paths) => reply(&mut stream, blocking(move || files::remove(&paths)).await).await,
+        Request::Length(path) => reply(&mut stream, blocking(move || files::length(&path)).await).await,
         Request::Spawn { child, piped } => child::spawn(stream, child, piped, lifetime).await,
         Request::Run { child, input, limit_ms } => {
             let ran = run::run(&stream, child, input, Duration::from_millis(limit_ms), lifetime).await;

@@ -106,3 +106,14 @@ async fn files_trees_and_links_are_removed_and_what_is_missing_is_no_error() {
     assert_eq!(left, ["kept"]);
     assert!(at("kept/file").exists(), "what a link leads to stays");
 }
+
+#[tokio::test]
+async fn the_length_of_a_file_is_told_and_a_missing_one_is_an_error() {
+    let served = served().await;
+    let base = tempfile::tempdir().expect("a directory");
+    std::fs::write(base.path().join("log"), "three lines").expect("writes");
+    assert_eq!(served.agent.length(&base.path().join("log")).await.expect("told"), 11);
+    let error = served.agent.length(&base.path().join("nothing")).await.expect_err("is not there");
+    assert!(error.to_string().contains("nothing"), "{error}");
+    assert_eq!(error.errno(), Some(ENOENT));
+}

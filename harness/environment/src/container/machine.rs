@@ -27,6 +27,7 @@ use model::server::Service;
 use os::child::ChildSpec;
 use os::command::{self, CommandRun};
 use os::dial::Dialer;
+use os::poll;
 use os::toolchain::Tool;
 use os::tree;
 use os::user::RunAs;
@@ -40,6 +41,9 @@ const REDIS_PLAINTEXT_PORT: u16 = 6380;
 
 /// The first port of a gateway's listeners: the gateways of a run share a container, so that servers see one address.
 const FIRST_LISTENER: u16 = 10_000;
+
+/// How often it is looked whether a log was copied: its lines take milliseconds.
+const COPY_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A container for a server.
 pub(super) struct ContainerMachine {
@@ -231,6 +235,15 @@ impl Machine for ContainerMachine {
         self.follow(log.to_path_buf(), here).await.map_err(AgentError::into_io)?;
         // It goes with the container.
         Ok(Box::new(()))
+    }
+
+    async fn await_log(&self, log: &Path, limit: Duration) -> Result<(), MachineError> {
+        let (there, here) = (self.agent_container.agent().length(log).await?, self.here(log));
+        let copied = || {
+            let copied = std::fs::metadata(&here).map_or(0, |status| status.len());
+            std::future::ready(if copied >= there { Ok(()) } else { Err(format!("{copied} of {there} bytes are there")) })
+        };
+        Ok(poll::until(&format!("the copy of {}", log.display()), limit, COPY_INTERVAL, copied).await?)
     }
 
     fn unseen_log(&self) -> Option<LostCause> {

@@ -155,6 +155,16 @@ pub(crate) trait Machine: Send + Sync {
     /// Makes an empty log file; all that it gets appears in [`Machine::here`] as long as the returned value lives.
     async fn make_log(&self, log: &Path) -> io::Result<Box<dyn Send + Sync>>;
 
+    /// Waits until all that a log has got by now appears in [`Machine::here`].
+    ///
+    /// # Errors
+    /// [`MachineError`] if it does not within `limit`.
+    async fn await_log(&self, log: &Path, limit: Duration) -> Result<(), MachineError> {
+        // There is one file on this machine.
+        let _ = (log, limit);
+        Ok(())
+    }
+
     /// Why a log does not appear in [`Machine::here`] any more, while its server runs; `None` as long as all do.
     fn unseen_log(&self) -> Option<LostCause> {
         None

@@ -151,7 +151,9 @@ pub(super) async fn start_once(shared: &Shared, program: &Tool, place: &Place) -
         Ok(None) => Ok(child),
         Ok(Some(_)) if child.is_lost() => Err(place.failure(since, |said| StartCause::Unobserved { command, said }).into()),
         Ok(Some(status)) => {
-            // Written by the process itself, so it is all there now; the tailer may be some lines behind.
+            // Written by the process itself, so it is all there now; the tailer may be some lines behind, and a copy from a container.
+            let copied = place.machine.await_log(&paths.logs.join(paths.log_file), shared.options.reload_limit).await;
+            copied.map_err(|error| Failure::new(error, &place.log))?;
             let said = [tail_since(&place.log, before.0, 8), tail_since(&place.output, before.1, 8)].join("\n");
             let log = if length(&place.log) > before.0 { &place.log } else { &place.output };
             let said = said.trim().to_owned();
